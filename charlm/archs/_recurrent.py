@@ -1,0 +1,128 @@
+"""What every recurrent language model shares: embedding, dropout, state that is carried on, head.
+
+Dropout follows Zaremba, Sutskever & Vinyals (2014, arXiv:1409.2329, section 3.1): never on the recurrent connection.
+Weight drop is the exception by design: it zeroes recurrent weights, one mask for the whole sequence
+(Merity, Keskar & Socher 2018, arXiv:1708.02182, section 2).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from charlm.config import Arg, DataSpec, Settings
+from charlm.errors import SettingsError
+from charlm.model import Features, LanguageModel, State, detach, map_state, tie
+
+
+@dataclass(frozen=True)
+class RecurrentConfig(Settings):
+    layers: Annotated[int, Arg("stacked recurrent layers", min=1, max=64)] = 1
+    hidden_size: Annotated[int, Arg("units per layer", min=1, max=65536)] = 384
+    embedding_size: Annotated[
+        int | None, Arg("numbers per embedded token [default: the hidden size]", min=1, max=65536)
+    ] = None
+    dropout: Annotated[float, Arg("on the output and between layers", min=0, max=0.95)] = 0.3
+    input_dropout: Annotated[float, Arg("on the embedded tokens", min=0, max=0.95)] = 0.0
+    weight_drop: Annotated[float, Arg("on the recurrent weights", min=0, max=0.95)] = 0.0
+    tied: Annotated[bool, Arg("let the output use the embedding's weights")] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tied and self.embedding_size not in (None, self.hidden_size):
+            raise SettingsError(
+                f"--tied needs an --embedding-size equal to --hidden-size ({self.hidden_size}), got {self.embedding_size}"
+            )
+
+
+class Recurrent(LanguageModel):
+    """Embeds, runs `recur`, drops out, and carries its state across segments (truncated backpropagation in time)."""
+
+    Config = RecurrentConfig
+    config: RecurrentConfig
+    recipe: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, config: RecurrentConfig, spec: DataSpec) -> None:
+        super().__init__(config, spec)
+        self.embed = nn.Embedding(spec.vocab_size, config.embedding_size or config.hidden_size)
+        self.rnn = self.build(self.embed.embedding_dim)
+        self.head = nn.Linear(config.hidden_size, spec.vocab_size)
+        if config.tied:
+            tie(self.head, self.embed)
+
+    @abstractmethod
+    def build(self, input_size: int) -> nn.Module:
+        """The recurrent layers, for embedded tokens of `input_size` numbers."""
+
+    @abstractmethod
+    def recur(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Embedded tokens (B, T, E) and a state -> hidden vectors (B, T, D) and the next state."""
+
+    @property
+    def window(self) -> int | None:
+        return None
+
+    def features(self, tokens: Tensor, state: State = None) -> Features:
+        x = F.dropout(self.embed(tokens), self.config.input_dropout, self.training)  # (B, T, E)
+        hidden, state = self.recur(x, state)
+        return Features(F.dropout(hidden, self.config.dropout, self.training), state)
+
+    def carry(self, state: State) -> State:
+        return detach(state)
+
+    def dropped(self, module: nn.Module) -> dict[str, Tensor]:
+        """The module's recurrent weights, some of them zero when weight drop is on; else nothing to replace."""
+        if not (self.training and self.config.weight_drop):
+            return {}
+        return {
+            name: F.dropout(weight, self.config.weight_drop)
+            for name, weight in module.named_parameters()
+            if "weight_hh" in name
+        }
+
+
+class Stacked(Recurrent):
+    """A recurrent model that is one of PyTorch's fused layers: all time steps and layers in one call."""
+
+    rnn: nn.RNNBase
+    kind: ClassVar[type[nn.RNNBase]]
+
+    def build(self, input_size: int) -> nn.Module:
+        c = self.config
+        between = c.dropout if c.layers > 1 else 0.0
+        return self.kind(input_size, c.hidden_size, c.layers, dropout=between, batch_first=True)
+
+    def recur(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        if state is not None:
+            state = map_state(layers_first, state)
+        weights = self.dropped(self.rnn)
+        hidden, state = functional_call(self.rnn, weights, (x, state)) if weights else self.rnn(x, state)
+        return hidden, map_state(batch_first, state)
+
+
+def layers_first(x: Tensor) -> Tensor:
+    return x.transpose(0, 1).contiguous()  # (B, L, D) -> (L, B, D), as PyTorch's layers want it
+
+
+def batch_first(x: Tensor) -> Tensor:
+    return x.transpose(0, 1)  # (L, B, D) -> (B, L, D)
+
+
+@dataclass(frozen=True)
+class LSTMConfig(RecurrentConfig):
+    forget_bias: Annotated[float, Arg("added to the forget gates' initial bias", min=-10, max=10)] = 1.0
+
+
+@torch.no_grad()
+def raise_forget_bias(module: nn.Module, amount: float) -> None:
+    """Add `amount` to the forget gates' biases: remember by default (Gers et al. 2000; Jozefowicz et al. 2015)."""
+    for name, bias in module.named_parameters():
+        if "bias_ih" in name:
+            bias.chunk(4)[1].add_(amount)  # PyTorch's gate order: input, forget, cell, output

@@ -1,0 +1,28 @@
+"""Long short-term memory, stacked (Hochreiter & Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735).
+
+With forget gates (Gers, Schmidhuber & Cummins 2000, doi:10.1162/089976600300015015, section 3) whose bias starts at 1
+(Jozefowicz, Zaremba & Sutskever 2015, section 5), and no peepholes. Per layer:
+
+    i, f, g, o = split(W x_t + U h_{t-1} + b)
+    c_t = sigmoid(f) * c_{t-1} + sigmoid(i) * tanh(g)
+    h_t = sigmoid(o) * tanh(c_t)
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from charlm.archs._recurrent import LSTMConfig, Stacked, raise_forget_bias
+
+
+class LSTM(Stacked):
+    """State: (h, c), each (B, L, D)."""
+
+    Config = LSTMConfig
+    config: LSTMConfig
+    kind = nn.LSTM
+
+    def build(self, input_size: int) -> nn.Module:
+        rnn = super().build(input_size)
+        raise_forget_bias(rnn, self.config.forget_bias)
+        return rnn

@@ -1,0 +1,46 @@
+"""The LSTM as an explicit loop over time, for reading and for looking inside.
+
+Hochreiter & Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735. The same equations and the same numbers as `lstm`, in
+`rnn[layer]` instead of one fused layer; slower, because every time step is a call of its own.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from charlm.archs._recurrent import LSTMConfig, Recurrent, raise_forget_bias
+from charlm.model import State
+
+
+class LSTMCell(Recurrent):
+    """State: (h, c), each (B, L, D), the same as `lstm`'s."""
+
+    Config = LSTMConfig
+    config: LSTMConfig
+    rnn: nn.ModuleList
+
+    def build(self, input_size: int) -> nn.Module:
+        c = self.config
+        sizes = [input_size] + [c.hidden_size] * (c.layers - 1)
+        cells = nn.ModuleList(nn.LSTMCell(size, c.hidden_size) for size in sizes)
+        raise_forget_bias(cells, c.forget_bias)
+        return cells
+
+    def recur(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        last = []
+        for layer, cell in enumerate(self.rnn):
+            if layer:
+                x = F.dropout(x, self.config.dropout, self.training)
+            weights = self.dropped(cell)
+            now = None if state is None else (state[0][:, layer], state[1][:, layer])
+            hidden = []
+            for x_t in x.unbind(1):  # T times (B, E)
+                now = functional_call(cell, weights, (x_t, now)) if weights else cell(x_t, now)
+                hidden.append(now[0])
+            x = torch.stack(hidden, 1)  # (B, T, D)
+            last.append(now)
+        h, c = zip(*last, strict=True)
+        return x, (torch.stack(h, 1), torch.stack(c, 1))  # (B, L, D) each

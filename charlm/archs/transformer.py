@@ -1,0 +1,94 @@
+"""Causal transformer (Vaswani et al. 2017, arXiv:1706.03762, the decoder of section 3 without cross-attention).
+
+The options span the lecture's form (`--positions sinusoidal --norm layer --norm-place post --activation relu`), GPT-2
+(Radford et al. 2019, section 2.3; preset `gpt2-tiny`), and what has been learnt since, which is the default; the papers
+are named in `_attention.py`. Where we differ from common practice: residual branches start at zero, so that a fresh
+pre-norm model is a bigram model and deepens as it learns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from charlm.archs._attention import Block, BlockConfig, Past, norm, rotations, sinusoids
+from charlm.archs._window import Windowed
+from charlm.config import Arg, DataSpec
+from charlm.model import tie
+
+
+class Cache(NamedTuple):
+    tokens: Tensor  # (B, P) what the window holds
+    layers: tuple[Past | None, ...]
+
+
+class Transformer(Windowed):
+    """A stack of blocks. When its window is full it reads the newer half again and goes on."""
+
+    @dataclass(frozen=True)
+    class Config(BlockConfig):
+        tied: Annotated[bool, Arg("let the output use the embedding's weights")] = False
+
+    config: Config
+
+    def __init__(self, config: Config, spec: DataSpec) -> None:
+        super().__init__(config, spec)
+        size, length = config.hidden_size, spec.seq_len
+        self.embed = nn.Embedding(spec.vocab_size, size)
+        self.place = nn.Embedding(length, size) if config.positions == "learned" else None
+        fixed = {"sinusoidal": (sinusoids, size), "rotary": (rotations, size // config.head_count)}.get(
+            config.positions
+        )
+        self.register_buffer("table", fixed[0](length, fixed[1]) if fixed else None, persistent=False)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = norm(config) if config.norm_place == "pre" else nn.Identity()
+        self.head = nn.Linear(size, spec.vocab_size, bias=False)
+        self.initialise()
+        if config.tied:
+            tie(self.head, self.embed)
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for table in (self.head, self.embed, self.place):
+            if table is not None:
+                nn.init.normal_(table.weight, std=0.02)
+        if self.config.norm_place == "pre":
+            for block in self.blocks:
+                nn.init.zeros_(block.attention.out.weight)
+                nn.init.zeros_(block.feed_forward.out.weight)
+
+    def blank(self, tokens: Tensor) -> Cache:
+        return Cache(tokens[:, :0], (None,) * self.config.layers)
+
+    def room(self, state: Cache) -> int:
+        return self.spec.seq_len - state.tokens.size(1)
+
+    def slide(self, state: Cache) -> Cache:
+        newest = state.tokens[:, -(self.spec.seq_len // 2) :]
+        return self.write(newest, self.blank(newest))[1]
+
+    def write(self, tokens: Tensor, state: Cache) -> tuple[Tensor, Cache]:
+        size, room = state.tokens.size(1), self.spec.seq_len
+        here = slice(size, size + tokens.size(1))
+        x, turn = self.embed(tokens), None  # (B, T, D)
+        if self.config.positions == "rotary":
+            turn = self.table[here]
+        elif self.config.positions == "sinusoidal":
+            x = x + self.table[here]
+        elif self.place is not None:
+            x = x + self.place.weight[here]
+        x = F.dropout(x, self.config.dropout, self.training)
+        layers = []
+        for block, past in zip(self.blocks, state.layers, strict=True):
+            x, past = block(x, turn, past, size, room)
+            layers.append(past)
+        return self.norm(x), Cache(torch.cat([state.tokens, tokens], 1), tuple(layers))

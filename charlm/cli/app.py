@@ -1,0 +1,95 @@
+"""The `charlm` command: finds the subcommand, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+
+from charlm import __version__
+from charlm.cli.console import close_quietly, err
+from charlm.errors import CharlmError
+
+MAKE, WRITE, MANAGE = "Make a model", "Write and score", "Manage"
+
+
+def build(argv: Sequence[str]) -> typer.Typer:
+    """The application. The options of `train` depend on its --arch, so the command line is looked at first."""
+    from charlm.cli import corpus, demo, evaluate, lists, runs, sample, train
+
+    app = typer.Typer(
+        name="charlm",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Train LSTMs, attention seq2seq and transformers on a text file, and write new text with them.",
+    )
+    app.callback()(version_option)
+    app.command("demo", rich_help_panel=MAKE)(demo.demo)
+    app.command("train", rich_help_panel=MAKE)(train.command(argv))
+    app.command("sample", rich_help_panel=WRITE)(sample.sample)
+    app.command("eval", rich_help_panel=WRITE)(evaluate.evaluate)
+    app.command("runs", rich_help_panel=MANAGE)(runs.runs)
+    app.command("info", rich_help_panel=MANAGE)(runs.info)
+    app.command("archs", rich_help_panel=MANAGE)(lists.archs)
+    app.command("presets", rich_help_panel=MANAGE)(lists.presets)
+    app.add_typer(corpus.app, name="corpus", rich_help_panel=MANAGE)
+    return app
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"charlm {__version__}")
+        raise typer.Exit
+
+
+def version_option(
+    version: bool = typer.Option(False, "--version", callback=show_version, is_eager=True, help="Show the version."),
+) -> None:
+    del version
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 a bug, 2 something to mend, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    sys.exit(run(arguments))
+
+
+def run(argv: list[str]) -> int:
+    """The exit code of one command line."""
+    try:
+        code = build(argv)(args=argv, prog_name="charlm", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        return complain(explain(error, argv))
+    except CharlmError as error:
+        return complain(str(error))
+    except BrokenPipeError:
+        close_quietly()
+        return 0
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def complain(message: str) -> int:
+    line = " ".join(message.split())
+    if line:
+        err.print(f"charlm: {line}", markup=False, style="red")
+    return 2
+
+
+def explain(error: click.ClickException, argv: list[str]) -> str:
+    """A usage error in our words: an option of another architecture is named as such."""
+    if isinstance(error, click.NoSuchOption) and argv[:1] == ["train"]:
+        from charlm.cli.train import chosen_arch
+        from charlm.plan import stranger
+
+        return stranger(error.option_name.lstrip("-").replace("-", "_"), chosen_arch(argv))
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        print(error.format_message())
+        return ""
+    return error.format_message()

@@ -1,0 +1,67 @@
+"""Where text goes: results to standard output, everything about them to standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+out = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+err = Console(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False)
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """A plain table; columns whose name begins with `>` are numbers and stand to the right."""
+    made = Table(title=title, box=None, pad_edge=False, title_justify="left", header_style="bold")
+    for column in columns:
+        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
+    return made
+
+
+def sparkline(values: list[float], width: int = 40) -> str:
+    """The last values as bars, the lowest on the ground."""
+    values = values[-width:]
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BARS[round((value - low) * scale)] for value in values)
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 05 s`, `2 h 10 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def count(number: float) -> str:
+    """`812`, `12.3k`, `10.7M`."""
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if number >= limit:
+            return f"{number / (1e3 if letter == 'k' else limit):.1f}{letter}"
+    return f"{number:.0f}"
+
+
+def printable(text: str) -> str:
+    """Model output that cannot move the cursor or ring the bell: control characters other than newline and tab shown."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+
+
+def close_quietly() -> None:
+    """After a broken pipe: let Python's own flush at exit write into nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def write(text: str) -> None:
+    """Model output to standard output, as it is and at once."""
+    sys.stdout.buffer.write(text.encode("utf-8", "replace"))
+    sys.stdout.flush()
+
+
+def row(*cells: Any) -> list[str]:
+    return ["" if cell is None else str(cell) for cell in cells]

@@ -1,0 +1,72 @@
+"""`charlm corpus`: texts to train on."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from charlm.cli.console import count, err, out, table
+from charlm.text import catalogue
+
+app = typer.Typer(no_args_is_help=True, help="Find, download and inspect texts.")
+
+
+@app.command("list")
+def list_() -> None:
+    """Show the bundled texts and the ones that can be downloaded."""
+    bundled = table("bundled", "what it is", "file")
+    for text in catalogue.bundled():
+        bundled.add_row(text.name, text.description, str(text.path))
+    public = table("to fetch", ">bytes", "what it is", "licence", "sha256", "address")
+    for entry in catalogue.ENTRIES:
+        for number, part in enumerate(entry.parts):
+            first = (entry.name, count(entry.bytes), entry.description, entry.licence) if number == 0 else ("",) * 4
+            public.add_row(*first, part.sha256[:12], part.url)
+    out.print(bundled, "", public, markup=False)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="a name from charlm corpus list")],
+    folder: Annotated[Path, typer.Option(help="where to put it")] = Path(),
+) -> None:
+    """Download a text, going on where an earlier try ended, and verify it."""
+    entry = catalogue.find(name)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task(name, total=entry.bytes)
+        work = catalogue.fetch(entry, folder)
+        while True:
+            try:
+                event = next(work)
+            except StopIteration as end:
+                path = end.value
+                break
+            progress.update(task, description=event.what, completed=event.done, total=event.total)
+    out.print(f"{path}\nnext: charlm train {path}", markup=False)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="the text to look at")],
+    json: Annotated[bool, typer.Option("--json", help="as a JSON object")] = False,
+) -> None:
+    """Report encoding, size, vocabulary, repetition, and suggest settings."""
+    from charlm.text.check import check as inspect
+
+    report = inspect(file)
+    if json:
+        print(jsonlib.dumps(asdict(report), default=str))
+        return
+    shown = table("", "")
+    for name, value in asdict(report).items():
+        if name != "suggestions":
+            shown.add_row(name.replace("_", " "), f"{value:.3f}" if isinstance(value, float) else str(value))
+    out.print(shown, markup=False)
+    for suggestion in report.suggestions:
+        out.print(f"- {suggestion}", markup=False)

@@ -1,0 +1,40 @@
+"""`charlm eval`."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from typing import Annotated, Literal, Optional
+
+import typer
+
+from charlm.cli.console import out, table
+from charlm.errors import SettingsError
+
+
+def evaluate(
+    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    split: Annotated[
+        Optional[Literal["val", "test"]],  # noqa: UP045  # Typer reads annotations at run time, on Python 3.10 too
+        typer.Option(help="held-out part of the run's own text [default: val]", show_default=False),
+    ] = None,
+    text: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="another text: a file, folder or pattern, or - for standard input", show_default=False),
+    ] = None,
+    weights: Annotated[str, typer.Option(help="best (on the validation text) or last")] = "best",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="as a JSON object")] = False,
+) -> None:
+    """Score a text exactly, each byte once. [dim]charlm eval --split test[/]"""
+    if split and text:
+        raise SettingsError("--split and --text are two different texts; give one of them")
+    from charlm.scoring import score_run
+
+    values = score_run(run, split=split or "val", text=text or (), weights=weights, device=device)
+    if json:
+        print(jsonlib.dumps(values))
+        return
+    shown = table("", ">")
+    for name, value in values.items():
+        shown.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
+    out.print(shown)

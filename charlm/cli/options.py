@@ -1,0 +1,57 @@
+"""Bridge: settings dataclasses -> options of a Typer command. Public Typer API only."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, Optional, get_origin, get_type_hints
+
+import typer
+
+from charlm.config import Field, Settings, fields_of, plain
+
+Panels = Mapping[str, type[Settings]]
+
+
+def with_settings(panels: Panels, recipe: Mapping[str, Any] | None = None) -> Callable[..., Callable[..., None]]:
+    """Give a command an option per field, and pass it as `given` those that were typed, as a dict.
+
+    `panels` maps a heading of the help page to a settings class; `recipe` holds defaults that replace the fields' own.
+    """
+    shown = [(panel, field) for panel, settings in panels.items() for field in fields_of(settings)]
+    options = [as_parameter(panel, field, (recipe or {}).get(field.name, field.default)) for panel, field in shown]
+
+    def wrap(function: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(function, include_extras=True)
+        own = [
+            p.replace(annotation=hints[name])
+            for name, p in inspect.signature(function).parameters.items()
+            if name != "given"
+        ]
+
+        @functools.wraps(function)
+        def command(**values: Any) -> None:
+            given = {field.name: values.pop(field.name) for _, field in shown}
+            function(**values, given={name: value for name, value in given.items() if value is not None})
+
+        command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in [*own, *options]}
+        del command.__wrapped__  # or inspect would look through to the function and see no options
+        return command
+
+    return wrap
+
+
+def as_parameter(panel: str, field: Field, default: Any) -> inspect.Parameter:
+    """A keyword parameter that Typer makes an option of. None stands for 'not typed'; the default is only shown."""
+    kind, _ = plain(field.type)
+    help_text = field.arg.help
+    if default is not None:
+        word = {True: "on", False: "off"}.get(default, default) if kind is bool else default
+        help_text += f" [default: {word}]"
+    bounds = {} if kind in (str, bool) or get_origin(kind) is Literal else {"min": field.arg.min, "max": field.arg.max}
+    names = [f"{field.flag}/--no-{field.flag[2:]}"] if kind is bool else [field.flag]
+    option = typer.Option(*names, help=help_text, show_default=False, rich_help_panel=panel, **bounds)
+    annotation = Annotated[Optional[kind], option]  # noqa: UP045  # Typer reads this form at run time
+    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

@@ -1,0 +1,51 @@
+"""`charlm runs` and `charlm info`: what was trained."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from typing import Annotated, Any
+
+import typer
+
+from charlm.cli.console import count, duration, out, table
+from charlm.runs import folder
+
+
+def runs(json: Annotated[bool, typer.Option("--json", help="one JSON object per run")] = False) -> None:
+    """List the runs in runs/, the newest last."""
+    found = folder.list_runs()
+    if json:
+        for info in found:
+            print(jsonlib.dumps({"run": str(info.path), **info.config, "training": info.training}))
+        return
+    if not found:
+        out.print(f"no runs in {folder.ROOT}/ yet; train one with: charlm train FILE", markup=False)
+        return
+    shown = table("run", "arch", ">params", ">bits/byte", ">time", "corpus", "")
+    for info in found:
+        bits = f"{info.bits_per_byte:.3f}" if info.bits_per_byte is not None else "-"
+        training, corpus = info.training, info.config["corpus"]["name"]
+        state = "" if training.get("finished") else f"{training.get('progress', 0):.0%} done"
+        time = duration(training.get("seconds", 0))
+        shown.add_row(info.path.name, info.config["arch"], count(info.config["params"]), bits, time, corpus, state)
+    out.print(shown, markup=False)
+
+
+def info(
+    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    json: Annotated[bool, typer.Option("--json", help="as a JSON object")] = False,
+) -> None:
+    """Show one run: settings, text, and how far it came."""
+    found = folder.info(folder.find(run))
+    values: dict[str, Any] = {"run": str(found.path), **found.config, "training": found.training}
+    if json:
+        print(jsonlib.dumps(values))
+        return
+    shown = table("setting", "value")
+    for name, value in values.items():
+        if isinstance(value, dict):
+            for inner, what in value.items():
+                shown.add_row(f"{name}.{inner}", str(what))
+        else:
+            shown.add_row(name, str(value))
+    out.print(shown, markup=False)

@@ -1,0 +1,106 @@
+"""`charlm sample`."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from charlm.cli.console import write
+from charlm.cli.options import with_settings
+from charlm.config import take
+from charlm.errors import SettingsError
+from charlm.sampling.settings import SampleSettings
+from charlm.sampling.stream import Until
+
+
+@with_settings({"Picking": SampleSettings})
+def sample(
+    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    prompt: Annotated[str, typer.Option(help="text to continue; - reads standard input")] = "",
+    prompt_file: Annotated[
+        Optional[Path],  # noqa: UP045  # Typer reads annotations at run time, on Python 3.10 too
+        typer.Option(help="file whose text is continued; - reads standard input", show_default=False),
+    ] = None,
+    length: Annotated[int, typer.Option(min=0, help="tokens to write, 0 = without end")] = 500,
+    samples: Annotated[int, typer.Option(min=1, help="texts to write, in one batch")] = 1,
+    seed: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=0, help="the same seed writes the same text [default: another each time]", show_default=False),
+    ] = None,
+    stop: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="end before this text (may be given several times)", show_default=False),
+    ] = None,
+    unknown: Annotated[str, typer.Option(help="prompt characters the run never saw: error, skip or nearest")] = "error",
+    weights: Annotated[str, typer.Option(help="best (on the validation text) or last")] = "best",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="one JSON object per text, with log-probabilities")] = False,
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Write new text. [dim]charlm sample --temperature 0.8 --prompt "Once"[/]"""
+    if length == 0 and (samples > 1 or json):
+        raise SettingsError("--length 0 writes one text without end; give a length with --samples or --json")
+    settings = take(SampleSettings, given)
+    text = read_prompt(prompt, prompt_file)
+    seed = secrets.randbits(31) if seed is None else seed
+    from charlm.writer import Writer
+
+    writer = Writer.load(run, weights=weights, device=device)
+    pieces = writer.pieces(text, settings, samples=samples, seed=seed, unknown=unknown)
+    rows = [Row(stop or []) for _ in range(samples)]
+    if not json:
+        write(text)
+    for number, piece in enumerate(pieces, 1):
+        for row, new, logprob in zip(rows, piece.texts, piece.logprobs.tolist(), strict=True):
+            row.add(new, logprob, keep=samples > 1 or json)
+        if not json:
+            write(rows[0].new)  # the first text streams, the others follow when all are done
+        if number == length or all(row.until.done for row in rows):
+            break
+    if json:
+        for row in rows:
+            print(jsonlib.dumps({"prompt": text, "text": row.text(), "seed": seed, "tokens": row.tokens}))
+        return
+    write(rows[0].until.flush() + "\n")
+    for row in rows[1:]:
+        write(f"{'-' * 40}\n{text}{row.text()}\n")
+
+
+class Row:
+    """One of the texts being written."""
+
+    def __init__(self, stops: list[str]) -> None:
+        self.until = Until(stops)
+        self.new = ""
+        self.parts: list[str] = []
+        self.tokens: list[dict[str, Any]] = []
+
+    def add(self, piece: str, logprob: float, *, keep: bool) -> None:
+        """Take a token's text; what an endless text has written is not kept."""
+        if keep and not self.until.done:
+            self.tokens.append({"text": piece, "logprob": round(logprob, 5)})
+        self.new = self.until.feed(piece)
+        if keep:
+            self.parts.append(self.new)
+
+    def text(self) -> str:
+        return "".join(self.parts) + self.until.flush()
+
+
+def read_prompt(prompt: str, file: Path | None) -> str:
+    if prompt and file:
+        raise SettingsError("--prompt and --prompt-file both say what to continue; give one of them")
+    if "-" in (prompt, str(file)):
+        return sys.stdin.read()
+    if file is None:
+        return prompt
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--prompt-file {file} cannot be read: {error}") from None

@@ -1,0 +1,141 @@
+"""`charlm train`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from charlm import presets
+from charlm.cli.options import with_settings
+from charlm.config import DataSettings, TrainSettings
+from charlm.errors import SettingsError
+
+DEFAULT_ARCH = "lstm"
+
+
+def command(argv: Sequence[str]) -> Callable[..., None]:
+    """The command with the options of the architecture that `argv` chooses; without them where they are not needed."""
+    panels: dict[str, Any] = {"Training": TrainSettings, "Text": DataSettings}
+    if "train" not in argv[:1] or "_CHARLM_COMPLETE" in os.environ:
+        return with_settings(panels)(train)  # spares the import of torch
+    from charlm import archs
+
+    arch = chosen_arch(argv)
+    kind = archs.load(arch)
+    return with_settings({f"Architecture: {arch}": kind.Config, **panels}, kind.recipe)(train)
+
+
+def chosen_arch(argv: Sequence[str]) -> str:
+    """What --arch says, or else the --config file, or else the --preset."""
+    typed = peek(argv, "--arch")
+    if typed is None:
+        layers = settings_layers(peek(argv, "--preset"), peek(argv, "--config"))
+        typed = next((layer["arch"] for layer in reversed(layers) if "arch" in layer), DEFAULT_ARCH)
+    return str(typed)
+
+
+def peek(argv: Sequence[str], flag: str) -> str | None:
+    """The value that a flag has on a command line that is not parsed yet."""
+    for here, after in zip(argv, [*argv[1:], None], strict=True):
+        if here == flag:
+            return after
+        if here.startswith(flag + "="):
+            return here.partition("=")[2]
+    return None
+
+
+def settings_layers(preset: str | None, config: Path | str | None) -> list[dict[str, Any]]:
+    layers = [presets.read(preset)] if preset else []
+    return layers + ([presets.read_settings(Path(config))] if config else [])
+
+
+def train(
+    corpus: Annotated[
+        Optional[list[str]],  # noqa: UP045  # Typer reads annotations at run time, on Python 3.10 too
+        typer.Argument(help="text: files, a folder, a pattern, .gz, or - for standard input", show_default=False),
+    ] = None,
+    arch: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="network to train, see charlm archs [default: lstm]", show_default=False),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="folder for the run [default: a new one under runs/]", show_default=False),
+    ] = None,
+    preset: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="named settings, see charlm presets", show_default=False),
+    ] = None,
+    config: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="TOML file of settings, on top of a preset's", show_default=False),
+    ] = None,
+    resume: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="go on with this run (a larger budget may be given)", show_default=False),
+    ] = None,
+    cache_dir: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="where encoded texts are kept [default: the user's cache]", show_default=False),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="say nothing")] = False,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object per event")] = False,
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Train a model on a text. [dim]charlm train corpus.txt --arch lstm --minutes 5[/]"""
+    from charlm import job
+    from charlm.cli.watching import show
+
+    with stop_on_signal() as stop:
+        if resume:
+            if corpus or arch or out or preset or config:
+                raise SettingsError("--resume takes text and settings from the run; give only a larger budget with it")
+            from charlm.runs.folder import find
+
+            events = job.resume(find(resume), cache_dir=cache_dir, changes=given, stop=stop.event)
+        else:
+            if not corpus:
+                raise SettingsError("what text? charlm train FILE, or charlm demo to see it work on a bundled one")
+            from charlm.plan import Plan
+            from charlm.text.corpus import Corpus
+
+            typed = {"arch": arch} if arch else {}
+            plan = Plan.of(*settings_layers(preset, config), {**typed, **given})
+            events = job.train(
+                plan, Corpus.open(corpus, plan.data.encoding), out=out, cache_dir=cache_dir, stop=stop.event
+            )
+        show(events, quiet=quiet, json=json)
+    if stop.number:
+        raise typer.Exit(128 + stop.number)
+
+
+class Stop:
+    """Set by the first interrupt; the training ends after its step and saves. A second one ends at once."""
+
+    def __init__(self) -> None:
+        self.event, self.number = threading.Event(), 0
+
+    def __call__(self, number: int, _frame: Any) -> None:
+        if self.event.is_set():
+            raise KeyboardInterrupt
+        self.number = number
+        self.event.set()
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Stop]:
+    stop = Stop()
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,232 @@
+"""What a person sees of a training: a live display on a terminal, plain lines in a pipe, JSON, or nothing."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from charlm import job
+from charlm.cli.console import count, duration, out, printable, sparkline, table
+from charlm.text.progress import Progress as Encoding
+from charlm.training.loop import Step
+
+REFRESH = 0.2  # seconds between looks at the loss: each look waits for the device
+LINE_EVERY = 10.0  # seconds between progress lines in a pipe
+
+
+def show(events: Iterator[job.Event], *, quiet: bool, json: bool) -> None:
+    """Run a training to its end, shown as the person and the terminal want it."""
+    view: Silent = Silent() if quiet else JsonLines() if json else Terminal() if out.is_terminal else Lines()
+    try:
+        for event in events:
+            view.show(event)
+    finally:
+        view.close()
+
+
+class Silent:
+    def show(self, event: job.Event) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class JsonLines(Silent):
+    """One object per event that is not a mere step."""
+
+    def show(self, event: job.Event) -> None:
+        if isinstance(event, (Step, Encoding)):
+            return
+        fields = event._asdict()
+        if isinstance(event, job.Started):
+            fields = {
+                "path": event.path,
+                **event.plan.to_dict(),
+                "params": event.params,
+                "vocab_size": event.vocab_size,
+            }
+        print(jsonlib.dumps({"event": type(event).__name__.lower(), **fields}, default=plain_value), flush=True)
+
+
+def plain_value(value: Any) -> Any:
+    return value._asdict() if hasattr(value, "_asdict") else str(value)
+
+
+class Lines(Silent):
+    """Plain lines that a log or a pager can take."""
+
+    def __init__(self) -> None:
+        self.chars_per_token = 1.0
+        self.meter = Meter()
+        self.said = time.monotonic()
+
+    def show(self, event: job.Event) -> None:
+        if isinstance(event, Step):
+            self.step(event)
+        elif isinstance(event, Encoding):
+            self.encoding(event)
+        elif isinstance(event, job.Started):
+            self.chars_per_token = event.splits["train"].chars / len(event.splits["train"])
+            self.say(started(event))
+        elif isinstance(event, job.Note):
+            self.say(Text(f"note: {event.text}", "yellow"))
+        elif isinstance(event, job.Validated):
+            self.validated(event)
+        elif isinstance(event, job.Stopped):
+            self.say(f"stopped after step {event.step}, all saved; go on with: charlm train --resume {event.path}")
+        elif isinstance(event, job.Ended):
+            self.close()
+            self.say(ended(event, self.chars_per_token))
+
+    def say(self, what: RenderableType) -> None:
+        out.print(what, markup=False)
+
+    def encoding(self, event: Encoding) -> None:
+        if time.monotonic() - self.said > 1:
+            self.said = time.monotonic()
+            self.say(f"{event.what} {event.done / max(event.total, 1):.0%}")
+
+    def validated(self, event: job.Validated) -> None:
+        s = event.score
+        self.say(
+            f"step {event.step}  {duration(event.seconds)}  training {event.train_nats:.3f}  "
+            f"validation {s.nats_per_token:.4f} nats/token, {s.bits_per_byte:.3f} bits/byte{'  best' if event.best else ''}"
+        )
+
+    def step(self, event: Step) -> None:
+        self.meter.count(event)
+        if time.monotonic() - self.said >= LINE_EVERY:
+            self.said = time.monotonic()
+            self.say(self.meter.line(event, self.chars_per_token))
+
+
+class Meter:
+    """Loss and speed, smoothed enough to read."""
+
+    def __init__(self) -> None:
+        self.began = self.looked = time.monotonic()
+        self.tokens = self.tokens_then = 0
+        self.start: float | None = None  # progress at the first step seen: a resumed run has done some already
+        self.speed = 0.0
+        self.loss = math.nan
+        self.losses: list[float] = []
+
+    def count(self, step: Step) -> None:
+        self.tokens += step.tokens
+        if self.start is None:
+            self.start = step.progress
+
+    def look(self, step: Step) -> None:
+        """Take a reading; costs a wait for the device."""
+        now, nats = time.monotonic(), float(step.nats)
+        self.loss = nats if math.isnan(self.loss) else 0.9 * self.loss + 0.1 * nats
+        self.losses.append(self.loss)
+        if now - self.looked >= 1:
+            self.speed = (self.tokens - self.tokens_then) / (now - self.looked)
+            self.looked, self.tokens_then = now, self.tokens
+
+    def line(self, step: Step, chars_per_token: float) -> str:
+        self.look(step)
+        spent, done = time.monotonic() - self.began, step.progress - (self.start or 0.0)
+        left = f"  {duration(spent * (1 - step.progress) / done)} left" if done > 0 else ""
+        speed = f"  {count(self.speed * chars_per_token)} chars/s" if self.speed else ""
+        return f"{step.progress:4.0%}  step {step.number}  loss {self.loss:.3f}{speed}{left}"
+
+
+class Terminal(Lines):
+    """The same, with a display that stays in place below the lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = Live(console=out, transient=True, auto_refresh=False)
+        self.looked = 0.0
+        self.sample, self.bits = "", ""
+
+    def show(self, event: job.Event) -> None:
+        super().show(event)
+        if isinstance(event, job.Started):
+            self.live.start()
+        elif isinstance(event, job.Wrote):
+            self.sample = event.text
+        elif isinstance(event, job.Validated):
+            self.bits = f"  {event.score.bits_per_byte:.3f} bits/byte"
+
+    def encoding(self, event: Encoding) -> None:
+        if time.monotonic() - self.said > 0.5:
+            self.live.start()
+            self.live.update(bar(event.done / max(event.total, 1), event.what), refresh=True)
+
+    def step(self, event: Step) -> None:
+        self.meter.count(event)
+        if time.monotonic() - self.looked >= REFRESH or event.progress == 1:
+            self.live.update(self.display(event), refresh=True)
+            self.looked = time.monotonic()
+
+    def display(self, step: Step) -> RenderableType:
+        line = self.meter.line(step, self.chars_per_token) + self.bits
+        parts: list[RenderableType] = [bar(step.progress, line), Text("loss " + sparkline(self.meter.losses), "dim")]
+        if self.sample:
+            room = max(4, out.height - 12)
+            shown = "\n".join(printable(self.sample).strip("\n").split("\n")[:room])
+            parts.append(Panel(Text(shown), title="latest sample", title_align="left", border_style="dim"))
+        return Group(*parts)
+
+    def close(self) -> None:
+        self.live.stop()
+
+
+def bar(share: float, text: str) -> Table:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(ProgressBar(1.0, share, width=24), Text(text))
+    return grid
+
+
+def started(event: job.Started) -> str:
+    splits, plan = event.splits, event.plan
+    shares = ", ".join(f"{count(split.chars)} {name}" for name, split in splits.items() if len(split))
+    budget = next(f"{value:g} {name}" for name, value in plan.train.to_dict().items() if name in BUDGETS and value)
+    return (
+        f"text: {shares} characters; {event.vocab_size} different tokens ({plan.data.tokenizer})\n"
+        f"model: {plan.arch}, {count(event.params)} parameters, on {event.where}; budget: {budget}\n"
+        f"run: {event.path}"
+    )
+
+
+BUDGETS = ("minutes", "steps", "epochs")
+
+
+def ended(event: job.Ended, chars_per_token: float) -> RenderableType:
+    """The summary: the model among what simple methods reach, and what to type next."""
+    speed = count(event.tokens_per_second * chars_per_token)
+    line = f"{event.steps} steps in {duration(event.seconds)}, {speed} chars/s"
+    if event.best is None or event.baselines is None:
+        return f"{line}\n{next_command(event.path)}"
+    rows = {
+        "uniform": event.baselines.uniform,
+        "unigram": event.baselines.unigram,
+        "xz -9e": event.baselines.xz,
+        "6-gram": event.baselines.ngram6,
+        f"this model (step {event.best_step})": event.best.bits_per_byte,
+    }
+    compared = table("validation text", ">bits per byte")
+    for name, bits in sorted(rows.items(), key=lambda item: -item[1]):
+        style = "bold" if name.startswith("this") else ""
+        compared.add_row(name, f"{bits:.3f}", style=style)
+    ahead = event.baselines.ngram6 - event.best.bits_per_byte
+    verdict = f"{'beats' if ahead > 0 else 'does not beat'} counting 6-grams, by {abs(ahead):.3f} bits per byte"
+    nats = f"{event.best.nats_per_token:.4f} nats per token"
+    return Group("", compared, "", f"{line}; {nats}; {verdict}", next_command(event.path))
+
+
+def next_command(path: Path) -> str:
+    return f"next: charlm sample {path}"

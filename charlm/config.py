@@ -1,0 +1,195 @@
+"""Settings: typed, frozen, bounded. A fact about an option (default, bound, help) stands on its field and nowhere else.
+
+The command line, TOML files, `config.json` and Python all read the same fields. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from functools import cache
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from charlm.errors import SettingsError
+
+S = TypeVar("S", bound="Settings")
+
+
+@dataclass(frozen=True)
+class Arg:
+    """What people and checks need to know about one field. Bounds are inclusive."""
+
+    help: str
+    min: float | None = None
+    max: float | None = None
+
+
+class Field(NamedTuple):
+    """One setting as declared: `type` without its `Annotated` wrapper."""
+
+    name: str
+    type: Any
+    arg: Arg
+    default: Any
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+
+class Settings:
+    """Base of every settings dataclass. Values that do not fit their field raise `SettingsError`."""
+
+    def __post_init__(self) -> None:
+        for field in fields_of(type(self)):
+            check(field, getattr(self, field.name))
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)  # type: ignore[call-overload,no-any-return]  # every subclass is a dataclass
+
+
+@cache
+def fields_of(cls: type[Settings]) -> tuple[Field, ...]:
+    """The fields of a settings class in the order they were declared."""
+    hints = get_type_hints(cls, include_extras=True)
+    found = []
+    for f in fields(cls):  # type: ignore[arg-type]
+        annotated, (arg, *_) = get_args(hints[f.name])[0], hints[f.name].__metadata__
+        found.append(Field(f.name, annotated, arg, None if f.default is MISSING else f.default))
+    return tuple(found)
+
+
+def take(cls: type[S], values: Mapping[str, Any]) -> S:
+    """`cls` filled with those of `values` that are its fields; the rest keep their defaults."""
+    return cls(**{f.name: values[f.name] for f in fields_of(cls) if f.name in values})
+
+
+def plain(hint: Any) -> tuple[Any, bool]:
+    """(type without `None`, whether `None` is allowed)."""
+    if get_origin(hint) in (Union, types.UnionType):
+        kinds = [a for a in get_args(hint) if a is not type(None)]
+        return kinds[0], len(kinds) < len(get_args(hint))
+    return hint, False
+
+
+def check(field: Field, value: Any) -> None:
+    """Raise `SettingsError` unless `value` has the field's type and lies within its bounds."""
+    kind, optional = plain(field.type)
+    if value is None and optional:
+        return
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise SettingsError(f"{field.flag} must be one of {', '.join(get_args(kind))}, got {value!r}")
+        return
+    accepted = (int, float) if kind is float else kind
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise SettingsError(f"{field.flag} must be {_ARTICLES.get(kind, kind.__name__)}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingsError(f"{field.flag} must be a finite number, got {value!r}")
+    if field.arg.min is not None and value < field.arg.min:
+        raise SettingsError(f"{field.flag} must be at least {field.arg.min:g}, got {value!r}")
+    if field.arg.max is not None and value > field.arg.max:
+        raise SettingsError(f"{field.flag} must be at most {field.arg.max:g}, got {value!r}")
+
+
+_ARTICLES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+class DataSpec(NamedTuple):
+    """Facts about the data that are known only once the corpus has been read. Never a setting."""
+
+    vocab_size: int
+    seq_len: int  # tokens a model sees at once in training, and so the reach of one that has a window
+
+
+@dataclass(frozen=True)
+class DataSettings(Settings):
+    """How a text becomes ids, and which part of it is held out."""
+
+    tokenizer: Annotated[Literal["char", "byte", "word", "bpe", "unigram"], Arg("what one token is")] = "char"
+    vocab_size: Annotated[int, Arg("largest vocabulary of word, bpe and unigram", min=300, max=1_000_000)] = 4096
+    min_count: Annotated[int, Arg("char: spell rarer characters in UTF-8 bytes", min=1)] = 1
+    alphabet: Annotated[
+        Literal["corpus", "printable"], Arg("char: the corpus's own characters, or the 100 printable ASCII ones")
+    ] = "corpus"
+    val_frac: Annotated[float, Arg("share of the text held out to validate on, 0 = none", min=0, max=0.9)] = 0.05
+    test_frac: Annotated[float, Arg("share of the text held out to test on, 0 = none", min=0, max=0.9)] = 0.05
+    encoding: Annotated[str, Arg("how the text's bytes spell characters")] = "utf-8"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.val_frac + self.test_frac > 0.9:
+            raise SettingsError(
+                f"--val-frac {self.val_frac:g} and --test-frac {self.test_frac:g} leave too little to train on; "
+                "together they may take 0.9"
+            )
+
+
+@dataclass(frozen=True)
+class TrainSettings(Settings):
+    """How weights are found. An architecture's `recipe` replaces those defaults that it was tuned for."""
+
+    minutes: Annotated[float | None, Arg("budget: minutes of training [default: 5]", min=0.01)] = None
+    steps: Annotated[int | None, Arg("budget: optimizer steps", min=1)] = None
+    epochs: Annotated[float | None, Arg("budget: passes over the training text", min=0.001)] = None
+    batch_size: Annotated[int, Arg("sequences per batch", min=1)] = 24
+    seq_len: Annotated[int, Arg("tokens per sequence", min=2)] = 128
+    order: Annotated[Literal["stream", "random"], Arg("rows that continue each other, or unrelated windows")] = "stream"
+    lr: Annotated[float, Arg("peak learning rate", min=0, max=10)] = 3e-3
+    schedule: Annotated[
+        Literal["wsd", "cosine", "linear", "constant"], Arg("course of the learning rate through the budget")
+    ] = "linear"
+    warmup: Annotated[float, Arg("share of the budget in which the rate rises to its peak", min=0, max=1)] = 0.02
+    optimizer: Annotated[Literal["adamw", "muon"], Arg("muon: for matrices, with adamw for the rest")] = "adamw"
+    beta2: Annotated[float, Arg("memory of the gradients' sizes", min=0, max=0.99999)] = 0.99
+    weight_decay: Annotated[float, Arg("pull of matrices towards zero", min=0, max=10)] = 0.01
+    clip: Annotated[float, Arg("largest gradient norm, 0 = no limit", min=0)] = 1.0
+    accumulate: Annotated[int, Arg("batches per optimizer step", min=1)] = 1
+    ema: Annotated[float, Arg("decay of the averaged weights that are kept, 0 = no averaging", min=0, max=0.99999)] = (
+        0.0
+    )
+    teacher_forcing: Annotated[
+        float, Arg("chance that the model is fed the true token and not its own guess", min=0, max=1)
+    ] = 1.0
+    precision: Annotated[Literal["auto", "fp32", "bf16"], Arg("arithmetic of the matrix products")] = "auto"
+    compile: Annotated[bool, Arg("let torch.compile translate the model first")] = False
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Arg("where to compute")] = "auto"
+    seed: Annotated[int, Arg("seed of every random choice", min=0, max=2**63 - 1)] = 0
+    eval_every: Annotated[str, Arg("steps (500) or time (30s, 2m) between validations; auto: 5 % of the time")] = "auto"
+    save_every: Annotated[str, Arg("steps (500) or time (30s, 2m) between checkpoints")] = "1m"
+    patience: Annotated[int, Arg("stop after so many validations without a new best, 0 = never", min=0)] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = [f"--{name}" for name in ("minutes", "steps", "epochs") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise SettingsError(f"{' and '.join(given)} are different budgets; give one of them")
+        Interval.parse("--eval-every", self.eval_every, auto=True)
+        Interval.parse("--save-every", self.save_every)
+
+
+class Interval(NamedTuple):
+    """A distance between two events, in steps or in seconds; neither means automatic."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def parse(cls, flag: str, text: str, *, auto: bool = False) -> Interval:
+        """Read `500`, `30s`, `2m`, `1h` or, where allowed, `auto`; raises `SettingsError` for anything else."""
+        if auto and text == "auto":
+            return cls()
+        number, unit = (text[:-1], text[-1:]) if text[-1:] in _SECONDS else (text, "")
+        try:
+            value = float(number) if unit else int(number)
+        except ValueError:
+            value = 0
+        if not 0 < value < math.inf:
+            forms = "steps (500) or a time (30s, 2m, 1h)" + (" or auto" if auto else "")
+            raise SettingsError(f"{flag} must be a number of {forms}, got {text!r}")
+        return cls(seconds=value * _SECONDS[unit]) if unit else cls(steps=int(value))
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}

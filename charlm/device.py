@@ -1,0 +1,50 @@
+"""Where and how to compute. `auto` probes and never asks for what a machine does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from charlm.config import TrainSettings
+from charlm.errors import SettingsError
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA, then MPS, then the CPU. Raises `SettingsError` for a device that this torch cannot use."""
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in usable.items() if there))
+    if not usable[name]:
+        there = ", ".join(kind for kind, ok in usable.items() if ok)
+        raise SettingsError(f"--device {name} is not available here; use auto or {there}")
+    return torch.device(name)
+
+
+def settle(settings: TrainSettings, device: torch.device) -> tuple[TrainSettings, str]:
+    """The settings with nothing left automatic, and one line that says what was chosen and why."""
+    precision, notes = settings.precision, []
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    compiles = settings.compile
+    if compiles and not can_compile(device):
+        compiles = False
+        notes.append("not compiled: torch.compile finds no working compiler here")
+    if device.type == "cpu":
+        where = f"the CPU, {torch.get_num_threads()} threads"
+    else:
+        where = torch.cuda.get_device_name(device) if device.type == "cuda" else "the Apple GPU"
+    line = ", ".join([where, precision, *(["compiled"] if compiles else []), *notes])
+    return replace(settings, device=device.type, precision=precision, compile=compiles), line
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether torch.compile works: it wants a C++ compiler or Triton, which a laptop need not have."""
+    probe: Callable[[Any], Any] = torch.compile(lambda x: x + 1)
+    try:
+        probe(torch.zeros(2, device=device))
+    except Exception:  # every back end raises its own kind, and any of them means no
+        return False
+    return True

@@ -1,0 +1,115 @@
+"""The one interface that every architecture implements: the text so far goes in, a guess for each next token comes out.
+
+Shapes: B batch, T tokens fed, S source, P past, V vocabulary, D width, H heads, L layers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, final
+
+from torch import Tensor, nn
+
+from charlm.config import DataSpec, Settings
+
+State = Any  # a tree (tuples) of tensors, batch first; only the architecture that made it looks inside
+
+PAD = -1
+"""No token here: masked when read, not scored when a target."""
+
+READ = 1024  # tokens taken at once when a long text is only read, so that memory stays bounded
+
+
+class Features(NamedTuple):
+    hidden: Tensor  # (B, T, D) one vector per input token
+    state: State = None  # what to pass in next time
+    penalty: Tensor | float = 0.0  # () extra loss in nats per token, already weighted
+
+
+class Output(NamedTuple):
+    logits: Tensor  # (B, T, V) unnormalised log-probabilities of the next token
+    state: State
+    penalty: Tensor | float
+
+
+class LanguageModel(nn.Module, ABC):
+    """Maps a piece of text, and what it remembers of the text before, to a guess per position.
+
+    The streaming law, tested for every architecture: for any state `s`, `features(a + b, s)` ends with the vectors of
+    `features(b, features(a, s).state)`. Outside autograd a model may write into the state that it is given: a state is
+    used once, and whoever forks one copies it first (`fork`).
+    """
+
+    Config: ClassVar[type[Settings]]
+    objectives: ClassVar[tuple[str, ...]] = ("causal",)  # what it can be trained on, the default first
+    recipe: ClassVar[Mapping[str, Any]] = {}  # training settings that were measured to suit it
+    head: Callable[[Tensor], Tensor]  # (..., D) -> (..., V)
+
+    def __init__(self, config: Settings, spec: DataSpec) -> None:
+        super().__init__()
+        self.config, self.spec = config, spec
+
+    @property
+    def window(self) -> int | None:
+        """The most tokens a guess can look back on; None if the state remembers without a limit."""
+        return self.spec.seq_len
+
+    @abstractmethod
+    def features(self, tokens: Tensor, state: State = None) -> Features:
+        """Vectors for `tokens` (B, T), T of any size, that continue the text remembered in `state`."""
+
+    def read(self, source: Tensor) -> State:
+        """What the model remembers of `source` (B, S). Encoders override this."""
+        state = None
+        for piece in source.split(READ, 1):
+            state = self.features(piece, state).state
+        return state
+
+    def carry(self, state: State) -> State:  # noqa: ARG002
+        """What survives into the next training segment, cut from the graph. Default: nothing."""
+        return None
+
+    def step(self, token: Tensor, state: State) -> tuple[Tensor, State]:
+        """One token (B,) -> logits (B, V) and the next state: `features` with T = 1, overridden for speed."""
+        out = self.features(token[:, None], state)
+        return self.head(out.hidden[:, 0]), out.state
+
+    @final
+    def forward(self, tokens: Tensor, state: State = None, source: Tensor | None = None) -> Output:
+        """Everything that torch.compile wraps. `source` (B, S), if given, is read first and replaces `state`."""
+        if source is not None:
+            state = self.read(source)
+        hidden, state, penalty = self.features(tokens, state)
+        return Output(self.head(hidden), state, penalty)
+
+
+def map_state(change: Callable[[Tensor], Tensor], state: State) -> State:
+    """The same tree with `change` applied to each tensor."""
+    if isinstance(state, Tensor):
+        return change(state)
+    if isinstance(state, tuple):
+        parts = [map_state(change, part) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+    return state
+
+
+def detach(state: State) -> State:
+    """The same values, cut from the autograd graph."""
+    return map_state(Tensor.detach, state)
+
+
+def fork(state: State, batch_size: int) -> State:
+    """A copy of a state of one row, repeated for `batch_size` rows."""
+    return map_state(lambda x: x.repeat_interleave(batch_size, 0), state)
+
+
+def tie(head: nn.Linear, embed: nn.Embedding) -> None:
+    """Let the head use the embedding's weights (Press & Wolf 2017, arXiv:1608.05859, section 3)."""
+    assert head.weight.shape == embed.weight.shape
+    head.weight = embed.weight
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Trainable numbers, shared ones counted once."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,81 @@
+"""A plan: everything that was decided before training, from defaults, recipe, preset, file and command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from charlm import archs
+from charlm.config import DataSettings, DataSpec, Settings, TrainSettings, fields_of, take
+from charlm.errors import RunError, SettingsError
+from charlm.model import LanguageModel
+
+Values = Mapping[str, Any]
+BUDGETS = {"minutes", "steps", "epochs"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training, decided."""
+
+    arch: str
+    model: Settings
+    train: TrainSettings
+    data: DataSettings
+
+    @classmethod
+    def of(cls, *layers: Values) -> Plan:
+        """The defaults, with what the architecture's recipe and then each layer says instead.
+
+        Raises `SettingsError` for a setting that this architecture does not have or a value that does not fit.
+        """
+        given = merge(*layers)
+        arch = given.pop("arch", "lstm")
+        kind = archs.load(arch)
+        classes = (kind.Config, TrainSettings, DataSettings)
+        for name in given:
+            if not any(name == f.name for c in classes for f in fields_of(c)):
+                raise SettingsError(stranger(name, arch))
+        values = merge(kind.recipe, given)
+        return cls(arch, *(take(c, values) for c in classes))
+
+    @classmethod
+    def from_dict(cls, config: Values) -> Plan:
+        """The inverse of `to_dict`. Raises `RunError` if settings are missing or do not fit this charlm."""
+        try:
+            return cls(
+                config["arch"],
+                archs.load(config["arch"]).Config(**config["model"]),
+                TrainSettings(**config["train"]),
+                DataSettings(**config["data"]),
+            )
+        except (KeyError, TypeError, SettingsError) as error:
+            raise RunError(f"config.json does not describe a run of this charlm: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def build(self, spec: DataSpec) -> LanguageModel:
+        """The model with fresh weights."""
+        return archs.load(self.arch)(self.model, spec)
+
+
+def merge(*layers: Values) -> dict[str, Any]:
+    """Later layers win; a budget replaces whatever budget stood before, of whatever kind."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        if BUDGETS & layer.keys():
+            merged = {name: value for name, value in merged.items() if name not in BUDGETS}
+        merged |= layer
+    return merged
+
+
+def stranger(name: str, arch: str) -> str:
+    """What to say about a setting that `arch` does not have."""
+    flag = "--" + name.replace("_", "-")
+    owners = [other for other in archs.names() if any(f.name == name for f in fields_of(archs.load(other).Config))]
+    own = ", ".join(f.flag for f in fields_of(archs.load(arch).Config))
+    if owners:
+        return f"{flag} belongs to {', '.join(owners)}; {arch} has {own}"
+    return f"{flag} is no setting of charlm; see charlm train --arch {arch} --help"

@@ -1,0 +1,51 @@
+"""Named settings: data, not code. Each file says in its `description` where its numbers come from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+from charlm.errors import SettingsError
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Settings from a TOML file of plain `name = value` lines. Raises `SettingsError` if it is not one."""
+    return {name.replace("-", "_"): value for name, value in parse(path).items() if name != "description"}
+
+
+def parse(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is no TOML: {error}") from None
+    tables = [name for name, value in values.items() if isinstance(value, dict)]
+    if tables:
+        raise SettingsError(f"{path} has a table [{tables[0]}]; settings are plain lines such as: layers = 2")
+    return values
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.toml"))
+
+
+def file(name: str) -> Path:
+    """Raises `SettingsError` for a name that is not there."""
+    if name not in names():
+        raise SettingsError(f"no preset {name!r}; choose from {', '.join(names())}")
+    return Path(__file__).with_name(f"{name}.toml")
+
+
+def read(name: str) -> dict[str, Any]:
+    return read_settings(file(name))
+
+
+def description(name: str) -> str:
+    return str(parse(file(name))["description"])

@@ -1,0 +1,1 @@
+"""Weights -> text: what may be picked, the generator, and the stream of text."""

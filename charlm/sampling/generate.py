@@ -1,0 +1,27 @@
+"""The generator: one sampler for every architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from charlm.model import LanguageModel, fork
+
+
+@torch.inference_mode()
+def generate(
+    model: LanguageModel, prompt: Tensor, pick: Callable[[Tensor], Tensor], *, samples: int = 1
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Continue `prompt` (1, P), P >= 1, in `samples` rows without end: yields (ids (B,), logits (B, V)) per token.
+
+    `pick` turns logits (B, V) into ids (B,). The prompt is read once, whatever the number of rows.
+    """
+    model.eval()
+    state = fork(model.read(prompt[:, :-1]), samples) if prompt.size(1) > 1 else None
+    token = prompt[:, -1].expand(samples)
+    while True:
+        logits, state = model.step(token, state)
+        token = pick(logits)
+        yield token, logits

@@ -1,0 +1,1 @@
+"""From a file to token ids: corpus, tokenizers, store."""

@@ -1,0 +1,224 @@
+"""What a text is like before anything is trained on it, and what that suggests to type.
+
+The whole file is read, a piece at a time; what needs the text in memory is measured on its first 4 MB.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import lzma
+import math
+import shlex
+import unicodedata
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.errors import CorpusError
+
+PIECE = 1 << 20  # bytes, or characters, read at a time
+SAMPLE = 4 << 20  # bytes at the start of the text: xz takes a second for each megabyte
+RARE = 5  # a character seen fewer times than this cannot be learnt
+
+MARKS = {  # the longest first: UTF-32's begins with UTF-16's
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+class Seen(NamedTuple):
+    """A character, its Unicode name, and how often it occurs."""
+
+    character: str
+    name: str
+    times: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Facts about one text. From `duplicated_lines` on they are those of its first `sampled` bytes."""
+
+    path: Path
+    bytes: int  # after gunzip
+    encoding: str  # what its bytes seem to be
+    byte_order_mark: bool
+    not_utf8: int | None  # the first line that is not UTF-8, counted from 1
+    characters: int  # with every kind of line end counted as one newline, as in training
+    lines: int
+    longest_line: int
+    windows_newlines: int
+    vocabulary: int
+    rare: tuple[Seen, ...]  # seen fewer than 5 times, the rarest first
+    controls: tuple[Seen, ...]  # all but newline and tab
+    sampled: int
+    duplicated_lines: float  # share of the non-empty lines that repeat an earlier one
+    most_repeated_line: tuple[str, int]  # with how often it occurs
+    zlib: float  # bits per byte of `zlib -9`, which looks back 32 kB
+    xz: float  # bits per byte of `xz`, which looks back over all of the sample
+    suggestions: tuple[str, ...] = ()  # the most pressing first; the last one is always a command to train with
+
+
+def check(path: str | Path) -> Report:
+    """Read the text at `path` (plain or .gz). Raises `CorpusError` if it is empty or cannot be read."""
+    path = Path(path)
+    try:
+        size = sum(len(piece) for piece in _pieces(path))
+        with _open(path) as file:
+            sample = file.read(SAMPLE)
+        encoding, not_utf8 = _guess(path, sample)
+        tally = _tally(path, encoding)
+    except (OSError, EOFError, zlib.error) as error:  # the last two: a damaged .gz
+        raise CorpusError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if not tally.counts.any():
+        raise CorpusError(f"{path} is empty")
+    seen = [Seen(chr(code), _name(chr(code)), int(tally.counts[code])) for code in np.flatnonzero(tally.counts)]
+    lines = Counter(line for line in _plain(sample.decode(encoding, "replace")).split("\n") if line.strip())
+    report = Report(
+        path=path,
+        bytes=size,
+        encoding="utf-8" if encoding == "utf-8-sig" else encoding,
+        byte_order_mark=sample.startswith(tuple(MARKS)),
+        not_utf8=not_utf8,
+        characters=int(tally.counts.sum()),
+        lines=tally.lines,
+        longest_line=tally.longest_line,
+        windows_newlines=tally.windows_newlines,
+        vocabulary=len(seen),
+        rare=tuple(sorted((one for one in seen if one.times < RARE), key=lambda one: one.times)),
+        controls=tuple(one for one in seen if _is_control(one.character)),
+        sampled=len(sample),
+        duplicated_lines=1 - len(lines) / lines.total() if lines else 0.0,
+        most_repeated_line=lines.most_common(1)[0] if lines else ("", 0),
+        zlib=8 * len(zlib.compress(sample, 9)) / len(sample),
+        xz=8 * len(lzma.compress(sample)) / len(sample),
+    )
+    return replace(report, suggestions=(*_mend(report), _train(report)))
+
+
+def _open(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path)) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with _open(path) as file:
+        while piece := file.read(PIECE):
+            yield piece
+
+
+def _guess(path: Path, sample: bytes) -> tuple[str, int | None]:
+    """(encoding, first line that is not UTF-8)."""
+    for mark, encoding in MARKS.items():
+        if sample.startswith(mark):
+            return encoding, None if encoding == "utf-8-sig" else 1
+    line = _first_bad_line(path, "utf-8")
+    if line is None:
+        return "utf-8", None
+    text = sample.decode("utf-8", "replace")
+    if 10 * text.count("\ufffd") < sum(not character.isascii() for character in text):
+        return "utf-8", line  # with a few damaged places
+    return ("cp1252" if _first_bad_line(path, "cp1252") is None else "latin-1"), line
+
+
+def _first_bad_line(path: Path, encoding: str) -> int | None:
+    decoder, line = codecs.getincrementaldecoder(encoding)(), 1
+    for piece in chain(_pieces(path), [b""]):
+        try:
+            decoder.decode(piece, final=not piece)
+        except UnicodeDecodeError as error:
+            return line + error.object[: error.start].count(b"\n")
+        line += piece.count(b"\n")
+    return None
+
+
+class _Tally(NamedTuple):
+    counts: NDArray[np.int64]  # how often each code point occurs
+    lines: int
+    longest_line: int
+    windows_newlines: int
+
+
+def _tally(path: Path, encoding: str) -> _Tally:
+    counts = np.zeros(0x110000, np.int64)
+    windows = longest = 0
+    unfinished = 0  # characters since the last newline
+    with io.TextIOWrapper(_open(path), encoding, errors="replace", newline="") as file:
+        while text := file.read(PIECE):
+            while text.endswith("\r") and (more := file.read(1)):  # never cut between \r and \n
+                text += more
+            windows += text.count("\r\n")
+            codes = np.frombuffer(_plain(text).encode("utf-32-le"), np.uint32)
+            counts += np.bincount(codes, minlength=len(counts))
+            ends = np.flatnonzero(codes == ord("\n"))
+            lengths = np.diff(ends, prepend=-1 - unfinished, append=len(codes)) - 1
+            longest, unfinished = max(longest, int(lengths.max())), int(lengths[-1])
+    return _Tally(counts, int(counts[ord("\n")]) + (unfinished > 0), longest, windows)
+
+
+def _plain(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc" and character not in "\n\t"
+
+
+def _name(character: str) -> str:
+    return unicodedata.name(character, f"U+{ord(character):04X}")  # control characters have no name
+
+
+def _mend(report: Report) -> Iterator[str]:
+    file = shlex.quote(str(report.path))
+    read = f"{'gunzip -c' if report.path.suffix.lower() == '.gz' else 'cat'} {file}"
+    if report.encoding != "utf-8":
+        yield f"it reads as {report.encoding} and not as UTF-8: charlm train {file} --encoding {report.encoding}"
+    elif report.not_utf8:
+        yield (
+            f"line {report.not_utf8} is not UTF-8 while most others are; "
+            f"to drop such bytes: {read} | iconv -c -f utf-8 -t utf-8 > clean.txt"
+        )
+    if report.controls:
+        kinds = ", ".join(one.name for one in report.controls[:3])
+        yield (
+            f"{sum(one.times for one in report.controls):,} control characters ({kinds}) are hardly meant to be there; "
+            f"to drop them: {read} | perl -CS -pe 's/[^\\P{{Cc}}\\t\\n]//g' > clean.txt"
+        )
+    if report.duplicated_lines > 0.3:
+        yield (
+            f"{report.duplicated_lines:.0%} of the lines repeat an earlier one, which flatters the validation figure; "
+            f"to keep the first of each: {read} | awk '!seen[$0]++' > clean.txt"
+        )
+    elif report.xz < 0.6 * report.zlib or report.xz < 1:
+        yield (
+            f"xz needs only {report.xz:.2f} bits per byte (prose: 2 to 3): long passages occur more than once, "
+            "which flatters the validation figure; look for copies"
+        )
+    if report.vocabulary > 500 or len(report.rare) > 20:
+        yield (
+            f"{len(report.rare):,} of its {report.vocabulary:,} different characters occur fewer than {RARE} times: "
+            f"charlm train {file} --min-count {RARE}" + (" or --tokenizer bpe" if report.vocabulary > 500 else "")
+        )
+
+
+def _train(report: Report) -> str:
+    """About as many parameters as characters (Karpathy, char-rnn's Readme); an LSTM layer has 8 hidden_size^2."""
+    characters = report.characters
+    layers = 1 if characters < 300_000 else 2 if characters < 30_000_000 else 3
+    ideal = math.sqrt(characters / (8 * layers))
+    hidden_size = min((64, 128, 192, 256, 384, 512, 768, 1024), key=lambda size: abs(math.log(size / ideal)))
+    command = f"charlm train {shlex.quote(str(report.path))} --arch lstm --layers {layers} --hidden-size {hidden_size}"
+    if characters < 1_000_000:
+        few = "100,000 characters or more would do better; " if characters < 20_000 else ""
+        return f"{few}a small text is soon learnt by heart, so a small model and much dropout: {command} --dropout 0.5"
+    return f"a model with about as many parameters as the text has characters: {command}"

@@ -1,0 +1,231 @@
+"""The text as the user has it: files, folders, patterns, gzip and standard input, read in bounded memory.
+
+Whatever it was on disk, the text that comes out is decoded, without byte order marks, and every line ends in a newline.
+"""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import glob
+import gzip
+import hashlib
+import io
+import os
+import re
+import shutil
+import sys
+import tempfile
+import weakref
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, NoReturn, cast
+
+from charlm.errors import CorpusError, SettingsError
+from charlm.text.progress import Progress
+
+TEXT_FILE = re.compile(r"[^.].*\.(txt|text|md)(\.gz)?", re.IGNORECASE | re.DOTALL)
+
+
+class Corpus:
+    """One text made of one or more files. It can be read any number of times."""
+
+    def __init__(self, name: str, paths: Sequence[Path], encoding: str, copies: Copies) -> None:
+        self.name = name  # short, for naming runs
+        self.paths = tuple(paths)
+        self._encoding = encoding
+        self._copies = copies
+        self._on_disk = sum(copies.get(path, path).stat().st_size for path in paths)  # bytes
+        self._facts: Facts | None = None
+
+    @classmethod
+    def open(cls, paths: Sequence[str | Path], encoding: str = "utf-8") -> Corpus:
+        """Find the files that `paths` mean: files, folders, glob patterns, or `-` for standard input.
+
+        Raises `CorpusError` if there are none, `SettingsError` if Python knows no such encoding.
+        """
+        _check_encoding(encoding)
+        if not paths:
+            raise CorpusError("no text was given; name a file, a folder, a pattern, or - for standard input")
+        copies = Copies()
+        try:
+            found = [path for given in paths for path in _find(str(given), copies)]
+            return cls(_name(str(paths[0]), found[0]), found, encoding, copies)
+        except OSError as error:
+            raise CorpusError(f"cannot read {error.filename or 'the text'}: {error.strerror}") from error
+
+    def chunks(self, size: int = 1 << 20) -> Iterator[str]:
+        """The text in pieces of at most about `size` characters. Files are joined by a newline where one is missing.
+
+        Raises `CorpusError` where a file cannot be read or decoded.
+        """
+        last = "\n"
+        for path in self.paths:
+            joint = "\n" if last != "\n" else ""
+            for text in _read(path, self._copies.get(path, path), self._encoding, size):
+                yield joint + text
+                joint, last = "", text[-1]
+
+    def survey(self) -> Iterator[Progress]:
+        """Read the text through once, so that its `sha256`, `chars` and `bytes` are known."""
+        digest, chars, size = hashlib.sha256(), 0, 0
+        for text in self.chunks():
+            encoded = text.encode("utf-8", "surrogatepass")
+            digest.update(encoded)
+            chars += len(text)
+            size += len(encoded)
+            yield Progress("reading", min(size, self._on_disk), self._on_disk)  # a .gz holds more than its size
+        self._facts = Facts(digest.hexdigest(), chars, size)
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of the text that `chunks` gives, however its files spell it."""
+        return self._known().sha256
+
+    @property
+    def chars(self) -> int:
+        return self._known().chars
+
+    @property
+    def bytes(self) -> int:
+        """Size of the text as UTF-8."""
+        return self._known().bytes
+
+    def _known(self) -> Facts:
+        if self._facts is None:
+            for _ in self.survey():
+                pass
+        assert self._facts is not None
+        return self._facts
+
+
+class Facts(NamedTuple):
+    """What is known of a text once it has been read through."""
+
+    sha256: str
+    chars: int
+    bytes: int
+
+
+class Copies(dict[Path, Path]):
+    """Temporary copies of what can be read only once: standard input and pipes. They are deleted with this object."""
+
+    def add(self, path: Path) -> None:
+        handle, copy = tempfile.mkstemp(prefix="charlm-", suffix=".txt")
+        self[path] = Path(copy)
+        weakref.finalize(self, self[path].unlink, missing_ok=True)
+        with os.fdopen(handle, "wb") as target:
+            if str(path) == "-":
+                shutil.copyfileobj(sys.stdin.buffer, target)
+            else:
+                with path.open("rb") as pipe:
+                    shutil.copyfileobj(pipe, target)
+
+
+def _check_encoding(encoding: str) -> None:
+    try:
+        codecs.getincrementaldecoder(encoding)
+        b" ".decode(encoding, "ignore")  # refuses codecs that are not text, such as base64
+    except (LookupError, ValueError) as error:
+        raise SettingsError(
+            f"--encoding {encoding!r} is not one that Python knows; try utf-8, utf-16, cp1252 or latin-1"
+        ) from error
+
+
+def _find(given: str, copies: Copies) -> list[Path]:
+    """The files that one argument means, never none. What can be read only once is added to `copies`."""
+    path = Path(given)
+    if path.is_dir():
+        return _files_in(path) or _nothing(f"the folder {given} holds no .txt, .text or .md file")
+    if path.is_file():
+        return [path]
+    if given == "-" or path.exists():  # the latter a pipe, as in `charlm train <(command)`
+        if path not in copies:
+            copies.add(path)
+        return [path]
+    if re.search(r"[*?[]", given):
+        matches = [Path(match) for match in sorted(glob.glob(given, recursive=True))]
+        files = [file for match in matches for file in (_files_in(match) if match.is_dir() else [match])]
+        return files or _nothing(f"no file matches {given}")
+    siblings = os.listdir(path.parent) if path.parent.is_dir() else []
+    similar = difflib.get_close_matches(path.name, siblings, n=1)
+    return _nothing(f"there is no file {given}" + (f"; did you mean {path.parent / similar[0]}?" if similar else ""))
+
+
+def _nothing(message: str) -> NoReturn:
+    raise CorpusError(message)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The text files in `folder` and below, sorted, without hidden files and folders."""
+    found: list[Path] = []
+    for place, subfolders, files in os.walk(folder, onerror=_raise):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        found += [Path(place, name) for name in files if TEXT_FILE.fullmatch(name)]
+    return sorted(found)
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def _name(given: str, first: Path) -> str:
+    """What to call a text: `stdin`, the folder's name, or the first file's name without its suffixes."""
+    if given == "-":
+        return "stdin"
+    if Path(given).is_dir():
+        return Path(given).resolve().name or "text"
+    return re.sub(r"(\.(txt|text|md))?(\.gz)?$", "", first.name, flags=re.IGNORECASE) or "text"
+
+
+def _read(path: Path, file: Path, encoding: str, size: int) -> Iterator[str]:
+    """The text of `file`, which the user knows as `path`, in pieces that are not empty."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    newlines = io.IncrementalNewlineDecoder(None, translate=True)  # knows \r\n also where a piece ends in between
+    offset, line, at_start = 0, 1, True
+    try:
+        with _open(file) as stream:
+            while True:
+                raw = stream.read(size)
+                try:
+                    text = newlines.decode(decoder.decode(raw, not raw), not raw)
+                except UnicodeDecodeError as error:
+                    held_back = len(error.object) - len(raw)  # bytes of a character that the piece before began
+                    good = decoder.decode(raw[: max(0, error.start - held_back)])
+                    line += newlines.decode(good, final=True).count("\n")
+                    raise CorpusError(_undecodable(path, encoding, error, line, offset - held_back)) from error
+                line += text.count("\n")
+                if text and at_start:
+                    text, at_start = text.removeprefix("\ufeff"), False
+                if text:
+                    yield text
+                if not raw:
+                    return
+                offset += len(raw)
+    except UnicodeError as error:  # a UTF-16 or UTF-32 decoder that finds no byte order mark
+        raise CorpusError(f"{_shown(path)} is not {encoding}: {error}; try --encoding {encoding}-le") from error
+    except (OSError, EOFError, zlib.error) as error:  # the last two: a truncated or damaged .gz
+        raise CorpusError(f"cannot read {_shown(path)}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _open(file: Path) -> BinaryIO:
+    """`file` for reading bytes, decompressed on the fly."""
+    return cast(BinaryIO, gzip.open(file)) if file.suffix.lower() == ".gz" else file.open("rb")
+
+
+def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError, line: int, offset: int) -> str:
+    """What to tell about a byte that the encoding does not allow; `error` counts from byte `offset` of the file."""
+    head = error.object if offset + error.start == 0 else b""
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        advice = "it begins with the mark of UTF-32: try --encoding utf-32"
+    elif head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        advice = "it begins with the mark of UTF-16: try --encoding utf-16"
+    else:
+        advice = "say how it is encoded, for example --encoding cp1252 or --encoding latin-1"
+    byte = error.object[error.start]
+    return f"{_shown(path)} is not {encoding}: line {line}, byte {offset + error.start} is 0x{byte:02x}; {advice}"
+
+
+def _shown(path: Path) -> str:
+    return "standard input" if str(path) == "-" else str(path)

@@ -1,0 +1,390 @@
+"""From text to token ids and back without loss: decode(encode(text)) == text for any text.
+
+At heart every tokenizer is a table from id to bytes. Decoding joins the bytes and reads them as UTF-8, in which lone
+surrogates, which a Python string may hold, are spelled like any other code point. Nothing here is known of models.
+
+Subwords: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units" (2016, arXiv:1508.07909), and
+Kudo, "Subword Regularization" (2018, arXiv:1804.10959), both as implemented by SentencePiece (arXiv:1808.06226).
+"""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import hashlib
+import io
+import json
+import re
+import string
+import unicodedata
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.config import DataSettings
+from charlm.errors import CorpusError, RunError, VocabularyError
+
+Ids = NDArray[np.int64]
+Chunks = Callable[[], Iterator[str]]  # the training text in pieces, as often as it is called
+
+CODE_POINTS = 0x110000
+BYTES = [bytes([value]) for value in range(256)]  # where they come first, an ASCII character's id is its code point
+WORD = re.compile(r"\w+| +|\n+|\t+|.", re.DOTALL)
+# SentencePiece writes a space as U+2581, and knows neither NUL nor lone surrogates.
+ODD = "\0\u2581\ud800-\udfff"
+UNIT = re.compile(rf"[{ODD}]+| *[^ \n{ODD}]+|\n+| +")  # no piece of SentencePiece reaches over the end of one
+SAMPLE = 10_000_000  # characters that bpe and unigram are trained on
+MANY_WORDS = 500_000  # different ones that are counted at least
+
+LOOKALIKES = dict(zip("‘’‚‛′‹›“”„‟″«»‐‑‒–−", "'''''''" + '"' * 7 + "-----", strict=True)) | {"—": "--", "―": "--"}
+
+
+def utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def code_points(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def _text(codes: NDArray[Any]) -> str:
+    return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+
+
+def _read_surrogate(error: UnicodeError) -> tuple[str, int]:
+    """Codec error handler: a spelled surrogate is read, any other undecodable byte becomes U+FFFD."""
+    assert isinstance(error, UnicodeDecodeError)
+    try:
+        return error.object[error.start : error.start + 3].decode("utf-8", "surrogatepass"), error.start + 3
+    except UnicodeDecodeError:
+        return "\ufffd", error.end
+
+
+codecs.register_error("charlm", _read_surrogate)
+
+
+class Decoder:
+    """Ids to text one by one, for streams: a character comes out when its last byte is in."""
+
+    def __init__(self, tokens: Sequence[bytes]) -> None:
+        self._tokens = tokens
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("charlm")
+
+    def feed(self, *ids: int, final: bool = False) -> str:
+        """The text that is certain by now; with `final`, all that is left."""
+        return self._utf8.decode(b"".join([self._tokens[i] for i in ids]), final)
+
+
+class Tokenizer(ABC):
+    """A table from id to bytes, and a way to cut text into its entries."""
+
+    kind: ClassVar[str]
+
+    def __init__(self, tokens: list[bytes]) -> None:
+        self.tokens = tokens
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.tokens)
+
+    @cached_property
+    def start(self) -> int:
+        """The id that a blank page starts from: a newline, else a space, else whatever comes first."""
+        return next((self.tokens.index(blank) for blank in (b"\n", b" ") if blank in self.tokens), 0)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Fingerprint: equal for tokenizers that do the same."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+    def encode(self, text: str, unknown: str = "error") -> Ids:  # noqa: ARG002  only CharTokenizer can be at a loss
+        """Ids of `text`. Characters that cannot be spelled raise `VocabularyError` (`unknown` is `error`),
+        are left out (`skip`), or are replaced by what looks most like them (`nearest`)."""
+        return self._encode(text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of `ids`; bytes that are not UTF-8 become U+FFFD."""
+        return b"".join([self.tokens[i] for i in ids]).decode("utf-8", "charlm")
+
+    def decoder(self) -> Decoder:
+        return Decoder(self.tokens)
+
+    def to_json(self) -> dict[str, Any]:
+        """All there is to know, as what JSON can hold. `from_json` is the way back."""
+        return {"kind": self.kind, **self._fields()}
+
+    @abstractmethod
+    def _encode(self, text: str) -> Ids: ...
+
+    @abstractmethod
+    def _fields(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+
+
+class ByteTokenizer(Tokenizer):
+    """The 256 bytes of UTF-8."""
+
+    kind = "byte"
+
+    def __init__(self) -> None:
+        super().__init__(BYTES)
+
+    def _encode(self, text: str) -> Ids:
+        return np.frombuffer(utf8(text), np.uint8).astype(np.int64)
+
+    def _fields(self) -> dict[str, Any]:
+        return {}
+
+
+class CharTokenizer(Tokenizer):
+    """An alphabet of code points. With `spell`, the 256 bytes come first and spell every other character."""
+
+    kind = "char"
+
+    def __init__(self, characters: list[int], spell: bool) -> None:
+        tokens = [utf8(chr(code)) for code in characters]
+        super().__init__(BYTES + tokens if spell else tokens)
+        self._characters, self._spell = characters, spell
+        self._ids = np.full(CODE_POINTS, -1)  # (code points) -> id, -1 where unknown
+        if spell:
+            self._ids[:128] = np.arange(128)
+        self._ids[characters] = np.arange(self.vocab_size - len(characters), self.vocab_size)
+
+    def encode(self, text: str, unknown: str = "error") -> Ids:
+        ids = super().encode(text)
+        if ids.min(initial=0) >= 0:
+            return ids
+        if unknown == "skip":
+            return ids[ids >= 0]
+        strange = set(_text(code_points(text)[ids < 0]))
+        if unknown == "nearest":
+            return self._encode(text.translate({ord(c): self.nearest(c) for c in strange}))
+        raise VocabularyError(
+            f"the vocabulary lacks {_listed(strange)}; give --unknown skip or --unknown nearest, "
+            "or train with --min-count 2 or --tokenizer byte, which can spell any character"
+        )
+
+    def nearest(self, character: str) -> str:
+        """What the alphabet has that looks most like `character`: without accents, in the other case, or nothing."""
+        bare = "".join(c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c))
+        guesses = (LOOKALIKES.get(character, bare), character.swapcase(), bare.swapcase())
+        return next((guess for guess in guesses if self._encode(guess).min(initial=0) >= 0), "")
+
+    def _encode(self, text: str) -> Ids:
+        """As in the base class, but -1 where a character is unknown."""
+        codes = code_points(text)
+        ids = self._ids[codes]
+        if self._spell and ids.min(initial=0) < 0:
+            strange = codes[ids < 0]
+            lengths = np.ones(len(ids), np.int64)
+            lengths[ids < 0] += (strange >= 0x80).astype(np.int64) + (strange >= 0x800) + (strange >= 0x10000)
+            ids = np.repeat(ids, lengths)  # a -1 for each byte
+            ids[ids < 0] = np.frombuffer(utf8(_text(strange)), np.uint8)
+        return ids
+
+    def _fields(self) -> dict[str, Any]:
+        # Code points, not a string: JSON would read two neighbouring surrogates as one character.
+        return {"characters": self._characters, "spell": self._spell}
+
+
+class WordTokenizer(Tokenizer):
+    """Words, runs of one kind of blank, and single characters. Other words are spelled in characters, those in bytes."""
+
+    kind = "word"
+
+    def __init__(self, characters: list[int], words: list[str]) -> None:
+        own = [*map(chr, characters), *words]
+        super().__init__(BYTES + [utf8(token) for token in own])
+        self._characters, self._words = characters, words
+        self._ids = {chr(code): code for code in range(128)} | {token: id for id, token in enumerate(own, start=256)}
+
+    def _encode(self, text: str) -> Ids:
+        ids: list[int] = []
+        for word in WORD.findall(text):
+            known = self._ids.get(word)
+            ids += self._spelled(word) if known is None else (known,)
+        return np.array(ids, np.int64)
+
+    def _spelled(self, word: str) -> list[int]:
+        ids: list[int] = []
+        for character in word:
+            known = self._ids.get(character)
+            ids += utf8(character) if known is None else (known,)
+        return ids
+
+    def _fields(self) -> dict[str, Any]:
+        return {"characters": self._characters, "words": self._words}
+
+
+class PieceTokenizer(Tokenizer):
+    """Parts of words, found by SentencePiece. What it would not give back as it was is spelled in bytes."""
+
+    def __init__(self, model: str) -> None:
+        from sentencepiece import SentencePieceProcessor
+
+        self._model = model  # base64
+        pieces = SentencePieceProcessor(model_proto=base64.b64decode(model))
+        # SentencePiece's id 0 is <unk>, which never occurs where bytes can spell anything. Our ids leave it out.
+        super().__init__([_bytes_of_piece(pieces.id_to_piece(id), pieces.is_byte(id)) for id in range(1, len(pieces))])
+        self._pieces = pieces
+        self._remembered = lru_cache(maxsize=1 << 15)(self._unit)  # most words are not new
+
+    def _encode(self, text: str) -> Ids:
+        ids: list[int] = []
+        for unit in UNIT.findall(text):
+            ids += self._remembered(unit) if len(unit) < 64 else self._unit(unit)
+        return np.array(ids, np.int64) - 1
+
+    def _unit(self, unit: str) -> list[int]:
+        """SentencePiece's own ids of what `UNIT` matches."""
+        if re.match(f"[{ODD}]", unit):
+            return [self._pieces.piece_to_id(f"<0x{byte:02X}>") for byte in utf8(unit)]
+        ids: list[int] = self._pieces.encode(unit)
+        return ids
+
+    def _fields(self) -> dict[str, Any]:
+        return {"model": self._model}
+
+
+def _bytes_of_piece(piece: str, is_byte: bool) -> bytes:
+    """`<0x41>` is a byte, `▁the` a space and three letters."""
+    return bytes([int(piece[3:5], 16)]) if is_byte else utf8(piece.replace("▁", " "))
+
+
+class BpeTokenizer(PieceTokenizer):
+    kind = "bpe"
+
+
+class UnigramTokenizer(PieceTokenizer):
+    kind = "unigram"
+
+
+KINDS: dict[str, type[Tokenizer]] = {
+    cls.kind: cls for cls in (ByteTokenizer, CharTokenizer, WordTokenizer, BpeTokenizer, UnigramTokenizer)
+}
+
+
+def from_json(value: dict[str, Any]) -> Tokenizer:
+    """The tokenizer that `to_json` described. Raises `RunError` if it is of no known kind or damaged."""
+    try:
+        kind, fields = value["kind"], {name: field for name, field in value.items() if name != "kind"}
+        if kind not in KINDS:
+            raise RunError(f"the tokenizer is of kind {kind!r}; this charlm knows {', '.join(KINDS)}")
+        return KINDS[kind](**fields)
+    except (TypeError, KeyError, ValueError, IndexError, AttributeError, OverflowError, RuntimeError) as error:
+        raise RunError(f"the description of the tokenizer is damaged: {error!r}") from error
+
+
+def train_tokenizer(settings: DataSettings, chunks: Chunks) -> Tokenizer:
+    """Learn a vocabulary from the text that `chunks` gives.
+
+    Raises `CorpusError` if there is nothing to learn from, `VocabularyError` if `--alphabet printable` cannot show it.
+    """
+    if settings.tokenizer == "byte":
+        return ByteTokenizer()
+    if settings.tokenizer == "char":
+        return _train_char(settings, chunks)
+    if settings.tokenizer == "word":
+        return _train_word(settings.vocab_size, chunks)
+    return _train_pieces(settings.tokenizer, settings.vocab_size, chunks)
+
+
+def _train_char(settings: DataSettings, chunks: Chunks) -> CharTokenizer:
+    counts = _count(chunks())
+    if settings.alphabet == "printable":
+        tokenizer = CharTokenizer([ord(c) for c in string.printable], spell=False)
+        seen = _text(np.flatnonzero(counts))
+        lost = {c for c in seen if not tokenizer.encode(c, "nearest").size and not unicodedata.combining(c)}
+        if lost:
+            raise VocabularyError(f"nothing printable in ASCII looks like {_listed(lost)}; use --alphabet corpus")
+        return tokenizer
+    spell = bool(((counts > 0) & (counts < settings.min_count)).any())
+    if spell:
+        counts[:128] = 0  # these are bytes already
+    return CharTokenizer(np.flatnonzero(counts >= settings.min_count).tolist(), spell)
+
+
+def _train_word(vocab_size: int, chunks: Chunks) -> WordTokenizer:
+    """Half of what the bytes leave is for characters, the rest for words; both are the most frequent ones."""
+    room = vocab_size - len(BYTES)
+    counts = _count(chunks())
+    counts[:128] = 0
+    characters = _most_frequent(counts, room // 2)
+    words: Counter[str] = Counter()
+    many = max(MANY_WORDS, vocab_size)
+    for chunk in chunks():
+        words.update(word for word in WORD.findall(chunk) if len(word) > 1)
+        if len(words) > 2 * many:  # to bound the memory: the rare ones of so many are not wanted
+            words = Counter(dict(words.most_common(many)))
+    ranked = sorted(words, key=lambda word: (-words[word], word))
+    return WordTokenizer(characters, ranked[: room - len(characters)])
+
+
+def _train_pieces(kind: str, vocab_size: int, chunks: Chunks) -> Tokenizer:
+    """SentencePiece, on the first `SAMPLE` characters. Half of what the bytes leave at most is for single characters."""
+    from sentencepiece import SentencePieceTrainer
+
+    sample = _first(SAMPLE, chunks())
+    counts = _count([sample])
+    counts[[*map(ord, "\0\t\n▁▅")]] = 0  # these have a meaning of their own in SentencePiece
+    counts[0xD800:0xE000] = 0  # and surrogates none
+    alphabet = "".join(map(chr, _most_frequent(counts, (vocab_size - len(BYTES)) // 2)))
+    if not alphabet:
+        raise CorpusError(f"the text holds nothing that {kind} could learn from; use --tokenizer byte")
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=(found.group() for found in re.finditer(f"[{re.escape(alphabet)}]{{1,1000}}", sample)),
+        model_writer=model,
+        model_type=kind,
+        vocab_size=vocab_size + 1,  # <unk>, which we leave out
+        hard_vocab_limit=False,  # a small text has fewer pieces
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        add_dummy_prefix=False,
+        byte_fallback=True,
+        character_coverage=1.0,
+        user_defined_symbols=["\n"],
+        bos_id=-1,
+        eos_id=-1,
+        num_threads=1,  # the sum of many floats depends on their order
+        minloglevel=4,
+    )
+    return from_json({"kind": kind, "model": base64.b64encode(model.getvalue()).decode()})
+
+
+def _first(size: int, chunks: Iterator[str]) -> str:
+    """The first `size` characters."""
+    parts: list[str] = []
+    for chunk in chunks:
+        parts.append(chunk[:size])
+        size -= len(parts[-1])
+        if not size:
+            break
+    return "".join(parts)
+
+
+def _count(chunks: Iterable[str]) -> NDArray[np.int64]:  # (code points)
+    """How often each code point occurs."""
+    counts = np.zeros(CODE_POINTS, np.int64)
+    for chunk in chunks:
+        seen = np.bincount(code_points(chunk))
+        counts[: len(seen)] += seen
+    return counts
+
+
+def _most_frequent(counts: NDArray[np.int64], limit: int) -> list[int]:
+    """The code points that occur most often, of equals the lower ones."""
+    seen = np.flatnonzero(counts)
+    ranked: list[int] = seen[np.argsort(-counts[seen], kind="stable")][:limit].tolist()
+    return ranked
+
+
+def _listed(characters: set[str]) -> str:
+    """Up to ten of them by name."""
+    names = [f"{c!r} (U+{ord(c):04X})" for c in sorted(characters)]
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

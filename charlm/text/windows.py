@@ -1,0 +1,42 @@
+"""Windows over a text's ids, laid out so that every architecture sees the same text in the same order.
+
+In stream order the text is a ring, cut anew at a random place in each epoch into B rows of equal length; a batch holds
+the next window of every row. So row r of a batch continues row r of the batch before, which lets recurrent models carry
+their state on, while the windows of one epoch are not those of the next.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.errors import CorpusError
+
+
+class Windows:
+    """Batch number i as a pure function of (ids, sizes, seed, i): a run resumes by counting."""
+
+    def __init__(
+        self, ids: NDArray[np.unsignedinteger], *, batch_size: int, seq_len: int, order: str, seed: int
+    ) -> None:
+        if len(ids) < 2:
+            raise CorpusError(
+                f"the training text holds {len(ids)} tokens; it needs 2 or more to learn what follows what"
+            )
+        self.ids, self.order, self.seed = ids, order, seed
+        self.seq_len = min(seq_len, len(ids) - 1)
+        self.batch_size = min(batch_size, max(1, len(ids) // self.seq_len))
+        self.per_epoch = max(1, len(ids) // (self.batch_size * self.seq_len))
+
+    def batch(self, number: int) -> tuple[NDArray[np.int64], bool]:
+        """(windows (B, T + 1), whether they start anew): what follows batch `number - 1` or what does not."""
+        epoch, index = divmod(number, self.per_epoch)
+        if self.order == "random":
+            rng = np.random.default_rng((self.seed, number))
+            starts = rng.integers(len(self.ids) - self.seq_len, size=self.batch_size)
+        else:
+            cut = np.random.default_rng((self.seed, epoch)).integers(len(self.ids))
+            rows = np.arange(self.batch_size) * (len(self.ids) // self.batch_size)
+            starts = cut + rows + index * self.seq_len
+        places = (starts[:, None] + np.arange(self.seq_len + 1)) % len(self.ids)
+        return self.ids[places].astype(np.int64), self.order == "random" or index == 0

@@ -1,0 +1,1 @@
+"""Batches and logits -> weights: the loop, its optimizers, and the exact evaluation."""

@@ -1,0 +1,88 @@
+"""The exact evaluation: every token of a text scored once, with all the context that the model can use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from charlm.model import LanguageModel, parameter_count
+
+ROWS = 64  # at most so many pieces of a text are scored side by side
+SPAN = 4096  # tokens per piece, so that a text of any size is scored in bounded memory
+
+
+class Score(NamedTuple):
+    """What a text costs a model. Only bits per byte compare across tokenizers."""
+
+    bits_per_byte: float
+    nats_per_token: float
+    nats_per_char: float
+    tokens: int
+    chars: int
+    bytes: int
+    context: int  # the most tokens that any guess could look back on
+
+
+def token_nats(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
+    """The cost in nats of each of `ids`, in order, in arrays of up to ROWS x SPAN; `before` is text that stands before.
+
+    A text is cut into rows that are scored side by side. Each row first reads `warm_up` tokens of the text before it,
+    unscored, so that no guess is made from less than that, except at the beginning of a text with nothing before it;
+    its very first token must be in `before`.
+    """
+    assert len(before), "something must stand before the first token, if only the start token"
+    for start in range(0, len(ids), ROWS * SPAN):
+        block = ids[start : start + ROWS * SPAN]
+        yield block_nats(model, block, np.concatenate([before, ids[:start]])[-warm_up(model) :])
+
+
+def warm_up(model: LanguageModel) -> int:
+    return max(model.spec.seq_len, 256) if model.window is None else model.window
+
+
+@torch.inference_mode()
+def block_nats(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any]) -> NDArray[np.float32]:
+    """`token_nats` of one block (N,)."""
+    device = next(model.parameters()).device
+    rows = max(1, min(ROWS, len(ids) // (4 * warm_up(model))))
+    length = math.ceil(len(ids) / rows)
+    text = np.concatenate([before, ids]).astype(np.int64)
+    warm = len(before)  # row r guesses text[warm + r * length :][:length] and is fed everything from `warm` before it
+    fed = np.zeros((rows, warm + length), dtype=np.int64)
+    for r in range(rows):
+        piece = text[r * length : r * length + warm + length]
+        fed[r, : len(piece)] = piece  # the last row may be shorter: what it says about the zeros is cut off below
+    tokens = torch.from_numpy(fed).to(device)
+    nats, state, chunk = [], None, model.spec.seq_len
+    model.eval()
+    for at in range(0, tokens.size(1) - 1, chunk):
+        piece = tokens[:, at : at + chunk + 1]
+        out = model(piece[:, :-1], state)
+        state = out.state
+        nats.append(F.cross_entropy(out.logits.mT.float(), piece[:, 1:], reduction="none"))  # (rows, chunk)
+    scored = torch.cat(nats, 1)[:, warm - 1 :]  # (rows, length)
+    return scored.flatten()[: len(ids)].cpu().numpy()
+
+
+def evaluate(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any], *, chars: int, bytes: int) -> Score:
+    """Score a text of so many characters and UTF-8 bytes, exactly."""
+    total = sum(float(block.sum(dtype=np.float64)) for block in token_nats(model, ids, before))
+    context = model.window or longest_row(model, len(ids))
+    return Score(total / math.log(2) / bytes, total / len(ids), total / chars, len(ids), chars, bytes, context)
+
+
+def longest_row(model: LanguageModel, size: int) -> int:
+    """Tokens that the last guess of a row can look back on, for a model that remembers without a limit."""
+    block = min(size, ROWS * SPAN)
+    return warm_up(model) + math.ceil(block / max(1, min(ROWS, block // (4 * warm_up(model)))))
+
+
+def describe(model: LanguageModel, score: Score, arch: str) -> dict[str, Any]:
+    """The score as `charlm eval --json` and `metrics.jsonl` give it."""
+    return {**score._asdict(), "params": parameter_count(model), "arch": arch}

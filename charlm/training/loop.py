@@ -1,0 +1,146 @@
+"""The training loop: knows no architecture, no screen and no file.
+
+Teacher forcing (Williams & Zipser 1989): the model is fed the true text and scored on its guess for each next token.
+Scheduled sampling (Bengio et al. 2015, arXiv:1506.03099, section 2.4) feeds it its own guess now and then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from charlm.config import TrainSettings
+from charlm.model import PAD, LanguageModel, Output, State
+from charlm.objectives import OBJECTIVES, Batch, summed_nats
+from charlm.text.windows import Windows
+from charlm.training.optim import rate, set_rate, update_average
+
+
+class Step(NamedTuple):
+    number: int  # optimizer steps so far, this one included
+    nats: Tensor  # () mean loss per scored token; reading it waits for the device
+    tokens: int  # scored in this step
+    lr: float
+    progress: float  # share of the budget spent, in [0, 1]
+
+
+@dataclass
+class Position:
+    """Where a training stands: with weights and optimizer states, all that a checkpoint needs."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    carried: State = None
+    resumed_at: float = field(default_factory=time.monotonic, repr=False)
+
+    def clock(self) -> float:
+        """Seconds of training, those before a resume included."""
+        return self.seconds + time.monotonic() - self.resumed_at
+
+
+class Trainer:
+    """One training: model, data, optimizers and position. Iterate over it; it stops when the budget is spent.
+
+    Everything random in step n is drawn after seeding with (seed, n), so that a resumed training needs no generator's
+    state and nothing that happens between two steps can change the next.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        windows: Windows,
+        optimizers: list[Optimizer],
+        settings: TrainSettings,
+        *,
+        average: LanguageModel | None = None,
+    ) -> None:
+        self.model, self.windows, self.optimizers, self.settings = model, windows, optimizers, settings
+        self.average = average
+        self.position = Position()
+        self.device = next(model.parameters()).device
+        self.objective = OBJECTIVES[model.objectives[0]]
+        self.forward = torch.compile(model) if settings.compile else model
+
+    def progress(self) -> float:
+        """Share of the budget that is spent, in [0, 1]."""
+        s, here = self.settings, self.position
+        if s.steps is not None:
+            spent = here.step / s.steps
+        elif s.epochs is not None:
+            spent = here.step * s.accumulate / (s.epochs * self.windows.per_epoch)
+        else:
+            spent = here.clock() / (60 * (s.minutes or 5))
+        return min(spent, 1.0)
+
+    def __iter__(self) -> Iterator[Step]:
+        while (progress := self.progress()) < 1:
+            yield self.step(progress)
+
+    def step(self, progress: float) -> Step:
+        """One optimizer update."""
+        s, here = self.settings, self.position
+        torch.manual_seed((s.seed * 1_000_003 + here.step) % 2**63)
+        self.model.train()
+        lr = s.lr * rate(s.schedule, s.warmup, progress)
+        set_rate(self.optimizers, lr)
+        batches = [self.next_batch(here.step * s.accumulate + i) for i in range(s.accumulate)]
+        scored = sum(int((batch.targets != PAD).sum()) for batch, _ in batches)
+        total = torch.zeros((), device=self.device)
+        for batch, fresh in batches:
+            with self.autocast():
+                out = self.guess(batch, None if fresh else here.carried)
+            here.carried = self.model.carry(out.state)
+            nats = summed_nats(out.logits, batch.targets.to(self.device)) / scored
+            (nats + out.penalty / len(batches)).backward()
+            total += nats.detach()
+        if s.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), s.clip)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        here.step += 1
+        here.tokens += scored
+        if self.average is not None:
+            update_average(self.average, self.model, s.ema, here.step)
+        return Step(here.step, total, scored, lr, self.progress())
+
+    def next_batch(self, number: int) -> tuple[Batch, bool]:
+        windows, fresh = self.windows.batch(number)
+        return self.objective(torch.from_numpy(windows)), fresh
+
+    def autocast(self) -> AbstractContextManager[None]:
+        if self.settings.precision == "bf16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def guess(self, batch: Batch, state: State) -> Output:
+        """Logits for a batch: from the true text at once, or token by token where the model hears itself."""
+        tokens = batch.tokens.to(self.device, non_blocking=True)
+        source = None if batch.source is None else batch.source.to(self.device, non_blocking=True)
+        if self.settings.teacher_forcing == 1:
+            return self.forward(tokens, state, source)
+        return listen(self.model, tokens, state, source, self.settings.teacher_forcing)
+
+
+def listen(model: LanguageModel, tokens: Tensor, state: State, source: Tensor | None, truth: float) -> Output:
+    """Scheduled sampling: each token (B, T) after the first is the true one with probability `truth`, else a guess."""
+    if source is not None:
+        state = model.read(source)
+    token, logits, penalty = tokens[:, :1], [], torch.zeros((), device=tokens.device)
+    for t in range(tokens.size(1)):
+        out = model(token, state)
+        logits.append(out.logits)
+        state, penalty = out.state, penalty + out.penalty / tokens.size(1)
+        if t + 1 < tokens.size(1):
+            guess = torch.multinomial(out.logits[:, -1].detach().float().softmax(-1), 1)  # (B, 1)
+            true = torch.rand_like(guess, dtype=torch.float) < truth
+            token = torch.where(true, tokens[:, t + 1 : t + 2], guess)
+    return Output(torch.cat(logits, 1), state, penalty)

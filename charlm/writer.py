@@ -1,0 +1,103 @@
+"""A trained run, opened: it writes, it scores, and it shows its model and tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charlm.config import DataSpec
+from charlm.device import choose_device
+from charlm.errors import RunError, SettingsError
+from charlm.model import LanguageModel
+from charlm.plan import Plan
+from charlm.runs import checkpoint, folder
+from charlm.sampling.filters import Picker
+from charlm.sampling.generate import generate
+from charlm.sampling.settings import SampleSettings
+from charlm.sampling.stream import until_stop
+from charlm.text.tokenizers import Tokenizer, from_json
+from charlm.training.evaluate import Score, evaluate
+
+WEIGHTS = {"best": "model.safetensors", "last": "last.safetensors"}
+
+
+class Piece(NamedTuple):
+    """One written token of each row."""
+
+    texts: list[str]  # (B) what is certain of the text by now; empty while a UTF-8 character is incomplete
+    logprobs: Tensor  # (B,) natural logarithm of the probability that the model itself gave, before any filter
+
+
+class Writer:
+    """`charlm.load(...)`: `model(ids, state)` and `tokenizer` are open to use, the rest is for convenience."""
+
+    def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.device = next(model.parameters()).device
+
+    @classmethod
+    def load(cls, run: str | Path = "last", *, weights: str = "best", device: str = "auto") -> Writer:
+        """Open a run folder; see `charlm.load`."""
+        if weights not in WEIGHTS:
+            raise SettingsError(f"weights must be one of {', '.join(WEIGHTS)}, got {weights!r}")
+        path = folder.find(run)
+        config = folder.info(path).config
+        tokenizer = from_json(folder.read_json(path / "tokenizer.json"))
+        if tokenizer.sha256 != config.get("tokenizer_sha256"):
+            raise RunError(f"{path / 'tokenizer.json'} is not the vocabulary that this run was trained with")
+        model = Plan.from_dict(config).build(DataSpec(tokenizer.vocab_size, config["seq_len"]))
+        checkpoint.load_weights(path / WEIGHTS[weights], model)
+        return cls(model.to(choose_device(device)), tokenizer)
+
+    def pieces(
+        self, prompt: str, settings: SampleSettings, *, samples: int = 1, seed: int = 0, unknown: str = "error"
+    ) -> Iterator[Piece]:
+        """Continue a prompt in `samples` rows, token by token, without end. An empty prompt is a blank page.
+
+        Raises `VocabularyError` for characters of the prompt that the tokenizer cannot spell, unless `unknown` is
+        `skip` or `nearest`.
+        """
+        ids = self.tokenizer.encode(prompt, unknown)
+        start = torch.from_numpy(ids if len(ids) else np.array([self.tokenizer.start]))[None].to(self.device)  # (1, P)
+        pick = Picker(settings, torch.Generator(self.device).manual_seed(seed))
+        decoders = [self.tokenizer.decoder() for _ in range(samples)]
+        for tokens, logits in generate(self.model, start, pick, samples=samples):
+            logprobs = logits.float().log_softmax(-1).gather(1, tokens[:, None]).squeeze(1)
+            texts = [decoder.feed(token) for decoder, token in zip(decoders, tokens.tolist(), strict=True)]
+            yield Piece(texts, logprobs)
+
+    def stream(
+        self,
+        prompt: str = "",
+        *,
+        temperature: float | Sequence[float] = 0.8,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+        unknown: str = "error",
+    ) -> Iterator[str]:
+        """One token's text at a time, without end; `pieces` says more."""
+        cycle = [temperature] if isinstance(temperature, (int, float)) else temperature
+        settings = SampleSettings(",".join(map(str, cycle)), top_k, top_p, min_p, repetition_penalty)
+        for piece in self.pieces(prompt, settings, seed=seed, unknown=unknown):
+            yield piece.texts[0]
+
+    def sample(self, prompt: str = "", length: int = 500, *, stop: Sequence[str] = (), **how: float) -> str:
+        """The text of `length` tokens after the prompt, or less where a stop string comes; `how` as in `stream`."""
+        return "".join(until_stop(islice(self.stream(prompt, **how), length), stop))  # type: ignore[arg-type]
+
+    def score(self, text: str) -> Score:
+        """What the text costs this model, in bits per byte and more. Raises as `pieces` does; `text` must not be empty."""
+        if not text:
+            raise SettingsError("there is no text to score: it is empty")
+        ids = self.tokenizer.encode(text)
+        size = len(text.encode("utf-8", "surrogatepass"))
+        return evaluate(self.model, ids, np.array([self.tokenizer.start]), chars=len(text), bytes=size)

@@ -1,0 +1,68 @@
+"""Shared by all tests: one thread, real data where it is at hand, a small trained run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from charlm import job
+from charlm.plan import Plan
+from charlm.text.corpus import Corpus
+
+torch.set_num_threads(1)  # small models are faster so, and every run gives the same numbers
+
+VERSES = "".join(
+    f"{who}:\n{what}\n\n"
+    for who, what in [
+        ("WICK", "The lamp is out, the tide is in, and I am wet to the knee."),
+        ("SNUFF", "Then stand on me, good Wick; I am wet to the neck already."),
+        ("PEG", "Two fools in a puddle! Come, there is broth, and a bench, and a bill."),
+        ("WICK", "We will have the broth, and the bench; let the bill have its rest."),
+        ("SNUFF", "Who goes there? Speak, or I shall be forced to be frightened."),
+        ("PEG", "It is the wind, as it was last night, and it pays as well as you do."),
+    ]
+    * 12
+)
+
+
+@pytest.fixture(autouse=True)
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Every test in a folder of its own, with a cache of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    return iter([tmp_path])
+
+
+@pytest.fixture
+def verses(tmp_path: Path) -> Path:
+    """A small text as a file."""
+    path = tmp_path / "verses.txt"
+    path.write_text(VERSES, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was really trained, for a moment: tests may read it, not change it."""
+    folder = tmp_path_factory.mktemp("trained")
+    text = folder / "verses.txt"
+    text.write_text(VERSES, encoding="utf-8")
+    sizes = {"hidden_size": 48, "seq_len": 32, "batch_size": 8, "steps": 60, "lr": 1e-2}
+    plan = Plan.of({"arch": "lstm", "dropout": 0.0, **sizes})
+    for _ in job.train(plan, Corpus.open([text]), out=folder / "run", cache_dir=folder / "cache"):
+        pass
+    return folder / "run"
+
+
+@pytest.fixture
+def data() -> Path:
+    """The folder of real texts; without it the test is skipped."""
+    folder = os.environ.get("CHARLM_DATA")
+    if not folder:
+        pytest.skip("CHARLM_DATA does not name the folder of real texts")
+    return Path(folder)

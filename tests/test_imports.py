@@ -1,0 +1,101 @@
+"""Who may import whom, read from the source, and what a light command must not load."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "charlm"
+
+# A room may use the rooms below it, never one above or beside it.
+FLOORS = [
+    {"errors"},
+    {"config"},
+    {"model", "text", "presets", "sampling.settings", "sampling.stream"},
+    {"archs", "objectives", "device", "baselines"},
+    {"plan"},
+    {"training", "sampling"},
+    {"runs"},
+    {"writer"},
+    {"scoring"},
+    {"job"},
+    {"cli"},
+    {"__main__"},
+]
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+        yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Modules of ours that a file imports, without the leading `charlm.`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "charlm":
+            yield from (alias.name for alias in node.names if alias.name != "__version__")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("charlm."):
+            yield str(node.module).removeprefix("charlm.")
+
+
+def room(module: str) -> str:
+    named = [name for floor in FLOORS for name in floor if module == name or module.startswith(name + ".")]
+    return max(named, key=len, default=module)
+
+
+def floor(name: str) -> int:
+    return next(i for i, floor in enumerate(FLOORS) if name in floor)
+
+
+MODULES = [(name, tree) for name, tree in modules() if name != "__init__"]
+
+
+@pytest.mark.parametrize(("name", "tree"), MODULES, ids=[name for name, _ in MODULES])
+def test_imports_go_down_the_house(name: str, tree: ast.Module) -> None:
+    for used in imports(tree):
+        here, there = room(name), room(used)
+        if here != there:
+            assert floor(there) < floor(here), f"charlm.{name} imports charlm.{used}"
+
+
+@pytest.mark.parametrize(("name", "tree"), MODULES, ids=[name for name, _ in MODULES])
+def test_an_architecture_never_imports_another(name: str, tree: ast.Module) -> None:
+    if not name.startswith("archs."):
+        pytest.skip("no architecture")
+    assert [used for used in imports(tree) if used.startswith("archs.") and not used.startswith("archs._")] == []
+
+
+@pytest.mark.parametrize(("name", "tree"), MODULES, ids=[name for name, _ in MODULES])
+def test_rich_and_typer_stay_inside_the_command_line(name: str, tree: ast.Module) -> None:
+    used = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    used |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    if not name.startswith("cli"):
+        assert {top.partition(".")[0] for top in used} & {"rich", "typer", "click"} == set()
+
+
+@pytest.mark.parametrize(
+    "command", [["--help"], ["runs"], ["archs"], ["presets"], ["corpus", "list"], ["sample", "--help"], ["--version"]]
+)
+def test_light_commands_do_not_import_torch(command: list[str]) -> None:
+    code = f"import sys; from charlm.cli.app import run; run({command!r}); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_the_core_is_short_enough_to_read_over_coffee() -> None:
+    """The interface, objectives, training loop, generator and the four architectures with what they share."""
+    core = ["model.py", "objectives.py", "training/loop.py", "training/optim.py", "sampling/generate.py"]
+    core += [f"archs/{name}.py" for name in ("lstm", "lstmcell", "seq2seq", "transformer")]
+    core += [f"archs/{name}.py" for name in ("_recurrent", "_attention", "_window")]
+    lines = sum(len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in core)
+    assert lines < 1200, lines
+
+
+def test_no_file_is_a_shed() -> None:
+    for path in ROOT.rglob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, path

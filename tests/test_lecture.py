@@ -1,0 +1,59 @@
+"""The two notebooks of a well-known lecture (stat453, L19), reproduced with its text, seeds, windows and weights."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from charlm import presets
+from charlm.config import DataSpec
+from charlm.plan import Plan
+from charlm.text.tokenizers import train_tokenizer
+from charlm.text.windows import Windows
+from charlm.training.loop import Trainer
+from charlm.training.optim import build_optimizers
+
+ASCII = str.maketrans({"—": "--", "–": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "\u202f": " "})
+
+
+class Lecture(Windows):
+    """The notebooks' windows: `random.seed(123)`, and two draws spent on showing examples before training."""
+
+    def __init__(self, ids: np.ndarray) -> None:
+        super().__init__(ids, batch_size=1, seq_len=200, order="random", seed=0)
+        self.rng = random.Random(123)
+        self.starts = [self.rng.randint(0, len(ids) - 200) for _ in range(2 + 401)][2:]
+
+    def batch(self, number: int) -> tuple[np.ndarray, bool]:
+        start = self.starts[number]
+        return self.ids[None, start : start + 201].astype(np.int64), True
+
+
+@pytest.mark.parametrize(
+    ("preset", "losses"),
+    [
+        ("l19-lstm", {0: 4.641991, 200: 2.163916, 400: 2.294131}),
+        ("l19-lstmcell", {0: 4.627215, 200: 2.078001, 400: 2.069549}),
+    ],
+)
+def test_the_presets_reproduce_the_notebooks_losses(preset: str, losses: dict[int, float], data: Path) -> None:
+    text = (data / "covid19-faq.txt").read_text(encoding="utf-8").translate(ASCII)
+    text = re.sub(" +", " ", text)
+    assert len(text) == 84_658
+    plan = Plan.of(presets.read(preset))
+    tokenizer = train_tokenizer(plan.data, lambda: iter([text]))
+    assert tokenizer.vocab_size == 100
+    windows = Lecture(tokenizer.encode(text))
+    assert windows.starts[0] == 11427
+    torch.manual_seed(123)
+    model = plan.build(DataSpec(tokenizer.vocab_size, plan.train.seq_len))
+    trainer = Trainer(model, windows, build_optimizers(model, plan.train), plan.train)
+    for iteration in range(401):
+        step = trainer.step(0.0)
+        if iteration in losses:
+            assert float(step.nats) == pytest.approx(losses[iteration], abs=0.002)

@@ -1,0 +1,36 @@
+"""Showing text to a model."""
+
+from __future__ import annotations
+
+import torch
+
+from charlm.model import PAD
+from charlm.objectives import causal, continue_, summed_nats
+
+
+def test_causal_asks_for_the_next_token_at_every_place() -> None:
+    batch = causal(torch.arange(9)[None])
+    assert batch.tokens.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7]]
+    assert batch.targets.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8]]
+    assert batch.source is None
+
+
+def test_continue_gives_the_first_half_to_read_and_asks_for_the_rest() -> None:
+    torch.manual_seed(0)
+    seen = set()
+    for _ in range(200):
+        batch = continue_(torch.arange(9)[None])
+        assert batch.tokens.tolist() == [[4, 5, 6, 7]]
+        assert batch.targets.tolist() == [[5, 6, 7, 8]]
+        assert batch.source is not None
+        read = batch.source[0].tolist()
+        assert read == [0, 1, 2, 3][4 - len(read) :]
+        seen.add(len(read))
+    assert seen == {0, 1, 2, 3, 4}  # mostly the whole half, now and then less: a short prompt must be familiar too
+
+
+def test_padding_is_not_scored() -> None:
+    logits, targets = torch.randn(2, 5, 7), torch.randint(7, (2, 5))
+    partly = targets.clone()
+    partly[:, 3:] = PAD
+    torch.testing.assert_close(summed_nats(logits, partly), summed_nats(logits[:, :3], targets[:, :3]))
