@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import copy
-import json
 import platform
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from charlm import __version__
-from charlm.baselines import Baselines, baselines
-from charlm.config import DataSpec, Interval
+from charlm.baselines import LONGEST_TRAIN, Baselines, baselines
+from charlm.config import DataSpec, Interval, TrainSettings
 from charlm.device import choose_device, settle
+from charlm.errors import SettingsError
 from charlm.model import parameter_count
-from charlm.plan import Plan
-from charlm.runs import checkpoint, folder
+from charlm.plan import BUDGETS, Plan
+from charlm.runs import folder
+from charlm.runs.record import Record
 from charlm.sampling.settings import SampleSettings
 from charlm.scoring import same_corpus, score_split
 from charlm.text.corpus import Corpus
@@ -33,7 +35,6 @@ from charlm.training.optim import build_optimizers
 from charlm.writer import Writer
 
 SAMPLE_TOKENS, SAMPLE_SECONDS = 300, 0.5  # what is written after a validation, whichever ends first
-BASELINE_CHARS = 10_000_000  # of the training text, its end: more would be slow and tells little more
 
 
 class Note(NamedTuple):
@@ -94,10 +95,10 @@ def train(
 ) -> Iterator[Event]:
     """Train from the beginning into a new folder, `out` or one named after the corpus and the architecture."""
     store = yield from prepare(corpus, plan.data, cache_dir)
-    job = Job(plan, store, stop or threading.Event())
-    job.path = folder.create(out, f"{corpus.name}-{plan.arch}")
-    folder.write_json(job.path / "config.json", job.describe(corpus))
-    folder.write_json(job.path / "tokenizer.json", store.tokenizer.to_json())
+    path = folder.create(out, f"{corpus.name}-{plan.arch}")
+    job = Job(plan, store, path, stop)
+    folder.write_json(path / "tokenizer.json", store.tokenizer.to_json())
+    folder.write_json(path / "config.json", job.describe(corpus))
     yield from job.run()
 
 
@@ -109,17 +110,18 @@ def resume(
     Raises `RunError` if the folder is not whole or its corpus is gone or changed.
     """
     config = folder.info(path).config
-    old = Plan.from_dict(config)
-    plan = Plan.of({"arch": old.arch}, old.model.to_dict(), kept(old.train.to_dict()), old.data.to_dict(), changes)
+    plan = Plan.from_dict(config)
+    if changes.keys() - BUDGETS:
+        flags = ", ".join("--" + name.replace("_", "-") for name in sorted(changes.keys() - BUDGETS))
+        raise SettingsError(f"{flags} would make {path} another run; with --resume only the budget may change")
+    if changes:
+        train = {name: value for name, value in plan.train.to_dict().items() if name not in BUDGETS}
+        plan = replace(plan, train=TrainSettings(**train, **changes))
     store = yield from prepare(same_corpus(path, config), plan.data, cache_dir)
-    job = Job(plan, store, stop or threading.Event())
-    job.path = path
-    job.restore()
+    job = Job(plan, store, path, stop)
+    job.record.restore(job.trainer)
+    folder.write_json(path / "config.json", config | plan.to_dict())
     yield from job.run()
-
-
-def kept(train: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in train.items() if value is not None}
 
 
 class Timer:
@@ -141,10 +143,10 @@ class Timer:
 class Job:
     """One training with everything around it; `run` is the generator."""
 
-    def __init__(self, plan: Plan, store: Store, stop: threading.Event) -> None:
+    def __init__(self, plan: Plan, store: Store, path: Path, stop: threading.Event | None) -> None:
         device = choose_device(plan.train.device)
         train, self.where = settle(plan.train, device)
-        self.plan, self.store, self.stop = replace(plan, train=train), store, stop
+        self.plan, self.store, self.stop = replace(plan, train=train), store, stop or threading.Event()
         self.windows = Windows(
             store.train.ids,
             batch_size=train.batch_size,
@@ -158,10 +160,7 @@ class Job:
         self.average = copy.deepcopy(model).requires_grad_(False) if train.ema else None
         self.trainer = Trainer(model, self.windows, build_optimizers(model, train), train, average=self.average)
         self.writer = Writer(self.average or model, store.tokenizer)
-        self.path = Path()
-        self.best: Score | None = None
-        self.best_step, self.stale, self.validated = 0, 0, -1
-        self.before: tuple[float, float] | None = None  # training and validation loss of the last validation
+        self.record = Record(path, plan.arch)
 
     def describe(self, corpus: Corpus) -> dict[str, Any]:
         """What config.json holds: with the folder's other files, enough to open, explain and repeat the run."""
@@ -187,7 +186,7 @@ class Job:
         here, train = self.trainer.position, self.plan.train
         splits = {"train": self.store.train, "validation": self.store.validation, "test": self.store.test}
         yield Started(
-            self.path,
+            self.record.path,
             self.plan,
             parameter_count(self.trainer.model),
             splits,
@@ -203,8 +202,8 @@ class Job:
             losses += step.nats
             yield step
             if self.stop.is_set():
-                self.save()
-                yield Stopped(self.path, step.number)
+                self.record.save(self.trainer, self.writer.model)
+                yield Stopped(self.record.path, step.number)
                 return
             if step.progress < 1 and validation.due(step.number):
                 began = time.monotonic()
@@ -212,13 +211,13 @@ class Job:
                 losses.zero_()
                 since = step.number
                 validation.reset(step.number, time.monotonic() - began)
-                if train.patience and self.stale >= train.patience:
-                    yield Note(f"stopped early: {self.stale} validations without a new best (--patience)")
+                if train.patience and self.record.stale >= train.patience:
+                    yield Note(f"stopped early: {self.record.stale} validations without a new best (--patience)")
                     break
             elif saving.due(step.number):
-                self.save()
+                self.record.save(self.trainer, self.writer.model)
                 saving.reset(step.number, 0.0)
-        if here.step > self.validated:
+        if here.step > self.record.validated:
             yield from self.validate(float(losses) / max(here.step - since, 1))
         yield self.end()
 
@@ -235,102 +234,49 @@ class Job:
 
     def validate(self, train_nats: float) -> Iterator[Event]:
         """Save, score the validation text, keep the weights if they are the best, write a sample."""
-        here = self.trainer.position
-        self.save()
-        self.validated = here.step
+        trainer, record, step = self.trainer, self.record, self.trainer.position.step
+        record.save(trainer, self.writer.model)
+        record.validated = step
         if len(self.store.validation):
             score = score_split(self.writer, self.store.validation, self.store.train)
-            best = self.best is None or score.bits_per_byte < self.best.bits_per_byte
+            best = record.take(score, step)
             if best:
-                self.best, self.best_step, self.stale = score, here.step, 0
-                self.save_best()
-            else:
-                self.stale += 1
-            self.log(train_nats, score)
-            yield Validated(here.step, here.clock(), train_nats, score, best)
-            yield from self.gap(train_nats, score.nats_per_token)
+                record.save_best(trainer, self.writer.model)
+            record.log(trainer, train_nats, score)
+            yield Validated(step, trainer.position.clock(), train_nats, score, best)
+            yield from self.gap((train_nats, score.nats_per_token))
         else:
-            self.best_step = here.step
-            self.save_best()
-            self.log(train_nats, None)
-        yield self.write_sample()
+            record.best_step = step
+            record.save_best(trainer, self.writer.model)
+            record.log(trainer, train_nats, None)
+        text = self.sample()
+        record.log_sample(step, text)
+        yield Wrote(step, text)
 
-    def gap(self, train_nats: float, nats: float) -> Iterator[Note]:
+    def gap(self, losses: tuple[float, float]) -> Iterator[Note]:
         """Say so when the model gets better at the training text alone."""
-        if self.before and train_nats < self.before[0] and nats > self.before[1] and self.stale >= 2:
+        before, self.record.losses = self.record.losses, losses
+        if before and losses[0] < before[0] and losses[1] > before[1] and self.record.stale >= 2:
             yield Note(
-                f"training loss fell to {train_nats:.3f} while validation loss rose to {nats:.3f}: the model is learning "
-                "its training text by heart; try more --dropout, a smaller model, or --patience 3"
+                f"training loss fell to {losses[0]:.3f} while validation loss rose to {losses[1]:.3f}: the model is "
+                "learning its training text by heart; try more --dropout, a smaller model, or --patience 3"
             )
-        self.before = (train_nats, nats)
 
-    def write_sample(self) -> Wrote:
+    def sample(self) -> str:
+        """A little text from the model as it is, cut short where writing is slow."""
         began, texts = time.monotonic(), []
-        for number, piece in enumerate(self.writer.pieces("", SampleSettings(), seed=self.plan.train.seed)):
+        for piece in islice(self.writer.pieces("", SampleSettings(), seed=self.plan.train.seed), SAMPLE_TOKENS):
             texts.append(piece.texts[0])
-            if number + 1 == SAMPLE_TOKENS or time.monotonic() - began > SAMPLE_SECONDS:
+            if time.monotonic() - began > SAMPLE_SECONDS:
                 break
-        wrote = Wrote(self.trainer.position.step, "".join(texts))
-        with (self.path / "samples.txt").open("a", encoding="utf-8", errors="replace") as file:
-            file.write(f"--- step {wrote.step}\n{wrote.text}\n")
-        return wrote
-
-    def save(self) -> None:
-        """A checkpoint to resume from, and the newest weights to look at."""
-        here = self.trainer.position
-        notes = {"stale": self.stale, "before": self.before, "validated": self.validated}
-        checkpoint.save_training(self.path / "training.safetensors", self.trainer, notes)
-        checkpoint.save_weights(self.path / "last.safetensors", self.writer.model, {"step": here.step})
-        self.save_summary(finished=False)
-
-    def save_best(self) -> None:
-        score = self.best._asdict() if self.best else None
-        metadata = {"step": self.best_step, "score": score}
-        checkpoint.save_weights(self.path / "model.safetensors", self.writer.model, metadata)
-        self.save_summary(finished=False)
-
-    def save_summary(self, *, finished: bool) -> None:
-        here = self.trainer.position
-        summary = {
-            "step": here.step,
-            "tokens": here.tokens,
-            "seconds": round(here.clock(), 2),
-            "progress": round(self.trainer.progress(), 4),
-            "finished": finished,
-            "best": self.best._asdict() if self.best else None,
-            "best_step": self.best_step,
-        }
-        folder.write_json(self.path / "training.json", summary)
-
-    def log(self, train_nats: float, score: Score | None) -> None:
-        here = self.trainer.position
-        line = {"step": here.step, "tokens": here.tokens, "seconds": round(here.clock(), 2), "train_nats": train_nats}
-        if score:
-            line |= describe(self.trainer.model, score, self.plan.arch)
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def restore(self) -> None:
-        """Stand where the run's last checkpoint stands. What was logged after it will happen again, so it is cut off."""
-        notes = checkpoint.load_training(self.path / "training.safetensors", self.trainer)
-        self.stale, self.validated = notes["stale"], notes["validated"]
-        self.before = tuple(notes["before"]) if notes["before"] else None
-        if (self.path / "model.safetensors").exists():
-            _, kept = checkpoint.load_tensors(self.path / "model.safetensors")
-            self.best, self.best_step = Score(**kept["score"]) if kept["score"] else None, kept["step"]
-        metrics = self.path / "metrics.jsonl"
-        if metrics.exists():
-            lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-            past = [line for line in lines if json.loads(line)["step"] <= self.trainer.position.step]
-            with folder.replacing(metrics) as beside:
-                beside.write_text("".join(past), encoding="utf-8")
+        return "".join(texts)
 
     def end(self) -> Ended:
-        self.save_summary(finished=True)
-        here = self.trainer.position
-        reference = None
+        self.record.summarise(self.trainer, finished=True)
+        record, here = self.record, self.trainer.position
+        reference, seconds = None, here.clock()
         if len(self.store.validation):
             decode = self.store.tokenizer.decode
-            reference = baselines(decode(self.store.train.ids[-BASELINE_CHARS:]), decode(self.store.validation.ids))
-        seconds = here.clock()
-        return Ended(self.path, self.best, self.best_step, here.step, seconds, here.tokens / seconds, reference)
+            reference = baselines(decode(self.store.train.ids[-LONGEST_TRAIN:]), decode(self.store.validation.ids))
+        speed = here.tokens / seconds
+        return Ended(record.path, record.best, record.best_step, here.step, seconds, speed, reference)

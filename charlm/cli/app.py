@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 
 from charlm import __version__
@@ -63,33 +62,29 @@ def run(argv: list[str]) -> int:
     try:
         code = build(argv)(args=argv, prog_name="charlm", standalone_mode=False)
         sys.stdout.flush()
-    except click.ClickException as error:
-        return complain(explain(error, argv))
+    except typer.TyperException as error:
+        return complain(explain(error, argv)) if str(error) else 0  # empty: the help page was shown
     except CharlmError as error:
         return complain(str(error))
     except BrokenPipeError:
         close_quietly()
         return 0
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return 130
     return code if isinstance(code, int) else 0
 
 
 def complain(message: str) -> int:
-    line = " ".join(message.split())
-    if line:
-        err.print(f"charlm: {line}", markup=False, style="red")
+    err.print("charlm: " + " ".join(message.split()), markup=False, style="red")
     return 2
 
 
-def explain(error: click.ClickException, argv: list[str]) -> str:
+def explain(error: typer.TyperException, argv: list[str]) -> str:
     """A usage error in our words: an option of another architecture is named as such."""
-    if isinstance(error, click.NoSuchOption) and argv[:1] == ["train"]:
+    unknown = getattr(error, "option_name", None)
+    if unknown and argv[:1] == ["train"]:
         from charlm.cli.train import chosen_arch
         from charlm.plan import stranger
 
-        return stranger(error.option_name.lstrip("-").replace("-", "_"), chosen_arch(argv))
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        print(error.format_message())
-        return ""
-    return error.format_message()
+        return stranger(unknown.lstrip("-").replace("-", "_"), chosen_arch(argv))
+    return error.format_message() if hasattr(error, "format_message") else str(error)

@@ -15,7 +15,7 @@ def evaluate(
     run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
     split: Annotated[
         Optional[Literal["val", "test"]],  # noqa: UP045  # Typer reads annotations at run time, on Python 3.10 too
-        typer.Option(help="held-out part of the run's own text [default: val]", show_default=False),
+        typer.Option(help="held-out part of the run's own text \\[default: val]", show_default=False),
     ] = None,
     text: Annotated[
         Optional[list[str]],  # noqa: UP045

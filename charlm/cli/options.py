@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Optional, get_origin, get_type_hints
+from typing import Annotated, Any, Optional, get_type_hints
 
 import typer
+from rich.markup import escape
 
 from charlm.config import Field, Settings, fields_of, plain
 
@@ -48,10 +49,10 @@ def as_parameter(panel: str, field: Field, default: Any) -> inspect.Parameter:
     kind, _ = plain(field.type)
     help_text = field.arg.help
     if default is not None:
-        word = {True: "on", False: "off"}.get(default, default) if kind is bool else default
-        help_text += f" [default: {word}]"
-    bounds = {} if kind in (str, bool) or get_origin(kind) is Literal else {"min": field.arg.min, "max": field.arg.max}
+        shown = {True: "on", False: "off"}[default] if kind is bool else default
+        help_text += f" [default: {shown}]"
     names = [f"{field.flag}/--no-{field.flag[2:]}"] if kind is bool else [field.flag]
-    option = typer.Option(*names, help=help_text, show_default=False, rich_help_panel=panel, **bounds)
+    # No bounds here: the settings check their own, in the same words for the shell, for files and for Python.
+    option = typer.Option(*names, help=escape(help_text), show_default=False, rich_help_panel=panel)
     annotation = Annotated[Optional[kind], option]  # noqa: UP045  # Typer reads this form at run time
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

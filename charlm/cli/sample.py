@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import secrets
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -12,25 +13,30 @@ import typer
 
 from charlm.cli.console import write
 from charlm.cli.options import with_settings
-from charlm.config import take
+from charlm.config import Arg, Settings, take
 from charlm.errors import SettingsError
 from charlm.sampling.settings import SampleSettings
 from charlm.sampling.stream import Until
 
 
-@with_settings({"Picking": SampleSettings})
+@dataclass(frozen=True)
+class Amount(Settings):
+    """How much to write."""
+
+    length: Annotated[int, Arg("tokens to write, 0 = without end", min=0)] = 500
+    samples: Annotated[int, Arg("texts to write, in one batch", min=1)] = 1
+    seed: Annotated[
+        int | None, Arg("the same seed writes the same text [default: another each time]", min=0, max=2**63 - 1)
+    ] = None
+
+
+@with_settings({"How much": Amount, "Picking": SampleSettings})
 def sample(
     run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
     prompt: Annotated[str, typer.Option(help="text to continue; - reads standard input")] = "",
     prompt_file: Annotated[
         Optional[Path],  # noqa: UP045  # Typer reads annotations at run time, on Python 3.10 too
         typer.Option(help="file whose text is continued; - reads standard input", show_default=False),
-    ] = None,
-    length: Annotated[int, typer.Option(min=0, help="tokens to write, 0 = without end")] = 500,
-    samples: Annotated[int, typer.Option(min=1, help="texts to write, in one batch")] = 1,
-    seed: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(min=0, help="the same seed writes the same text [default: another each time]", show_default=False),
     ] = None,
     stop: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -44,24 +50,24 @@ def sample(
     given: dict[str, Any],
 ) -> None:
     """Write new text. [dim]charlm sample --temperature 0.8 --prompt "Once"[/]"""
-    if length == 0 and (samples > 1 or json):
+    amount, settings = take(Amount, given), take(SampleSettings, given)
+    if amount.length == 0 and (amount.samples > 1 or json):
         raise SettingsError("--length 0 writes one text without end; give a length with --samples or --json")
-    settings = take(SampleSettings, given)
     text = read_prompt(prompt, prompt_file)
-    seed = secrets.randbits(31) if seed is None else seed
+    seed = secrets.randbits(31) if amount.seed is None else amount.seed
     from charlm.writer import Writer
 
     writer = Writer.load(run, weights=weights, device=device)
-    pieces = writer.pieces(text, settings, samples=samples, seed=seed, unknown=unknown)
-    rows = [Row(stop or []) for _ in range(samples)]
-    if not json:
-        write(text)
+    pieces = writer.pieces(text, settings, samples=amount.samples, seed=seed, unknown=unknown)
+    rows = [Row(stop or []) for _ in range(amount.samples)]
     for number, piece in enumerate(pieces, 1):
+        if number == 1 and not json:
+            write(text)  # not before: a prompt that cannot be read must leave nothing behind
         for row, new, logprob in zip(rows, piece.texts, piece.logprobs.tolist(), strict=True):
-            row.add(new, logprob, keep=samples > 1 or json)
+            row.add(new, logprob, keep=amount.samples > 1 or json)
         if not json:
             write(rows[0].new)  # the first text streams, the others follow when all are done
-        if number == length or all(row.until.done for row in rows):
+        if number == amount.length or all(row.until.done for row in rows):
             break
     if json:
         for row in rows:

@@ -63,11 +63,11 @@ def train(
     ] = None,
     arch: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="network to train, see charlm archs [default: lstm]", show_default=False),
+        typer.Option(help="network to train, see charlm archs \\[default: lstm]", show_default=False),
     ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="folder for the run [default: a new one under runs/]", show_default=False),
+        typer.Option(help="folder for the run \\[default: a new one under runs/]", show_default=False),
     ] = None,
     preset: Annotated[
         Optional[str],  # noqa: UP045
@@ -83,7 +83,7 @@ def train(
     ] = None,
     cache_dir: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="where encoded texts are kept [default: the user's cache]", show_default=False),
+        typer.Option(help="where encoded texts are kept \\[default: the user's cache]", show_default=False),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="say nothing")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object per event")] = False,

@@ -68,7 +68,9 @@ class Corpus:
                 joint, last = "", text[-1]
 
     def survey(self) -> Iterator[Progress]:
-        """Read the text through once, so that its `sha256`, `chars` and `bytes` are known."""
+        """Read the text through, unless that was done, so that its `sha256`, `chars` and `bytes` are known."""
+        if self._facts is not None:
+            return
         digest, chars, size = hashlib.sha256(), 0, 0
         for text in self.chunks():
             encoded = text.encode("utf-8", "surrogatepass")
@@ -171,12 +173,12 @@ def _raise(error: OSError) -> NoReturn:
 
 
 def _name(given: str, first: Path) -> str:
-    """What to call a text: `stdin`, the folder's name, or the first file's name without its suffixes."""
+    """What to call a text: `stdin`, the folder's name, or the first file's stem."""
     if given == "-":
         return "stdin"
     if Path(given).is_dir():
         return Path(given).resolve().name or "text"
-    return re.sub(r"(\.(txt|text|md))?(\.gz)?$", "", first.name, flags=re.IGNORECASE) or "text"
+    return (first.with_suffix("") if first.suffix.lower() == ".gz" else first).stem
 
 
 def _read(path: Path, file: Path, encoding: str, size: int) -> Iterator[str]:

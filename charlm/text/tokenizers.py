@@ -1,7 +1,7 @@
 """From text to token ids and back without loss: decode(encode(text)) == text for any text.
 
 At heart every tokenizer is a table from id to bytes. Decoding joins the bytes and reads them as UTF-8, in which lone
-surrogates, which a Python string may hold, are spelled like any other code point. Nothing here is known of models.
+surrogates, which a Python string may hold, are spelled like any other code point.
 
 Subwords: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units" (2016, arXiv:1508.07909), and
 Kudo, "Subword Regularization" (2018, arXiv:1804.10959), both as implemented by SentencePiece (arXiv:1808.06226).
@@ -20,7 +20,8 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,9 +36,8 @@ Chunks = Callable[[], Iterator[str]]  # the training text in pieces, as often as
 CODE_POINTS = 0x110000
 BYTES = [bytes([value]) for value in range(256)]  # where they come first, an ASCII character's id is its code point
 WORD = re.compile(r"\w+| +|\n+|\t+|.", re.DOTALL)
-# SentencePiece writes a space as U+2581, and knows neither NUL nor lone surrogates.
-ODD = "\0\u2581\ud800-\udfff"
-UNIT = re.compile(rf"[{ODD}]+| *[^ \n{ODD}]+|\n+| +")  # no piece of SentencePiece reaches over the end of one
+ODD = re.compile("[\0\u2581\ud800-\udfff]+")  # what SentencePiece would lose: it writes a space as U+2581
+UNIT = re.compile(rf"{ODD.pattern}| *[^ \n\0\u2581\ud800-\udfff]+|\n+| +")  # none of its pieces spans two of these
 SAMPLE = 10_000_000  # characters that bpe and unigram are trained on
 MANY_WORDS = 500_000  # different ones that are counted at least
 
@@ -150,7 +150,7 @@ class CharTokenizer(Tokenizer):
         tokens = [utf8(chr(code)) for code in characters]
         super().__init__(BYTES + tokens if spell else tokens)
         self._characters, self._spell = characters, spell
-        self._ids = np.full(CODE_POINTS, -1)  # (code points) -> id, -1 where unknown
+        self._ids = np.full(CODE_POINTS, -1, np.int64)  # (code points) -> id, -1 where unknown
         if spell:
             self._ids[:128] = np.arange(128)
         self._ids[characters] = np.arange(self.vocab_size - len(characters), self.vocab_size)
@@ -193,7 +193,7 @@ class CharTokenizer(Tokenizer):
 
 
 class WordTokenizer(Tokenizer):
-    """Words, runs of one kind of blank, and single characters. Other words are spelled in characters, those in bytes."""
+    """Words, runs of one blank, single characters. New words are spelled in characters, new characters in bytes."""
 
     kind = "word"
 
@@ -231,21 +231,15 @@ class PieceTokenizer(Tokenizer):
         pieces = SentencePieceProcessor(model_proto=base64.b64decode(model))
         # SentencePiece's id 0 is <unk>, which never occurs where bytes can spell anything. Our ids leave it out.
         super().__init__([_bytes_of_piece(pieces.id_to_piece(id), pieces.is_byte(id)) for id in range(1, len(pieces))])
-        self._pieces = pieces
-        self._remembered = lru_cache(maxsize=1 << 15)(self._unit)  # most words are not new
+        self._pieces, self._byte = pieces, pieces.piece_to_id("<0x00>")
 
     def _encode(self, text: str) -> Ids:
-        ids: list[int] = []
-        for unit in UNIT.findall(text):
-            ids += self._remembered(unit) if len(unit) < 64 else self._unit(unit)
-        return np.array(ids, np.int64) - 1
-
-    def _unit(self, unit: str) -> list[int]:
-        """SentencePiece's own ids of what `UNIT` matches."""
-        if re.match(f"[{ODD}]", unit):
-            return [self._pieces.piece_to_id(f"<0x{byte:02X}>") for byte in utf8(unit)]
-        ids: list[int] = self._pieces.encode(unit)
-        return ids
+        units = UNIT.findall(text)
+        distinct = dict.fromkeys(units)  # each is encoded once: most words are not new
+        plain = [unit for unit in distinct if not ODD.match(unit)]
+        ids: dict[str, list[int]] = dict(zip(plain, self._pieces.encode(plain, num_threads=1), strict=True))
+        ids |= {unit: [self._byte + value for value in utf8(unit)] for unit in distinct if unit not in ids}
+        return np.fromiter(chain.from_iterable(map(ids.__getitem__, units)), np.int64) - 1
 
     def _fields(self) -> dict[str, Any]:
         return {"model": self._model}
@@ -299,7 +293,8 @@ def _train_char(settings: DataSettings, chunks: Chunks) -> CharTokenizer:
     if settings.alphabet == "printable":
         tokenizer = CharTokenizer([ord(c) for c in string.printable], spell=False)
         seen = _text(np.flatnonzero(counts))
-        lost = {c for c in seen if not tokenizer.encode(c, "nearest").size and not unicodedata.combining(c)}
+        visible = (c for c in seen if unicodedata.category(c) not in ("Mn", "Cf"))  # marks and formatting may go
+        lost = {c for c in visible if not tokenizer.encode(c, "nearest").size}
         if lost:
             raise VocabularyError(f"nothing printable in ASCII looks like {_listed(lost)}; use --alphabet corpus")
         return tokenizer
@@ -326,7 +321,7 @@ def _train_word(vocab_size: int, chunks: Chunks) -> WordTokenizer:
 
 
 def _train_pieces(kind: str, vocab_size: int, chunks: Chunks) -> Tokenizer:
-    """SentencePiece, on the first `SAMPLE` characters. Half of what the bytes leave at most is for single characters."""
+    """SentencePiece on the first `SAMPLE` characters. Up to half of what the bytes leave is for single characters."""
     from sentencepiece import SentencePieceTrainer
 
     sample = _first(SAMPLE, chunks())

@@ -1,0 +1,221 @@
+"""Token ids on disk, made once for a corpus and its settings, and memory-mapped from then on.
+
+The text is cut by characters into train | validation | test, and each part is encoded by itself, so that no token
+reaches over a border. Vocabularies are learnt from the training part alone, with one exception: the alphabet of `char`
+is that of the whole text, so that the validation text can be spelled.
+
+The cache holds two files per text and settings: `KEY.ids`, the ids of the three parts one after the other, and
+`KEY.json`, which describes them. Both are written beside and renamed, the description last: without it nothing counts.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.config import DataSettings
+from charlm.errors import CorpusError, RunError
+from charlm.text.corpus import Corpus
+from charlm.text.progress import Progress
+from charlm.text.tokenizers import Tokenizer, from_json, train_tokenizer, utf8
+
+FORMAT = 1  # to be raised whenever the same settings would give other ids
+STALE = 3600.0  # seconds after which a temporary file that nobody writes to is rubbish
+LONGEST = 1 << 20  # characters without a blank after which a piece of text is cut anywhere
+
+
+class Size(NamedTuple):
+    """What one part of the text measures."""
+
+    tokens: int
+    chars: int
+    bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of the text. Its length is that of its tokens."""
+
+    ids: NDArray[np.unsignedinteger[Any]]  # (tokens,) read-only, as narrow as the vocabulary allows
+    chars: int
+    bytes: int  # of the text as UTF-8
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """A text as ids."""
+
+    tokenizer: Tokenizer
+    train: Split
+    validation: Split
+    test: Split
+    corpus_sha256: str
+
+
+def prepare(corpus: Corpus, settings: DataSettings, cache_dir: Path | None) -> Generator[Progress, None, Store]:
+    """The ids of `corpus`, from the cache or newly made: `store = yield from prepare(...)`.
+
+    A cache folder that cannot be written is replaced by a temporary one. Raises `CorpusError` if there is no text.
+    """
+    yield from corpus.survey()
+    if not corpus.chars:
+        raise CorpusError(f"{', '.join(map(str, corpus.paths))} holds no text")
+    folder = cache_dir or default_cache_dir()
+    key = _key(corpus, settings)
+    store = _load(folder, key)
+    if store is None:
+        folder = _writable(folder)
+        yield from _build(corpus, settings, folder, key)
+        store = _load(folder, key)
+        assert store is not None
+    return store
+
+
+def default_cache_dir() -> Path:
+    """Where this system keeps what can be made again."""
+    if xdg := os.environ.get("XDG_CACHE_HOME"):
+        base = Path(xdg)
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local"))
+    else:
+        base = Path("~/Library/Caches" if sys.platform == "darwin" else "~/.cache")
+    return base.expanduser() / "charlm"
+
+
+def _key(corpus: Corpus, settings: DataSettings) -> str:
+    """Names the ids: equal for equal text and settings."""
+    values = settings.to_dict()
+    del values["encoding"]  # the hash is of the decoded text
+    return hashlib.sha256(json.dumps([FORMAT, corpus.sha256, values]).encode()).hexdigest()[:32]
+
+
+def _load(folder: Path, key: str) -> Store | None:
+    """What the cache holds under `key`; nothing if it is not there or not whole."""
+    path = folder / f"{key}.ids"
+    try:
+        described = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+        sizes = [Size(**size) for size in described["splits"]]
+        dtype = np.dtype(described["dtype"])
+        tokens = sum(size.tokens for size in sizes)
+        if path.stat().st_size != tokens * dtype.itemsize:
+            return None
+        ids = np.memmap(path, dtype, "r") if tokens else np.zeros(0, dtype)  # an empty file cannot be mapped
+        ends = accumulate(size.tokens for size in sizes)
+        train, validation, test = (
+            Split(ids[end - size.tokens : end], size.chars, size.bytes) for size, end in zip(sizes, ends, strict=True)
+        )
+        return Store(from_json(described["tokenizer"]), train, validation, test, described["corpus_sha256"])
+    except (OSError, ValueError, KeyError, TypeError, RunError):
+        return None
+
+
+def _build(corpus: Corpus, settings: DataSettings, folder: Path, key: str) -> Generator[Progress, None, None]:
+    """Learn the vocabulary, encode the text and leave both in `folder` under `key`."""
+    validation, test = (round(corpus.chars * share) for share in (settings.val_frac, settings.test_frac))
+    borders = (0, corpus.chars - validation - test, corpus.chars - test, corpus.chars)
+    yield Progress("learning the vocabulary", 0, corpus.bytes)
+    whole = settings.tokenizer == "char"
+    tokenizer = train_tokenizer(settings, corpus.chunks if whole else lambda: _part(corpus, 0, borders[1]))
+    # Learning has refused a text that printable ASCII cannot show, so nothing is lost by taking what is near.
+    unknown = "nearest" if whole and settings.alphabet == "printable" else "error"
+    dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
+    sizes, done = [], 0
+    with _beside(folder / f"{key}.ids") as file:
+        for start, stop in pairwise(borders):
+            tokens = chars = size = 0
+            for piece in _part(corpus, start, stop):
+                ids = tokenizer.encode(piece, unknown).astype(dtype)
+                file.write(ids.tobytes())
+                tokens, chars, size = tokens + len(ids), chars + len(piece), size + len(utf8(piece))
+                yield Progress("encoding", done + size, corpus.bytes)
+            sizes.append(Size(tokens, chars, size))
+            done += size
+        if sum(size.chars for size in sizes) != corpus.chars:
+            raise CorpusError(f"{', '.join(map(str, corpus.paths))} changed while it was read; start again")
+    description = {
+        "corpus_sha256": corpus.sha256,
+        "dtype": dtype.name,
+        "splits": [size._asdict() for size in sizes],
+        "tokenizer": tokenizer.to_json(),
+    }
+    with _beside(folder / f"{key}.json") as file:
+        file.write(json.dumps(description).encode())
+
+
+def _part(corpus: Corpus, start: int, stop: int) -> Iterator[str]:
+    """The characters `start` to `stop`, cut before blanks where there are any, so that no word is cut in two."""
+    held = ""
+    for piece in _span(corpus, start, stop):
+        held += piece
+        cut = max(held.rfind(" "), held.rfind("\n"))
+        while cut > 0 and held[cut - 1] == held[cut]:  # equal blanks may be one token
+            cut -= 1
+        if cut <= 0 and len(held) > LONGEST:
+            cut = len(held)
+        if cut > 0:
+            yield held[:cut]
+            held = held[cut:]
+    if held:
+        yield held
+
+
+def _span(corpus: Corpus, start: int, stop: int) -> Iterator[str]:
+    at = 0
+    for chunk in corpus.chunks():
+        if piece := chunk[max(0, start - at) : stop - at]:
+            yield piece
+        at += len(chunk)
+        if at >= stop:
+            return
+
+
+def _writable(folder: Path) -> Path:
+    """`folder`, made if need be and swept, or a temporary one where that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError:
+        folder = Path(tempfile.mkdtemp(prefix="charlm-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for rubbish in folder.glob("[0-9a-f]" * 32 + ".*.tmp"):  # left by a process that was killed
+        with suppress(OSError):  # another process may be sweeping too
+            if time.time() - rubbish.stat().st_mtime > STALE:
+                rubbish.unlink()
+    return folder
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[BinaryIO]:
+    """A file of its own to write into, which becomes `path` if all goes well and vanishes if not."""
+    try:
+        handle, temporary = tempfile.mkstemp(".tmp", f"{path.stem}.", path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:  # what is wrong with the corpus itself has become a CorpusError long before
+        raise CorpusError(
+            f"cannot write the text's ids to {path.parent}: {error.strerror}; make room or give another --cache-dir"
+        ) from error

@@ -1,0 +1,308 @@
+"""The command line as a person types it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from charlm import __version__
+from charlm.cli.app import run
+
+Typed = Callable[..., tuple[int, str, str]]
+TINY = ["--hidden-size", "16", "--seq-len", "16", "--batch-size", "4"]
+
+
+@pytest.fixture
+def typed(capfd: pytest.CaptureFixture[str]) -> Typed:
+    """Type a command line: (exit code, standard output, standard error)."""
+
+    def type_(*words: str | Path) -> tuple[int, str, str]:
+        code = run([str(word) for word in words])
+        shown = capfd.readouterr()
+        return code, shown.out, shown.err
+
+    return type_
+
+
+def refused(outcome: tuple[int, str, str]) -> str:
+    """The message of a command that ended with exit code 2, one line on standard error and nothing else."""
+    code, out, err = outcome
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert err.startswith("charlm: ")
+    return err
+
+
+def test_train_then_sample_then_eval(typed: Typed, verses: Path) -> None:
+    code, out, _ = typed("train", verses, "--arch", "lstm", "--steps", "20", *TINY)
+    assert code == 0
+    assert "next: charlm sample runs/verses-lstm" in out
+    for baseline in ("uniform", "unigram", "6-gram", "xz"):
+        assert baseline in out
+    assert {path.name for path in Path("runs/verses-lstm").iterdir()} == {
+        "config.json",
+        "tokenizer.json",
+        "model.safetensors",
+        "last.safetensors",
+        "training.safetensors",
+        "training.json",
+        "metrics.jsonl",
+        "samples.txt",
+    }
+    code, out, _ = typed("sample", "--length", "40", "--seed", "1", "--prompt", "PEG:")
+    assert code == 0
+    assert out.startswith("PEG:")
+    assert len(out) == 4 + 40 + 1
+    assert typed("sample", "runs/verses-lstm", "--length", "40", "--seed", "1", "--prompt", "PEG:")[1] == out
+    code, out, _ = typed("eval", "--json")
+    scored = json.loads(out)
+    assert set(scored) >= {
+        "bits_per_byte", "nats_per_token", "nats_per_char", "tokens", "chars", "bytes", "context", "params", "arch",
+    }  # fmt: skip
+    assert scored["arch"] == "lstm"
+    assert scored["chars"] == scored["bytes"] == round(0.05 * len(verses.read_text()))
+    metrics = [json.loads(line) for line in Path("runs/verses-lstm/metrics.jsonl").read_text().splitlines()]
+    assert metrics[-1]["bits_per_byte"] == pytest.approx(scored["bits_per_byte"], rel=1e-6)
+
+
+def test_a_second_run_takes_another_name_and_runs_lists_both(typed: Typed, verses: Path) -> None:
+    for _ in range(2):
+        assert typed("train", verses, "--steps", "2", *TINY, "--quiet") == (0, "", "")
+    code, out, _ = typed("runs")
+    assert code == 0
+    assert "verses-lstm " in out
+    assert "verses-lstm-2" in out
+    assert json.loads(typed("info", "last", "--json")[1])["run"] == "runs/verses-lstm-2"
+    assert "arch" in typed("info", "verses-lstm")[1]
+
+
+def test_a_run_is_found_by_path_by_name_as_last_and_as_best(typed: Typed, verses: Path) -> None:
+    typed("train", verses, "--steps", "30", *TINY, "--lr", "1e-2", "--quiet")
+    typed("train", verses, "--steps", "1", *TINY, "--quiet")
+    for name, found in [("last", "verses-lstm-2"), ("best", "verses-lstm"), ("verses-lstm", "verses-lstm")]:
+        assert json.loads(typed("info", name, "--json")[1])["run"] == f"runs/{found}"
+    assert json.loads(typed("info", "runs/verses-lstm", "--json")[1])["run"] == "runs/verses-lstm"
+
+
+def test_an_existing_run_is_never_overwritten(typed: Typed, verses: Path, trained: Path) -> None:
+    shutil.copytree(trained, "mine")
+    before = Path("mine/model.safetensors").read_bytes()
+    message = refused(typed("train", verses, "--steps", "1", *TINY, "--out", "mine", "--quiet"))
+    assert "mine already holds a run" in message
+    assert Path("mine/model.safetensors").read_bytes() == before
+
+
+def test_json_events_are_one_object_per_line(typed: Typed, verses: Path) -> None:
+    code, out, _ = typed("train", verses, "--steps", "4", "--eval-every", "2", *TINY, "--json")
+    assert code == 0
+    events = [json.loads(line) for line in out.splitlines()]
+    kinds = [event["event"] for event in events]
+    assert kinds[0] == "started"
+    assert kinds[-1] == "ended"
+    assert [event["step"] for event in events if event["event"] == "validated"] == [2, 4]
+    assert events[-1]["baselines"]["ngram6"] > 0
+
+
+def test_standard_input_is_a_text_and_a_prompt(verses: Path) -> None:
+    def charlm(*words: str, given: bytes) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([sys.executable, "-m", "charlm", *words], input=given, capture_output=True, timeout=120)
+
+    made = charlm("train", "-", "--steps", "3", *TINY, "--quiet", given=verses.read_bytes())
+    assert made.returncode == 0, made.stderr
+    assert Path("runs/stdin-lstm").is_dir()
+    said = charlm("sample", "--prompt", "-", "--length", "5", given=b"WICK")
+    assert said.stdout.startswith(b"WICK")
+    assert len(said.stdout) == 4 + 5 + 1
+
+
+def test_settings_come_from_preset_then_file_then_command_line(typed: Typed, verses: Path) -> None:
+    Path("mine.toml").write_text('arch = "gru"\nhidden-size = 24\nseq_len = 16\nsteps = 3\n')
+    assert typed("train", verses, "--preset", "tiny", "--config", "mine.toml", "--seq-len", "8", "--quiet")[0] == 0
+    made = json.loads(typed("info", "--json")[1])
+    assert made["arch"] == "gru"
+    assert made["model"]["hidden_size"] == 24
+    assert made["train"]["seq_len"] == 8
+    assert made["train"]["steps"] == 3
+    assert made["train"]["minutes"] is None
+
+
+def test_every_preset_names_settings_that_exist(typed: Typed) -> None:
+    from charlm import presets
+    from charlm.plan import Plan
+
+    shown = typed("presets")[1]
+    for name in presets.names():
+        assert name in shown
+        Plan.of(presets.read(name))
+    for arch in ("lstm", "lstmcell", "gru", "rnn", "seq2seq", "transformer"):
+        assert arch in typed("archs")[1]
+        for size in ("tiny", "small", "medium", "large"):
+            Plan.of({"arch": arch}, presets.read(size))
+
+
+def test_help_of_train_shows_the_chosen_architectures_own_options(typed: Typed) -> None:
+    assert "--heads" in typed("train", "--arch", "transformer", "--help")[1]
+    assert "--heads" not in typed("train", "--arch", "lstm", "--help")[1]
+    assert "--forget-bias" in typed("train", "--help")[1]
+    assert "--qk-norm" in typed("train", "--preset", "gpt2-tiny", "--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train"], "what text? charlm train FILE"),
+        (["train", "nothing.txt"], "nothing.txt"),
+        (["train", "V", "--arch", "lstn"], "unknown architecture 'lstn' (did you mean lstm?)"),
+        (["train", "V", "--heads", "2"], "--heads belongs to transformer; lstm has --layers, --hidden-size"),
+        (["train", "V", "--hedas", "2"], "--hedas is no setting of charlm; see charlm train --arch lstm --help"),
+        (["train", "V", "--layers", "0"], "--layers must be at least 1, got 0"),
+        (["train", "V", "--layers", "two"], "--layers"),
+        (["train", "V", "--lr", "nan"], "--lr must be a finite number, got nan"),
+        (["train", "V", "--dropout", "1"], "--dropout must be at most 0.95, got 1.0"),
+        (["train", "V", "--minutes", "1", "--steps", "9"], "--minutes and --steps are different budgets; give one"),
+        (["train", "V", "--eval-every", "often"], "--eval-every must be a number of steps (500) or a time"),
+        (["train", "V", "--save-every", "0"], "--save-every must be a number of steps (500) or a time"),
+        (["train", "V", "--val-frac", "0.8", "--test-frac", "0.8"], "leave too little to train on"),
+        (["train", "V", "--vocab-size", "3"], "--vocab-size must be at least 300, got 3"),
+        (["train", "V", "--encoding", "utf-99"], "utf-99"),
+        (["train", "V", "--device", "cuda"], "--device cuda is not available here; use auto or cpu"),
+        (["train", "V", "--preset", "huge"], "no preset 'huge'; choose from"),
+        (["train", "V", "--config", "gone.toml"], "gone.toml cannot be read"),
+        (["train", "V", "--arch", "transformer", "--hidden-size", "30", "--heads", "4"], "multiple of --heads"),
+        (["train", "--resume", "nowhere"], "no run 'nowhere'"),
+        (["train", "V", "--resume", "last"], "--resume takes text and settings from the run"),
+        (["sample"], "no run 'last' here, and none under runs/ yet; train one with: charlm train FILE"),
+        (["sample", "--temperature", "hot"], "--temperature must be a number from 0 to 1000"),
+        (["sample", "--top-p", "2"], "--top-p must be at most 1, got 2.0"),
+        (["sample", "--length", "-1"], "--length must be at least 0, got -1"),
+        (["sample", "--length", "0", "--samples", "2"], "--length 0 writes one text without end"),
+        (["sample", "--prompt", "a", "--prompt-file", "b"], "--prompt and --prompt-file both say what to continue"),
+        (["sample", "--prompt-file", "gone"], "--prompt-file gone cannot be read"),
+        (["eval", "--split", "val", "--text", "V"], "--split and --text are two different texts"),
+        (["corpus", "fetch", "nothing"], "no text called 'nothing' can be downloaded; there are"),
+        (["smaple"], "smaple"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(typed: Typed, verses: Path, words: list[str], message: str) -> None:
+    if sys.platform != "linux" and "cuda" in words:
+        pytest.skip("other machines offer other devices")
+    said = refused(typed(*[verses if word == "V" else word for word in words]))
+    assert message in " ".join(said.split())
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "holds no text"), ("a", "holds 1 tokens; it needs 2 or more"), ("ab\ncd", None), ("hello world " * 3, None)],
+)
+def test_a_tiny_text_is_trained_on_or_refused_with_its_size(typed: Typed, text: str, message: str | None) -> None:
+    Path("tiny.txt").write_text(text)
+    outcome = typed("train", "tiny.txt", "--steps", "2", "--hidden-size", "8")
+    if message:
+        assert message in refused(outcome)
+    else:
+        assert outcome[0] == 0
+        assert "note: the training text holds only" in outcome[1]
+        assert typed("sample", "--length", "5")[0] == 0
+
+
+def test_an_undecodable_text_is_refused_with_the_place_and_a_way_out(typed: Typed) -> None:
+    Path("old.txt").write_bytes("première\nligne é\n".encode("latin-1") * 20)
+    said = refused(typed("train", "old.txt", "--steps", "1"))
+    for part in ("old.txt", "line 1", "0xe8", "--encoding"):
+        assert part in said
+    assert typed("train", "old.txt", "--steps", "2", *TINY, "--encoding", "latin-1", "--quiet")[0] == 0
+
+
+def test_without_validation_text_the_last_weights_are_kept(typed: Typed, verses: Path) -> None:
+    code, out, _ = typed("train", verses, "--steps", "3", *TINY, "--val-frac", "0", "--test-frac", "0")
+    assert code == 0
+    assert "no validation text" in out
+    assert typed("sample", "--length", "3")[0] == 0
+    assert "empty" in refused(typed("eval"))
+    assert typed("eval", "--text", verses)[0] == 0
+
+
+def test_unknown_prompt_characters_are_named_skipped_or_replaced(typed: Typed, trained: Path) -> None:
+    said = refused(typed("sample", trained, "--prompt", "PEG ☃"))
+    assert "'☃' (U+2603)" in said
+    assert "--unknown skip" in said
+    for unknown in ("skip", "nearest"):
+        code, out, _ = typed("sample", trained, "--prompt", "PEG ☃", "--unknown", unknown, "--length", "4")
+        assert code == 0
+        assert len(out) == len("PEG ☃") + 4 + 1
+    assert typed("sample", trained, "--prompt", "☃☃", "--unknown", "skip", "--length", "4")[0] == 0
+
+
+def test_several_samples_come_from_one_batch_and_stop_strings_end_each(typed: Typed, trained: Path) -> None:
+    made = ["sample", trained, "--samples", "3", "--length", "60", "--seed", "5", "--json"]
+    lines = [json.loads(line) for line in typed(*made)[1].splitlines()]
+    assert len({line["text"] for line in lines}) == 3
+    for line in lines:
+        assert line["text"] == "".join(token["text"] for token in line["tokens"])
+        assert all(token["logprob"] <= 0 for token in line["tokens"])
+        assert line["seed"] == 5
+    stopped = [json.loads(line)["text"] for line in typed(*made, "--stop", "e")[1].splitlines()]
+    assert stopped == [line["text"].partition("e")[0] for line in lines]
+    plain = typed(*made[:-1])[1]
+    assert all(line["text"] in plain for line in lines)
+
+
+def test_endless_text_ends_cleanly_when_the_reader_has_had_enough(trained: Path) -> None:
+    writer = subprocess.Popen(
+        [sys.executable, "-m", "charlm", "sample", str(trained), "--length", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert writer.stdout is not None
+    assert len(writer.stdout.read(200)) == 200
+    writer.stdout.close()
+    assert writer.wait(timeout=60) == 0
+    assert writer.stderr is not None
+    assert writer.stderr.read() == b""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_an_interrupt_finishes_the_step_saves_and_says_how_to_go_on(typed: Typed, verses: Path) -> None:
+    words = ["train", str(verses), "--minutes", "5", *TINY, "--out", "r"]
+    training = subprocess.Popen([sys.executable, "-m", "charlm", *words], stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not Path("r/config.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.5)
+    training.send_signal(signal.SIGINT)
+    out, _ = training.communicate(timeout=60)
+    assert training.returncode == 130
+    assert "charlm train --resume r" in out
+    step = json.loads(Path("r/training.json").read_text())["step"]
+    assert step > 0
+    said = refused(typed("train", "--resume", "r", "--lr", "1"))
+    assert "--lr would make r another run; with --resume only the budget may change" in said
+    assert typed("train", "--resume", "r", "--steps", str(step + 3), "--quiet")[0] == 0
+    assert json.loads(Path("r/training.json").read_text())["step"] == step + 3
+
+
+def test_the_corpus_commands_list_and_check(typed: Typed, verses: Path) -> None:
+    listed = " ".join(typed("corpus", "list")[1].split())
+    for name in ("saltmere.txt", "german-english.tsv", "tinyshakespeare", "text8", "enwik8", "wikitext-2", "multi30k"):
+        assert name in listed
+    code, out, _ = typed("corpus", "check", verses)
+    assert code == 0
+    assert "utf-8" in out
+    assert "charlm train" in out
+    assert json.loads(typed("corpus", "check", verses, "--json")[1])["characters"] == len(verses.read_text())
+
+
+def test_version_and_help_end_with_success(typed: Typed) -> None:
+    assert typed("--version")[:2] == (0, f"charlm {__version__}\n")
+    for command in ([], ["demo"], ["train"], ["sample"], ["eval"], ["runs"], ["info"], ["archs"], ["presets"]):
+        assert typed(*command, "--help")[0] == 0

@@ -1,0 +1,94 @@
+"""Settings: declared once, checked everywhere, merged in one order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from charlm import archs
+from charlm.config import DataSettings, Interval, TrainSettings, fields_of
+from charlm.errors import RunError, SettingsError
+from charlm.plan import Plan, merge
+from charlm.presets import read_settings
+
+
+@pytest.mark.parametrize("settings", [TrainSettings, DataSettings, *[archs.load(name).Config for name in archs.names()]])
+def test_every_number_is_refused_beyond_its_bounds_and_taken_at_them(settings: type) -> None:
+    for field in fields_of(settings):
+        for bound, beyond, word in ((field.arg.min, -1, "least"), (field.arg.max, 1, "most")):
+            if bound is None:
+                continue
+            whole = isinstance(field.default, int) or field.type in (int, int | None)
+            kind = int if whole and not isinstance(field.default, float) else float
+            with pytest.raises(SettingsError, match=f"{field.flag} must be at {word}"):
+                settings(**{field.name: kind(bound) + kind(beyond)})
+            try:
+                settings(**{field.name: kind(bound)})
+            except SettingsError as error:  # a bound may still contradict another setting, but not itself
+                assert f"{field.flag} must be at" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"steps": 1.5}, "--steps must be a whole number, got 1.5"),
+        ({"steps": True}, "--steps must be a whole number, got True"),
+        ({"lr": "fast"}, "--lr must be a number, got 'fast'"),
+        ({"lr": float("inf")}, "--lr must be a finite number, got inf"),
+        ({"compile": "yes"}, "--compile must be true or false, got 'yes'"),
+        ({"schedule": "step"}, "--schedule must be one of wsd, cosine, linear, constant, got 'step'"),
+        ({"steps": 1, "epochs": 1.0}, "--steps and --epochs are different budgets"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named_with_what_is_allowed(values: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        TrainSettings(**values)  # type: ignore[arg-type]
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "interval"),
+    [("500", (500, None)), ("30s", (None, 30)), ("2m", (None, 120)), ("1.5h", (None, 5400)), ("auto", (None, None))],
+)
+def test_intervals_are_steps_or_times(text: str, interval: tuple[int | None, float | None]) -> None:
+    assert tuple(Interval.parse("--eval-every", text, auto=True)) == interval
+
+
+@pytest.mark.parametrize("text", ["", "0", "-3", "m", "nanm", "2d", "1.5", "infs"])
+def test_other_intervals_are_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="--save-every must be a number of steps"):
+        Interval.parse("--save-every", text)
+
+
+def test_a_later_budget_replaces_an_earlier_one_of_another_kind() -> None:
+    assert merge({"steps": 5, "lr": 1.0}, {"minutes": 2}) == {"lr": 1.0, "minutes": 2}
+    assert Plan.of({"preset_free": 0} and {"steps": 10}, {"epochs": 1.0}).train.steps is None
+
+
+def test_the_recipe_stands_between_the_defaults_and_what_is_typed() -> None:
+    for name in archs.names():
+        recipe = archs.load(name).recipe
+        plan = Plan.of({"arch": name})
+        for key, value in recipe.items():
+            assert getattr(plan.train, key, getattr(plan.model, key, None)) == value
+        assert Plan.of({"arch": name}, {"lr": 0.123}).train.lr == 0.123
+
+
+def test_a_plan_survives_its_json() -> None:
+    for name in archs.names():
+        plan = Plan.of({"arch": name, "steps": 3, "tokenizer": "byte"})
+        assert Plan.from_dict(plan.to_dict()) == plan
+    with pytest.raises(RunError, match=r"config.json does not describe a run of this charlm"):
+        Plan.from_dict({"arch": "lstm", "model": {"wings": 2}, "train": {}, "data": {}})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a = = 1", "is no TOML"), ("[model]\nlayers = 2", r"has a table \[model\]; settings are plain lines")],
+)
+def test_a_settings_file_is_plain_lines_of_toml(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        read_settings(path)

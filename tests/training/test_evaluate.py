@@ -1,0 +1,94 @@
+"""The exact evaluation, with models whose answer is known in closed form."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import charlm
+from charlm.config import DataSettings, DataSpec, Settings
+from charlm.model import Features, LanguageModel, State
+from charlm.text.tokenizers import train_tokenizer
+from charlm.training import evaluate as module
+from charlm.training.evaluate import evaluate, token_nats
+
+
+class Fixed(LanguageModel):
+    """Gives every token the same share: of `shares` if given, else of the vocabulary."""
+
+    Config = Settings
+
+    def __init__(self, vocab_size: int, shares: Tensor | None = None, seq_len: int = 8) -> None:
+        super().__init__(Settings(), DataSpec(vocab_size, seq_len))
+        self.logits = nn.Parameter(torch.zeros(vocab_size) if shares is None else shares.log())
+        self.head = lambda hidden: hidden
+
+    def features(self, tokens: Tensor, state: State = None) -> Features:
+        return Features(self.logits.expand(*tokens.shape, -1), state)
+
+
+class Clock(Fixed):
+    """Counts the tokens it was fed and is sure of nothing: its state says how far back it could have looked."""
+
+    def features(self, tokens: Tensor, state: State = None) -> Features:
+        past = torch.zeros(len(tokens), 1) if state is None else state
+        seen = past + torch.arange(1, tokens.size(1) + 1)
+        return Features(torch.stack([seen, torch.zeros_like(seen)], -1), seen[:, -1:])
+
+    @property
+    def window(self) -> None:
+        return None
+
+
+TEXT = "Käse und Brot, ☃ und noch mehr Käse.\n" * 40
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "word", "bpe", "unigram"])
+def test_a_uniform_model_costs_log_v_bits_per_token_whatever_the_tokenizer(kind: str) -> None:
+    tokenizer = train_tokenizer(DataSettings(tokenizer=kind, vocab_size=300), lambda: iter([TEXT]))  # type: ignore[arg-type]
+    ids, size = tokenizer.encode(TEXT), len(TEXT.encode())
+    score = evaluate(Fixed(tokenizer.vocab_size), ids, ids[:1], chars=len(TEXT), bytes=size)
+    assert score.bits_per_byte == pytest.approx(len(ids) * math.log2(tokenizer.vocab_size) / size, rel=1e-6)
+    assert score.nats_per_token == pytest.approx(math.log(tokenizer.vocab_size), rel=1e-6)
+    assert score.nats_per_char == pytest.approx(score.bits_per_byte * math.log(2) * size / len(TEXT), rel=1e-6)
+    assert (score.tokens, score.chars, score.bytes) == (len(ids), len(TEXT), size)
+
+
+def test_a_model_that_knows_the_shares_costs_their_entropy() -> None:
+    shares = torch.tensor([0.5, 0.25, 0.125, 0.125])
+    ids = np.repeat([0, 0, 0, 0, 1, 1, 2, 3], 50)
+    score = evaluate(Fixed(4, shares), ids, ids[:1], chars=len(ids), bytes=len(ids))
+    assert score.bits_per_byte == pytest.approx(1.75, rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 63, 500, 3001])
+@pytest.mark.parametrize("before", [1, 5, 300])
+def test_each_token_is_scored_once_in_its_place(size: int, before: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SPAN", 16)  # so that several blocks are needed
+    ids = np.arange(size) % 7
+    shares = torch.tensor([0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1])
+    nats = np.concatenate(list(token_nats(Fixed(7, shares), ids, np.zeros(before, dtype=np.int64))))
+    np.testing.assert_allclose(nats, -shares.log().numpy()[ids], rtol=1e-5)
+
+
+def test_no_guess_is_made_from_less_than_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SPAN", 64)
+    model = Clock(2, seq_len=8)
+    ids, before = np.zeros(9000, dtype=np.int64), np.zeros(400, dtype=np.int64)
+    nats = np.concatenate(list(token_nats(model, ids, before)))
+    seen = np.log(np.expm1(nats.astype(np.float64)) + 1e-300)  # the cost of token 0 among logits (seen, 0), inverted
+    assert len(nats) == 9000
+    assert (-seen).min() >= 255  # 256 tokens of warm-up
+
+
+def test_a_blank_page_scores_the_very_first_character_too(trained: Path) -> None:
+    lm = charlm.load(trained)
+    score = lm.score("WICK:\nThe lamp")
+    assert score.tokens == score.chars == 14
+    nats = list(token_nats(lm.model, lm.tokenizer.encode("WICK:\nThe lamp"), np.array([lm.tokenizer.start])))
+    assert score.nats_per_token == pytest.approx(float(np.concatenate(nats).mean()), rel=1e-6)

@@ -1,0 +1,63 @@
+"""Optimizers, schedules, averages."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from charlm.config import DataSpec, TrainSettings
+from charlm.plan import Plan
+from charlm.training.optim import build_optimizers, rate, update_average
+
+MODEL = Plan.of({"arch": "transformer", "hidden_size": 16, "heads": 2, "layers": 2, "bias": True}).build(DataSpec(9, 8))
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_every_parameter_has_one_optimizer_and_only_matrices_decay(name: str) -> None:
+    optimizers = build_optimizers(MODEL, TrainSettings(optimizer=name, weight_decay=0.5))  # type: ignore[arg-type]
+    decay = {id(p): g["weight_decay"] for o in optimizers for g in o.param_groups for p in g["params"]}
+    assert len(decay) == sum(len(g["params"]) for o in optimizers for g in o.param_groups)
+    for key, p in MODEL.named_parameters():
+        matrix = p.dim() == 2 and "embed" not in key
+        assert decay[id(p)] == (0.5 if matrix and not (name == "muon" and "head" in key) else 0.0), key
+
+
+def test_muon_takes_the_hidden_matrices_and_leaves_embedding_and_head_to_adamw() -> None:
+    adamw, muon = build_optimizers(MODEL, TrainSettings(optimizer="muon"))
+    names = {id(p): key for key, p in MODEL.named_parameters()}
+    hidden = {names[id(p)] for g in muon.param_groups for p in g["params"]}
+    assert hidden == {key for key in names.values() if key.startswith("blocks") and key.endswith("weight") and "norm" not in key}
+    assert type(adamw).__name__ == "AdamW"
+
+
+@pytest.mark.parametrize("schedule", ["wsd", "cosine", "linear", "constant"])
+def test_a_schedule_rises_in_the_warm_up_and_never_after(schedule: str) -> None:
+    values = [rate(schedule, 0.1, i / 1000) for i in range(1001)]
+    assert values[:100] == sorted(values[:100])
+    assert values[100:] == sorted(values[100:], reverse=True)
+    assert max(values) == pytest.approx(1.0, abs=0.01)
+    assert all(0 <= value <= 1 for value in values)
+    assert values[-1] == (1.0 if schedule == "constant" else pytest.approx(0.0, abs=1e-9))
+
+
+def test_wsd_is_stable_before_it_decays() -> None:
+    assert [rate("wsd", 0.0, p) for p in (0.0, 0.3, 0.6, 0.8, 1.0)] == pytest.approx([1, 1, 1, 0.5, 0])
+
+
+def test_without_a_warm_up_the_first_step_has_the_whole_rate() -> None:
+    assert rate("linear", 0.0, 0.0) == 1.0
+
+
+def test_the_average_of_constant_weights_is_those_weights_and_the_start_is_forgotten() -> None:
+    model = nn.Linear(3, 2)
+    average = copy.deepcopy(model)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.fill_(1.0)
+    for step in range(1, 400):
+        update_average(average, model, 0.95, step)
+    for p in average.parameters():
+        torch.testing.assert_close(p, torch.ones_like(p))
