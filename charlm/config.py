@@ -9,7 +9,6 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from charlm.errors import SettingsError
@@ -50,7 +49,6 @@ class Settings:
         return asdict(self)  # type: ignore[call-overload,no-any-return]  # every subclass is a dataclass
 
 
-@cache
 def fields_of(cls: type[Settings]) -> tuple[Field, ...]:
     """The fields of a settings class in the order they were declared."""
     hints = get_type_hints(cls, include_extras=True)

@@ -37,7 +37,8 @@ def settle(settings: TrainSettings, device: torch.device) -> tuple[TrainSettings
     else:
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else "the Apple GPU"
     line = ", ".join([where, precision, *(["compiled"] if compiles else []), *notes])
-    return replace(settings, device=device.type, precision=precision, compile=compiles), line
+    settled: Any = {"device": device.type, "precision": precision, "compile": compiles}
+    return replace(settings, **settled), line
 
 
 def can_compile(device: torch.device) -> bool:

@@ -10,15 +10,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from charlm import __version__
-from charlm.baselines import LONGEST_TRAIN, Baselines, baselines
+from charlm.baselines import LONGEST_TRAIN, baselines
 from charlm.config import DataSpec, Interval, TrainSettings
 from charlm.device import choose_device, settle
 from charlm.errors import SettingsError
+from charlm.events import Ended, Event, Note, Started, Stopped, Validated, Wrote
 from charlm.model import parameter_count
 from charlm.plan import BUDGETS, Plan
 from charlm.runs import folder
@@ -26,63 +27,14 @@ from charlm.runs.record import Record
 from charlm.sampling.settings import SampleSettings
 from charlm.scoring import same_corpus, score_split
 from charlm.text.corpus import Corpus
-from charlm.text.progress import Progress
-from charlm.text.store import Split, Store, prepare
+from charlm.text.store import Store, prepare
 from charlm.text.windows import Windows
-from charlm.training.evaluate import Score, describe
-from charlm.training.loop import Step, Trainer
+from charlm.training.loop import Trainer
 from charlm.training.optim import build_optimizers
 from charlm.writer import Writer
 
-SAMPLE_TOKENS, SAMPLE_SECONDS = 300, 0.5  # what is written after a validation, whichever ends first
-
-
-class Note(NamedTuple):
-    """Something that a person should know, in words."""
-
-    text: str
-
-
-class Started(NamedTuple):
-    path: Path
-    plan: Plan
-    params: int
-    splits: dict[str, Split]
-    vocab_size: int
-    where: str  # device, precision and why
-
-
-class Validated(NamedTuple):
-    step: int
-    seconds: float
-    train_nats: float  # mean per token since the last validation, with dropout at work
-    score: Score
-    best: bool
-
-
-class Wrote(NamedTuple):
-    step: int
-    text: str
-
-
-class Stopped(NamedTuple):
-    """Stopped on request; everything is saved."""
-
-    path: Path
-    step: int
-
-
-class Ended(NamedTuple):
-    path: Path
-    best: Score | None
-    best_step: int
-    steps: int
-    seconds: float
-    tokens_per_second: float
-    baselines: Baselines | None
-
-
-Event = Progress | Note | Started | Step | Validated | Wrote | Stopped | Ended
+VALIDATION_SHARE, SAMPLE_SHARE = 0.05, 0.02  # of the time, where nothing else is asked for
+SAMPLE_TOKENS, SAMPLE_SECONDS = 300, 0.4  # what is written on the way, whichever ends first
 
 
 def train(
@@ -95,8 +47,9 @@ def train(
 ) -> Iterator[Event]:
     """Train from the beginning into a new folder, `out` or one named after the corpus and the architecture."""
     store = yield from prepare(corpus, plan.data, cache_dir)
-    path = folder.create(out, f"{corpus.name}-{plan.arch}")
+    path = folder.vacant(out, f"{corpus.name}-{plan.arch}")
     job = Job(plan, store, path, stop)
+    folder.make(path)  # not before: what cannot be trained leaves nothing behind
     folder.write_json(path / "tokenizer.json", store.tokenizer.to_json())
     folder.write_json(path / "config.json", job.describe(corpus))
     yield from job.run()
@@ -125,19 +78,21 @@ def resume(
 
 
 class Timer:
-    """Says when an interval is over. An automatic one lets what it times take 5 % of the time."""
+    """Says when it is time again. An automatic interval lets what it times take `share` of the time."""
 
-    def __init__(self, interval: Interval, step: int) -> None:
-        self.interval = interval
-        self.began, self.step, self.wait = time.monotonic(), step, 5.0
+    def __init__(self, interval: Interval, share: float = 0.0) -> None:
+        self.interval, self.share = interval, share
+        self.since = time.monotonic()
 
-    def due(self, step: int) -> bool:
+    def due(self, step: int, cost: float = 0.0) -> bool:
+        """Whether to do now what will take `cost` seconds."""
         if self.interval.steps:
             return step % self.interval.steps == 0
-        return time.monotonic() - self.began >= (self.interval.seconds or self.wait)
+        wait = self.interval.seconds or max(cost / self.share, 2.0)
+        return time.monotonic() - self.since >= wait
 
-    def reset(self, step: int, cost: float) -> None:
-        self.began, self.step, self.wait = time.monotonic(), step, max(1.0, 19 * cost)
+    def reset(self) -> None:
+        self.since = time.monotonic()
 
 
 class Job:
@@ -161,6 +116,8 @@ class Job:
         self.trainer = Trainer(model, self.windows, build_optimizers(model, train), train, average=self.average)
         self.writer = Writer(self.average or model, store.tokenizer)
         self.record = Record(path, plan.arch)
+        self.last_cost: float | None = None  # seconds of the last validation
+        self.sample_cost = 0.0
 
     def describe(self, corpus: Corpus) -> dict[str, Any]:
         """What config.json holds: with the folder's other files, enough to open, explain and repeat the run."""
@@ -176,7 +133,7 @@ class Job:
             "tokenizer_sha256": self.store.tokenizer.sha256,
             "corpus": {
                 "name": corpus.name,
-                "paths": [str(path) for path in corpus.paths],
+                "paths": [str(path if str(path) == "-" else path.resolve()) for path in corpus.paths],
                 "sha256": self.store.corpus_sha256,
             },
         }
@@ -194,32 +151,43 @@ class Job:
             self.where,
         )
         yield from self.warnings()
-        validation = Timer(Interval.parse("--eval-every", train.eval_every, auto=True), here.step)
-        saving = Timer(Interval.parse("--save-every", train.save_every), here.step)
-        losses = torch.zeros((), device=self.trainer.device)
-        since = here.step
+        validation = Timer(Interval.parse("--eval-every", train.eval_every, auto=True), VALIDATION_SHARE)
+        saving, sampling = Timer(Interval.parse("--save-every", train.save_every)), Timer(Interval(), SAMPLE_SHARE)
+        if self.record.pending:
+            yield from self.validate()
         for step in self.trainer:
-            losses += step.nats
+            self.record.nats = self.record.nats + step.nats
             yield step
             if self.stop.is_set():
                 self.record.save(self.trainer, self.writer.model)
                 yield Stopped(self.record.path, step.number)
                 return
-            if step.progress < 1 and validation.due(step.number):
-                began = time.monotonic()
-                yield from self.validate(float(losses) / (step.number - since))
-                losses.zero_()
-                since = step.number
-                validation.reset(step.number, time.monotonic() - began)
+            if step.progress == 1:
+                break
+            if validation.due(step.number, self.validation_cost()):
+                yield from self.validate()
+                validation.reset()
+                saving.reset()
                 if train.patience and self.record.stale >= train.patience:
                     yield Note(f"stopped early: {self.record.stale} validations without a new best (--patience)")
                     break
             elif saving.due(step.number):
                 self.record.save(self.trainer, self.writer.model)
-                saving.reset(step.number, 0.0)
+                saving.reset()
+            if sampling.due(step.number, self.sample_cost):
+                yield self.sample()
+                sampling.reset()
         if here.step > self.record.validated:
-            yield from self.validate(float(losses) / max(here.step - since, 1))
+            yield from self.validate()
+            yield self.sample()
         yield self.end()
+
+    def validation_cost(self) -> float:
+        """Seconds that a validation will take: as the last one did, or by the speed of training so far."""
+        if self.last_cost is None:
+            here, sliding = self.trainer.position, 1 if self.trainer.model.window is None else 2
+            return sliding * len(self.store.validation) * here.clock() / (3 * here.tokens)
+        return self.last_cost
 
     def warnings(self) -> Iterator[Note]:
         """What was done differently from what was asked, because of the text."""
@@ -232,11 +200,13 @@ class Job:
         if not len(self.store.validation):
             yield Note("no validation text: the last weights are kept, and nothing tells learning from copying")
 
-    def validate(self, train_nats: float) -> Iterator[Event]:
-        """Save, score the validation text, keep the weights if they are the best, write a sample."""
-        trainer, record, step = self.trainer, self.record, self.trainer.position.step
+    def validate(self) -> Iterator[Event]:
+        """Save, score the validation text, keep the weights if they are the best."""
+        trainer, record, step, began = self.trainer, self.record, self.trainer.position.step, time.monotonic()
+        record.pending = True
         record.save(trainer, self.writer.model)
-        record.validated = step
+        train_nats = float(record.nats) / max(step - max(record.validated, 0), 1)
+        record.nats, record.validated, record.pending = 0.0, step, False
         if len(self.store.validation):
             score = score_split(self.writer, self.store.validation, self.store.train)
             best = record.take(score, step)
@@ -249,9 +219,7 @@ class Job:
             record.best_step = step
             record.save_best(trainer, self.writer.model)
             record.log(trainer, train_nats, None)
-        text = self.sample()
-        record.log_sample(step, text)
-        yield Wrote(step, text)
+        self.last_cost = time.monotonic() - began
 
     def gap(self, losses: tuple[float, float]) -> Iterator[Note]:
         """Say so when the model gets better at the training text alone."""
@@ -262,14 +230,17 @@ class Job:
                 "learning its training text by heart; try more --dropout, a smaller model, or --patience 3"
             )
 
-    def sample(self) -> str:
+    def sample(self) -> Wrote:
         """A little text from the model as it is, cut short where writing is slow."""
-        began, texts = time.monotonic(), []
+        began, texts, step = time.monotonic(), [], self.trainer.position.step
         for piece in islice(self.writer.pieces("", SampleSettings(), seed=self.plan.train.seed), SAMPLE_TOKENS):
             texts.append(piece.texts[0])
             if time.monotonic() - began > SAMPLE_SECONDS:
                 break
-        return "".join(texts)
+        self.sample_cost = time.monotonic() - began
+        wrote = Wrote(step, "".join(texts))
+        self.record.log_sample(step, wrote.text)
+        return wrote
 
     def end(self) -> Ended:
         self.record.summarise(self.trainer, finished=True)

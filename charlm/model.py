@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from charlm.config import DataSpec, Settings
@@ -62,7 +63,7 @@ class LanguageModel(nn.Module, ABC):
     def read(self, source: Tensor) -> State:
         """What the model remembers of `source` (B, S). Encoders override this."""
         state = None
-        for piece in source.split(READ, 1):
+        for piece in torch.split(source, READ, 1):
             state = self.features(piece, state).state
         return state
 
@@ -75,9 +76,8 @@ class LanguageModel(nn.Module, ABC):
         out = self.features(token[:, None], state)
         return self.head(out.hidden[:, 0]), out.state
 
-    @final
     def forward(self, tokens: Tensor, state: State = None, source: Tensor | None = None) -> Output:
-        """Everything that torch.compile wraps. `source` (B, S), if given, is read first and replaces `state`."""
+        """All that torch.compile wraps; not overridden. A `source` (B, S) is read first and replaces `state`."""
         if source is not None:
             state = self.read(source)
         hidden, state, penalty = self.features(tokens, state)

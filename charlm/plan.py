@@ -33,12 +33,11 @@ class Plan:
         given = merge(*layers)
         arch = given.pop("arch", "lstm")
         kind = archs.load(arch)
-        classes = (kind.Config, TrainSettings, DataSettings)
-        for name in given:
-            if not any(name == f.name for c in classes for f in fields_of(c)):
-                raise SettingsError(stranger(name, arch))
+        known = {f.name for group in (kind.Config, TrainSettings, DataSettings) for f in fields_of(group)}
+        for name in given.keys() - known:
+            raise SettingsError(stranger(name, arch))
         values = merge(kind.recipe, given)
-        return cls(arch, *(take(c, values) for c in classes))
+        return cls(arch, take(kind.Config, values), take(TrainSettings, values), take(DataSettings, values))
 
     @classmethod
     def from_dict(cls, config: Values) -> Plan:

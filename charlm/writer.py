@@ -95,7 +95,7 @@ class Writer:
         return "".join(until_stop(islice(self.stream(prompt, **how), length), stop))  # type: ignore[arg-type]
 
     def score(self, text: str) -> Score:
-        """What the text costs this model, in bits per byte and more. Raises as `pieces` does; `text` must not be empty."""
+        """What the text costs this model, in bits per byte and more. Raises as `pieces` does, and for an empty text."""
         if not text:
             raise SettingsError("there is no text to score: it is empty")
         ids = self.tokenizer.encode(text)

@@ -219,7 +219,7 @@ def test_stopping_and_resuming_changes_nothing(arch: str, settings: dict[str, An
 
 
 def test_hearing_itself_is_learning_too(arch: str) -> None:
-    """Scheduled sampling: with the truth always told, token by token equals all at once; with none told, it still learns."""
+    """Scheduled sampling: always told the truth, token by token equals all at once; told half of it, it learns."""
     told = trainer(arch, steps=1)
     text = tokens(2, 8)
     close(listen(told.model, text, None, None, truth=1.0).logits, told.model(text).logits)

@@ -257,17 +257,14 @@ def test_several_samples_come_from_one_batch_and_stop_strings_end_each(typed: Ty
 
 
 def test_endless_text_ends_cleanly_when_the_reader_has_had_enough(trained: Path) -> None:
-    writer = subprocess.Popen(
-        [sys.executable, "-m", "charlm", "sample", str(trained), "--length", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert writer.stdout is not None
-    assert len(writer.stdout.read(200)) == 200
-    writer.stdout.close()
-    assert writer.wait(timeout=60) == 0
-    assert writer.stderr is not None
-    assert writer.stderr.read() == b""
+    words = [sys.executable, "-m", "charlm", "sample", str(trained), "--length", "0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stderr is not None
+        assert len(writer.stdout.read(200)) == 200
+        writer.stdout.close()
+        assert writer.wait(timeout=60) == 0
+        assert writer.stderr.read() == b""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from charlm import archs
-from charlm.config import DataSettings, Interval, TrainSettings, fields_of
+from charlm.config import DataSettings, Interval, TrainSettings, check, fields_of
 from charlm.errors import RunError, SettingsError
 from charlm.plan import Plan, merge
 from charlm.presets import read_settings
 
 
-@pytest.mark.parametrize("settings", [TrainSettings, DataSettings, *[archs.load(name).Config for name in archs.names()]])
+@pytest.mark.parametrize(
+    "settings", [TrainSettings, DataSettings, *[archs.load(name).Config for name in archs.names()]]
+)
 def test_every_number_is_refused_beyond_its_bounds_and_taken_at_them(settings: type) -> None:
     for field in fields_of(settings):
         for bound, beyond, word in ((field.arg.min, -1, "least"), (field.arg.max, 1, "most")):
@@ -23,10 +25,7 @@ def test_every_number_is_refused_beyond_its_bounds_and_taken_at_them(settings: t
             kind = int if whole and not isinstance(field.default, float) else float
             with pytest.raises(SettingsError, match=f"{field.flag} must be at {word}"):
                 settings(**{field.name: kind(bound) + kind(beyond)})
-            try:
-                settings(**{field.name: kind(bound)})
-            except SettingsError as error:  # a bound may still contradict another setting, but not itself
-                assert f"{field.flag} must be at" not in str(error)
+            check(field, kind(bound))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ FLOORS = [
     {"training", "sampling"},
     {"runs"},
     {"writer"},
-    {"scoring"},
+    {"scoring", "events"},
     {"job"},
     {"cli"},
     {"__main__"},

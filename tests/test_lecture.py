@@ -13,7 +13,7 @@ import torch
 from charlm import presets
 from charlm.config import DataSpec
 from charlm.plan import Plan
-from charlm.text.tokenizers import train_tokenizer
+from charlm.text.vocabulary import train_tokenizer
 from charlm.text.windows import Windows
 from charlm.training.loop import Trainer
 from charlm.training.optim import build_optimizers

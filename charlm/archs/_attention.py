@@ -117,11 +117,13 @@ class FeedForward(nn.Module):
         x = self.up(x)
         if self.activation == "swiglu":
             gate, x = x.chunk(2, -1)
-            return self.out(F.silu(gate) * x)
-        if self.activation == "gelu":
-            return self.out(F.gelu(x, approximate="tanh"))  # the form that GPT-2 uses
-        x = F.relu(x)
-        return self.out(x.square() if self.activation == "relu2" else x)
+            x = F.silu(gate) * x
+        elif self.activation == "gelu":
+            x = F.gelu(x, approximate="tanh")  # the form that GPT-2 uses
+        else:
+            x = F.relu(x)
+        out: Tensor = self.out(x.square() if self.activation == "relu2" else x)
+        return out
 
 
 class Block(nn.Module):

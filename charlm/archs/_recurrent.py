@@ -38,7 +38,8 @@ class RecurrentConfig(Settings):
         super().__post_init__()
         if self.tied and self.embedding_size not in (None, self.hidden_size):
             raise SettingsError(
-                f"--tied needs an --embedding-size equal to --hidden-size ({self.hidden_size}), got {self.embedding_size}"
+                "--tied needs an --embedding-size equal to --hidden-size "
+                f"({self.hidden_size}), got {self.embedding_size}"
             )
 
 
@@ -91,8 +92,7 @@ class Recurrent(LanguageModel):
 class Stacked(Recurrent):
     """A recurrent model that is one of PyTorch's fused layers: all time steps and layers in one call."""
 
-    rnn: nn.RNNBase
-    kind: ClassVar[type[nn.RNNBase]]
+    kind: ClassVar[type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]]
 
     def build(self, input_size: int) -> nn.Module:
         c = self.config

@@ -52,10 +52,12 @@ class Attention(nn.Module):
         """Attention (B, T, S) of decoder states (B, T, D); 0 on padding, and a row sums to 1 if it has a source."""
         query, key = self.query(x), self.key(source)
         if self.score is None:
-            energy = query @ key.mT  # (B, T, S)
+            energy: Tensor = query @ key.mT  # (B, T, S)
         else:
-            energy = self.score(torch.tanh(query[:, :, None] + key[:, None])).squeeze(-1)  # (B, T, S, D) -> (B, T, S)
-        return energy.masked_fill(~mask[:, None], torch.finfo(energy.dtype).min).softmax(-1) * mask[:, None]
+            pairs = torch.tanh(query[:, :, None] + key[:, None])  # (B, T, S, D)
+            energy = self.score(pairs).squeeze(-1)  # (B, T, S)
+        there = mask[:, None]  # (B, 1, S)
+        return energy.masked_fill(~there, torch.finfo(energy.dtype).min).softmax(-1) * there
 
     def forward(self, x: Tensor, source: Tensor, mask: Tensor) -> Tensor:
         return self.weights(x, source, mask) @ source  # (B, T, D)

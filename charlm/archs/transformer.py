@@ -34,6 +34,8 @@ class Transformer(Windowed):
         tied: Annotated[bool, Arg("let the output use the embedding's weights")] = False
 
     config: Config
+    head: nn.Linear
+    table: Tensor  # (seq_len, ...) fixed positions, where there are any
 
     def __init__(self, config: Config, spec: DataSpec) -> None:
         super().__init__(config, spec)
@@ -62,9 +64,9 @@ class Transformer(Windowed):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.02)
         if self.config.norm_place == "pre":
-            for block in self.blocks:
-                nn.init.zeros_(block.attention.out.weight)
-                nn.init.zeros_(block.feed_forward.out.weight)
+            for name, p in self.named_parameters():
+                if name.endswith("out.weight"):
+                    nn.init.zeros_(p)
 
     def blank(self, tokens: Tensor) -> Cache:
         return Cache(tokens[:, :0], (None,) * self.config.layers)

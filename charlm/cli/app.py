@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from charlm import __version__
-from charlm.cli.console import close_quietly, err
+from charlm.cli.console import err
 from charlm.errors import CharlmError
 
 MAKE, WRITE, MANAGE = "Make a model", "Write and score", "Manage"
@@ -66,9 +66,6 @@ def run(argv: list[str]) -> int:
         return complain(explain(error, argv)) if str(error) else 0  # empty: the help page was shown
     except CharlmError as error:
         return complain(str(error))
-    except BrokenPipeError:
-        close_quietly()
-        return 0
     except (KeyboardInterrupt, typer.Abort):
         return 130
     return code if isinstance(code, int) else 0

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-out = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
-err = Console(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False)
+WIDE = 400  # columns in a pipe, where nothing should be cut or wrapped
+
+out = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else WIDE, highlight=False)
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -48,20 +50,15 @@ def count(number: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Model output that cannot move the cursor or ring the bell: control characters other than newline and tab shown."""
+    """Model output that cannot move the cursor or ring the bell: control characters are spelled out."""
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
 
-def close_quietly() -> None:
-    """After a broken pipe: let Python's own flush at exit write into nothing."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def write(text: str) -> None:
-    """Model output to standard output, as it is and at once."""
-    sys.stdout.buffer.write(text.encode("utf-8", "replace"))
-    sys.stdout.flush()
-
-
-def row(*cells: Any) -> list[str]:
-    return ["" if cell is None else str(cell) for cell in cells]
+    """Model output to standard output, as it is and at once. A reader who has had enough ends the program."""
+    try:
+        sys.stdout.buffer.write(text.encode("utf-8", "replace"))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's flush at exit would complain
+        raise typer.Exit(0) from None

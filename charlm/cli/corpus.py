@@ -5,13 +5,12 @@ from __future__ import annotations
 import json as jsonlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from charlm.cli.console import count, err, out, table
-from charlm.text import catalogue
 
 app = typer.Typer(no_args_is_help=True, help="Find, download and inspect texts.")
 
@@ -19,6 +18,8 @@ app = typer.Typer(no_args_is_help=True, help="Find, download and inspect texts."
 @app.command("list")
 def list_() -> None:
     """Show the bundled texts and the ones that can be downloaded."""
+    from charlm.text import catalogue
+
     bundled = table("bundled", "what it is", "file")
     for text in catalogue.bundled():
         bundled.add_row(text.name, text.description, str(text.path))
@@ -36,6 +37,8 @@ def fetch(
     folder: Annotated[Path, typer.Option(help="where to put it")] = Path(),
 ) -> None:
     """Download a text, going on where an earlier try ended, and verify it."""
+    from charlm.text import catalogue
+
     entry = catalogue.find(name)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=err, transient=True) as progress:
@@ -66,7 +69,17 @@ def check(
     shown = table("", "")
     for name, value in asdict(report).items():
         if name != "suggestions":
-            shown.add_row(name.replace("_", " "), f"{value:.3f}" if isinstance(value, float) else str(value))
+            shown.add_row(name.replace("_", " "), told(value))
     out.print(shown, markup=False)
     for suggestion in report.suggestions:
         out.print(f"- {suggestion}", markup=False)
+
+
+def told(value: Any) -> str:
+    """A value of the report as a person wants it: of many things the number and the first few."""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, tuple):
+        few = ", ".join(repr(getattr(each, "character", each)) for each in value[:8])
+        return few if len(value) <= 8 else f"{len(value)}: {few}, …"
+    return str(value)

@@ -28,7 +28,7 @@ def demo(
     play = next((text.path for text in bundled() if text.path.stem == "saltmere"), None)
     if play is None:
         raise CorpusError("the bundled play is missing from this installation; install charlm again")
-    path = folder.create(None, f"demo-{arch}")
+    path = folder.vacant(None, f"demo-{arch}")
     with stop_on_signal() as stop:
         plan = Plan.of({"arch": arch, "minutes": minutes})
         show(job.train(plan, Corpus.open([play]), out=path, stop=stop.event), quiet=False, json=False)

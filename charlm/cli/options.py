@@ -54,5 +54,5 @@ def as_parameter(panel: str, field: Field, default: Any) -> inspect.Parameter:
     names = [f"{field.flag}/--no-{field.flag[2:]}"] if kind is bool else [field.flag]
     # No bounds here: the settings check their own, in the same words for the shell, for files and for Python.
     option = typer.Option(*names, help=escape(help_text), show_default=False, rich_help_panel=panel)
-    annotation = Annotated[Optional[kind], option]  # noqa: UP045  # Typer reads this form at run time
+    annotation = Annotated[Optional[kind], option]  # type: ignore[valid-type]  # noqa: UP045  # made at run time
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from charlm import job
+from charlm import events
 from charlm.cli.console import count, duration, out, printable, sparkline, table
 from charlm.text.progress import Progress as Encoding
 from charlm.training.loop import Step
@@ -25,18 +25,18 @@ REFRESH = 0.2  # seconds between looks at the loss: each look waits for the devi
 LINE_EVERY = 10.0  # seconds between progress lines in a pipe
 
 
-def show(events: Iterator[job.Event], *, quiet: bool, json: bool) -> None:
+def show(happenings: Iterator[events.Event], *, quiet: bool, json: bool) -> None:
     """Run a training to its end, shown as the person and the terminal want it."""
     view: Silent = Silent() if quiet else JsonLines() if json else Terminal() if out.is_terminal else Lines()
     try:
-        for event in events:
+        for event in happenings:
             view.show(event)
     finally:
         view.close()
 
 
 class Silent:
-    def show(self, event: job.Event) -> None: ...
+    def show(self, event: events.Event) -> None: ...
 
     def close(self) -> None: ...
 
@@ -44,22 +44,22 @@ class Silent:
 class JsonLines(Silent):
     """One object per event that is not a mere step."""
 
-    def show(self, event: job.Event) -> None:
+    def show(self, event: events.Event) -> None:
         if isinstance(event, (Step, Encoding)):
             return
-        fields = event._asdict()
-        if isinstance(event, job.Started):
+        fields = {name: plain_value(value) for name, value in event._asdict().items()}
+        if isinstance(event, events.Started):
             fields = {
                 "path": event.path,
                 **event.plan.to_dict(),
                 "params": event.params,
                 "vocab_size": event.vocab_size,
             }
-        print(jsonlib.dumps({"event": type(event).__name__.lower(), **fields}, default=plain_value), flush=True)
+        print(jsonlib.dumps({"event": type(event).__name__.lower(), **fields}, default=str), flush=True)
 
 
 def plain_value(value: Any) -> Any:
-    return value._asdict() if hasattr(value, "_asdict") else str(value)
+    return value._asdict() if hasattr(value, "_asdict") else value
 
 
 class Lines(Silent):
@@ -70,21 +70,21 @@ class Lines(Silent):
         self.meter = Meter()
         self.said = time.monotonic()
 
-    def show(self, event: job.Event) -> None:
+    def show(self, event: events.Event) -> None:
         if isinstance(event, Step):
             self.step(event)
         elif isinstance(event, Encoding):
             self.encoding(event)
-        elif isinstance(event, job.Started):
+        elif isinstance(event, events.Started):
             self.chars_per_token = event.splits["train"].chars / len(event.splits["train"])
             self.say(started(event))
-        elif isinstance(event, job.Note):
+        elif isinstance(event, events.Note):
             self.say(Text(f"note: {event.text}", "yellow"))
-        elif isinstance(event, job.Validated):
+        elif isinstance(event, events.Validated):
             self.validated(event)
-        elif isinstance(event, job.Stopped):
+        elif isinstance(event, events.Stopped):
             self.say(f"stopped after step {event.step}, all saved; go on with: charlm train --resume {event.path}")
-        elif isinstance(event, job.Ended):
+        elif isinstance(event, events.Ended):
             self.close()
             self.say(ended(event, self.chars_per_token))
 
@@ -96,11 +96,11 @@ class Lines(Silent):
             self.said = time.monotonic()
             self.say(f"{event.what} {event.done / max(event.total, 1):.0%}")
 
-    def validated(self, event: job.Validated) -> None:
-        s = event.score
+    def validated(self, event: events.Validated) -> None:
+        score, best = event.score, "  best" if event.best else ""
         self.say(
             f"step {event.step}  {duration(event.seconds)}  training {event.train_nats:.3f}  "
-            f"validation {s.nats_per_token:.4f} nats/token, {s.bits_per_byte:.3f} bits/byte{'  best' if event.best else ''}"
+            f"validation {score.nats_per_token:.4f} nats/token, {score.bits_per_byte:.3f} bits/byte{best}"
         )
 
     def step(self, event: Step) -> None:
@@ -152,13 +152,13 @@ class Terminal(Lines):
         self.looked = 0.0
         self.sample, self.bits = "", ""
 
-    def show(self, event: job.Event) -> None:
+    def show(self, event: events.Event) -> None:
         super().show(event)
-        if isinstance(event, job.Started):
+        if isinstance(event, events.Started):
             self.live.start()
-        elif isinstance(event, job.Wrote):
+        elif isinstance(event, events.Wrote):
             self.sample = event.text
-        elif isinstance(event, job.Validated):
+        elif isinstance(event, events.Validated):
             self.bits = f"  {event.score.bits_per_byte:.3f} bits/byte"
 
     def encoding(self, event: Encoding) -> None:
@@ -191,7 +191,7 @@ def bar(share: float, text: str) -> Table:
     return grid
 
 
-def started(event: job.Started) -> str:
+def started(event: events.Started) -> str:
     splits, plan = event.splits, event.plan
     shares = ", ".join(f"{count(split.chars)} {name}" for name, split in splits.items() if len(split))
     budget = next(f"{value:g} {name}" for name, value in plan.train.to_dict().items() if name in BUDGETS and value)
@@ -205,7 +205,7 @@ def started(event: job.Started) -> str:
 BUDGETS = ("minutes", "steps", "epochs")
 
 
-def ended(event: job.Ended, chars_per_token: float) -> RenderableType:
+def ended(event: events.Ended, chars_per_token: float) -> RenderableType:
     """The summary: the model among what simple methods reach, and what to type next."""
     speed = count(event.tokens_per_second * chars_per_token)
     line = f"{event.steps} steps in {duration(event.seconds)}, {speed} chars/s"

@@ -32,7 +32,8 @@ class SampleSettings(Settings):
             values = (-1.0,)
         if not all(0 <= value <= 1000 for value in values):
             raise SettingsError(
-                f"--temperature must be a number from 0 to 1000, or several with commas between, got {self.temperature!r}"
+                "--temperature must be a number from 0 to 1000, or several with commas between, "
+                f"got {self.temperature!r}"
             )
         return values
 

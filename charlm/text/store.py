@@ -32,7 +32,8 @@ from charlm.config import DataSettings
 from charlm.errors import CorpusError, RunError
 from charlm.text.corpus import Corpus
 from charlm.text.progress import Progress
-from charlm.text.tokenizers import Tokenizer, from_json, train_tokenizer, utf8
+from charlm.text.tokenizers import Tokenizer, from_json, utf8
+from charlm.text.vocabulary import train_tokenizer
 
 FORMAT = 1  # to be raised whenever the same settings would give other ids
 STALE = 3600.0  # seconds after which a temporary file that nobody writes to is rubbish

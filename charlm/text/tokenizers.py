@@ -12,14 +12,11 @@ from __future__ import annotations
 import base64
 import codecs
 import hashlib
-import io
 import json
 import re
-import string
 import unicodedata
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import Any, ClassVar
@@ -27,19 +24,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.config import DataSettings
-from charlm.errors import CorpusError, RunError, VocabularyError
+from charlm.errors import RunError, VocabularyError
 
 Ids = NDArray[np.int64]
-Chunks = Callable[[], Iterator[str]]  # the training text in pieces, as often as it is called
 
 CODE_POINTS = 0x110000
 BYTES = [bytes([value]) for value in range(256)]  # where they come first, an ASCII character's id is its code point
 WORD = re.compile(r"\w+| +|\n+|\t+|.", re.DOTALL)
 ODD = re.compile("[\0\u2581\ud800-\udfff]+")  # what SentencePiece would lose: it writes a space as U+2581
 UNIT = re.compile(rf"{ODD.pattern}| *[^ \n\0\u2581\ud800-\udfff]+|\n+| +")  # none of its pieces spans two of these
-SAMPLE = 10_000_000  # characters that bpe and unigram are trained on
-MANY_WORDS = 500_000  # different ones that are counted at least
 
 LOOKALIKES = dict(zip("‘’‚‛′‹›“”„‟″«»‐‑‒–−", "'''''''" + '"' * 7 + "-----", strict=True)) | {"—": "--", "―": "--"}
 
@@ -52,8 +45,14 @@ def code_points(text: str) -> NDArray[np.uint32]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
-def _text(codes: NDArray[Any]) -> str:
+def text_of(codes: NDArray[Any]) -> str:
     return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+
+
+def listed(characters: set[str]) -> str:
+    """Up to ten of them by name."""
+    names = [f"{c!r} (U+{ord(c):04X})" for c in sorted(characters)]
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def _read_surrogate(error: UnicodeError) -> tuple[str, int]:
@@ -161,11 +160,11 @@ class CharTokenizer(Tokenizer):
             return ids
         if unknown == "skip":
             return ids[ids >= 0]
-        strange = set(_text(code_points(text)[ids < 0]))
+        strange = set(text_of(code_points(text)[ids < 0]))
         if unknown == "nearest":
             return self._encode(text.translate({ord(c): self.nearest(c) for c in strange}))
         raise VocabularyError(
-            f"the vocabulary lacks {_listed(strange)}; give --unknown skip or --unknown nearest, "
+            f"the vocabulary lacks {listed(strange)}; give --unknown skip or --unknown nearest, "
             "or train with --min-count 2 or --tokenizer byte, which can spell any character"
         )
 
@@ -184,7 +183,7 @@ class CharTokenizer(Tokenizer):
             lengths = np.ones(len(ids), np.int64)
             lengths[ids < 0] += (strange >= 0x80).astype(np.int64) + (strange >= 0x800) + (strange >= 0x10000)
             ids = np.repeat(ids, lengths)  # a -1 for each byte
-            ids[ids < 0] = np.frombuffer(utf8(_text(strange)), np.uint8)
+            ids[ids < 0] = np.frombuffer(utf8(text_of(strange)), np.uint8)
         return ids
 
     def _fields(self) -> dict[str, Any]:
@@ -272,114 +271,3 @@ def from_json(value: dict[str, Any]) -> Tokenizer:
         return KINDS[kind](**fields)
     except (TypeError, KeyError, ValueError, IndexError, AttributeError, OverflowError, RuntimeError) as error:
         raise RunError(f"the description of the tokenizer is damaged: {error!r}") from error
-
-
-def train_tokenizer(settings: DataSettings, chunks: Chunks) -> Tokenizer:
-    """Learn a vocabulary from the text that `chunks` gives.
-
-    Raises `CorpusError` if there is nothing to learn from, `VocabularyError` if `--alphabet printable` cannot show it.
-    """
-    if settings.tokenizer == "byte":
-        return ByteTokenizer()
-    if settings.tokenizer == "char":
-        return _train_char(settings, chunks)
-    if settings.tokenizer == "word":
-        return _train_word(settings.vocab_size, chunks)
-    return _train_pieces(settings.tokenizer, settings.vocab_size, chunks)
-
-
-def _train_char(settings: DataSettings, chunks: Chunks) -> CharTokenizer:
-    counts = _count(chunks())
-    if settings.alphabet == "printable":
-        tokenizer = CharTokenizer([ord(c) for c in string.printable], spell=False)
-        seen = _text(np.flatnonzero(counts))
-        visible = (c for c in seen if unicodedata.category(c) not in ("Mn", "Cf"))  # marks and formatting may go
-        lost = {c for c in visible if not tokenizer.encode(c, "nearest").size}
-        if lost:
-            raise VocabularyError(f"nothing printable in ASCII looks like {_listed(lost)}; use --alphabet corpus")
-        return tokenizer
-    spell = bool(((counts > 0) & (counts < settings.min_count)).any())
-    if spell:
-        counts[:128] = 0  # these are bytes already
-    return CharTokenizer(np.flatnonzero(counts >= settings.min_count).tolist(), spell)
-
-
-def _train_word(vocab_size: int, chunks: Chunks) -> WordTokenizer:
-    """Half of what the bytes leave is for characters, the rest for words; both are the most frequent ones."""
-    room = vocab_size - len(BYTES)
-    counts = _count(chunks())
-    counts[:128] = 0
-    characters = _most_frequent(counts, room // 2)
-    words: Counter[str] = Counter()
-    many = max(MANY_WORDS, vocab_size)
-    for chunk in chunks():
-        words.update(word for word in WORD.findall(chunk) if len(word) > 1)
-        if len(words) > 2 * many:  # to bound the memory: the rare ones of so many are not wanted
-            words = Counter(dict(words.most_common(many)))
-    ranked = sorted(words, key=lambda word: (-words[word], word))
-    return WordTokenizer(characters, ranked[: room - len(characters)])
-
-
-def _train_pieces(kind: str, vocab_size: int, chunks: Chunks) -> Tokenizer:
-    """SentencePiece on the first `SAMPLE` characters. Up to half of what the bytes leave is for single characters."""
-    from sentencepiece import SentencePieceTrainer
-
-    sample = _first(SAMPLE, chunks())
-    counts = _count([sample])
-    counts[[*map(ord, "\0\t\n▁▅")]] = 0  # these have a meaning of their own in SentencePiece
-    counts[0xD800:0xE000] = 0  # and surrogates none
-    alphabet = "".join(map(chr, _most_frequent(counts, (vocab_size - len(BYTES)) // 2)))
-    if not alphabet:
-        raise CorpusError(f"the text holds nothing that {kind} could learn from; use --tokenizer byte")
-    model = io.BytesIO()
-    SentencePieceTrainer.train(
-        sentence_iterator=(found.group() for found in re.finditer(f"[{re.escape(alphabet)}]{{1,1000}}", sample)),
-        model_writer=model,
-        model_type=kind,
-        vocab_size=vocab_size + 1,  # <unk>, which we leave out
-        hard_vocab_limit=False,  # a small text has fewer pieces
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        add_dummy_prefix=False,
-        byte_fallback=True,
-        character_coverage=1.0,
-        user_defined_symbols=["\n"],
-        bos_id=-1,
-        eos_id=-1,
-        num_threads=1,  # the sum of many floats depends on their order
-        minloglevel=4,
-    )
-    return from_json({"kind": kind, "model": base64.b64encode(model.getvalue()).decode()})
-
-
-def _first(size: int, chunks: Iterator[str]) -> str:
-    """The first `size` characters."""
-    parts: list[str] = []
-    for chunk in chunks:
-        parts.append(chunk[:size])
-        size -= len(parts[-1])
-        if not size:
-            break
-    return "".join(parts)
-
-
-def _count(chunks: Iterable[str]) -> NDArray[np.int64]:  # (code points)
-    """How often each code point occurs."""
-    counts = np.zeros(CODE_POINTS, np.int64)
-    for chunk in chunks:
-        seen = np.bincount(code_points(chunk))
-        counts[: len(seen)] += seen
-    return counts
-
-
-def _most_frequent(counts: NDArray[np.int64], limit: int) -> list[int]:
-    """The code points that occur most often, of equals the lower ones."""
-    seen = np.flatnonzero(counts)
-    ranked: list[int] = seen[np.argsort(-counts[seen], kind="stable")][:limit].tolist()
-    return ranked
-
-
-def _listed(characters: set[str]) -> str:
-    """Up to ten of them by name."""
-    names = [f"{c!r} (U+{ord(c):04X})" for c in sorted(characters)]
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -56,10 +56,11 @@ def block_nats(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any]) ->
     warm = len(before)  # row r guesses text[warm + r * length :][:length] and is fed everything from `warm` before it
     fed = np.zeros((rows, warm + length), dtype=np.int64)
     for r in range(rows):
-        piece = text[r * length : r * length + warm + length]
-        fed[r, : len(piece)] = piece  # the last row may be shorter: what it says about the zeros is cut off below
+        row = text[r * length : r * length + warm + length]
+        fed[r, : len(row)] = row  # the last row may be shorter: what it says about the zeros is cut off below
     tokens = torch.from_numpy(fed).to(device)
-    nats, state, chunk = [], None, model.spec.seq_len
+    nats: list[torch.Tensor] = []
+    state, chunk = None, model.spec.seq_len
     model.eval()
     for at in range(0, tokens.size(1) - 1, chunk):
         piece = tokens[:, at : at + chunk + 1]

@@ -99,7 +99,7 @@ class Trainer:
                 out = self.guess(batch, None if fresh else here.carried)
             here.carried = self.model.carry(out.state)
             nats = summed_nats(out.logits, batch.targets.to(self.device)) / scored
-            (nats + out.penalty / len(batches)).backward()
+            torch.autograd.backward(nats + out.penalty / len(batches))
             total += nats.detach()
         if s.clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), s.clip)
@@ -126,7 +126,8 @@ class Trainer:
         tokens = batch.tokens.to(self.device, non_blocking=True)
         source = None if batch.source is None else batch.source.to(self.device, non_blocking=True)
         if self.settings.teacher_forcing == 1:
-            return self.forward(tokens, state, source)
+            out: Output = self.forward(tokens, state, source)
+            return out
         return listen(self.model, tokens, state, source, self.settings.teacher_forcing)
 
 

@@ -8,6 +8,7 @@ WSD schedule: Hu et al. 2024, arXiv:2404.06395, section 4.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,14 +18,15 @@ from charlm.config import TrainSettings
 
 
 def build_optimizers(model: nn.Module, settings: TrainSettings) -> list[Optimizer]:
-    """One or two optimizers over all parameters. Weight decay pulls at matrices, not at embeddings, norms and biases."""
+    """One or two optimizers over all parameters. Weight decay pulls at matrices, not at embeddings or biases."""
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     heads = {id(p) for name, p in model.named_parameters() if name.startswith("head.")}
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for p in model.parameters():
         (matrices if p.dim() == 2 and id(p) not in embeddings else rest).append(p)
     fused = next(model.parameters()).device.type in ("cpu", "cuda")
-    common = {"lr": settings.lr, "betas": (0.9, settings.beta2), "fused": fused}
+    common: dict[str, Any] = {"lr": settings.lr, "betas": (0.9, settings.beta2), "fused": fused}
     if settings.optimizer == "adamw":
         groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": rest, "weight_decay": 0.0}]
         return [AdamW([g for g in groups if g["params"]], **common)]

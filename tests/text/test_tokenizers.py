@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 
 from charlm.config import DataSettings
 from charlm.errors import CorpusError, RunError, VocabularyError
-from charlm.text import tokenizers
-from charlm.text.tokenizers import Tokenizer, from_json, train_tokenizer
+from charlm.text import vocabulary
+from charlm.text.tokenizers import Tokenizer, from_json
+from charlm.text.vocabulary import train_tokenizer
 
-TEXT = """It was a bright cold day in April, and the clocks were striking thirteen.
-\tWinston Smith, his chin nuzzled into his breast — in an effort to escape the vile wind —
-slipped quickly through the glass doors of Victory Mansions,  though not quickly enough.
+TEXT = """It was low water in Saltmere, and the clock above the fish market was striking nine for the third time.
+\tPeg Tallow, her sleeves rolled to the elbow — she had forty pints to boil and nobody to stir —
+leaned quickly through the door of the Three Herrings,  though not quickly enough.
 
-Über den Wolken muß die Freiheit wohl grenzenlos sein. 人生は短い。人生は長い。🙂
+Über der Küste fiel müder Regen, und die Möwen saßen naß am Fluß. 海は静か。灯台は暗い。🙂
 """
 STRANGE = ["\ud800", "\udc00", "\0", "\r", "\ufffd", "\u2047", "\ufeff", "\u0301", "\U0010ffff", " \n ", "the" * 30]
 SPECIAL = ["▁", "▁the", "▅", "<s>", "</s>", "<unk>", "<0x41>"]  # to SentencePiece
@@ -245,7 +246,7 @@ def test_the_most_frequent_words_are_in_the_vocabulary_and_of_equals_the_first()
 
 
 def test_words_too_many_to_count_leave_the_frequent_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizers, "MANY_WORDS", 50)
+    monkeypatch.setattr(vocabulary, "MANY_WORDS", 50)
     frequent, rare = [f"often{n:02}" for n in range(40)], [f"seldom{n}" for n in range(5000)]
     tokenizer = train(" ".join(frequent * 9 + rare), tokenizer="word", vocab_size=300)
     assert tokenizer.tokens[256:296] == [word.encode() for word in frequent]
@@ -256,7 +257,7 @@ def test_words_too_many_to_count_leave_the_frequent_ones(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
 def test_pieces_are_learnt_from_the_beginning_of_a_text_without_end(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizers, "SAMPLE", 10_000)
+    monkeypatch.setattr(vocabulary, "SAMPLE", 10_000)
     endless = chain(["early "] * 2000, repeat("late "))
     tokenizer = train_tokenizer(DataSettings(tokenizer=kind), lambda: endless)
     assert len(tokenizer.encode(" early")) < 4

@@ -29,7 +29,9 @@ def test_muon_takes_the_hidden_matrices_and_leaves_embedding_and_head_to_adamw()
     adamw, muon = build_optimizers(MODEL, TrainSettings(optimizer="muon"))
     names = {id(p): key for key, p in MODEL.named_parameters()}
     hidden = {names[id(p)] for g in muon.param_groups for p in g["params"]}
-    assert hidden == {key for key in names.values() if key.startswith("blocks") and key.endswith("weight") and "norm" not in key}
+    assert hidden == {
+        key for key in names.values() if key.startswith("blocks") and key.endswith("weight") and "norm" not in key
+    }
     assert type(adamw).__name__ == "AdamW"
 
 

@@ -1,0 +1,61 @@
+"""What a training yields: everything that happened, for whoever draws, logs or waits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from charlm.baselines import Baselines
+from charlm.plan import Plan
+from charlm.text.progress import Progress
+from charlm.text.store import Split
+from charlm.training.evaluate import Score
+from charlm.training.loop import Step
+
+
+class Note(NamedTuple):
+    """Something that a person should know, in words."""
+
+    text: str
+
+
+class Started(NamedTuple):
+    path: Path
+    plan: Plan
+    params: int
+    splits: dict[str, Split]
+    vocab_size: int
+    where: str  # device, precision and why
+
+
+class Validated(NamedTuple):
+    step: int
+    seconds: float
+    train_nats: float  # mean per token since the last validation, with dropout at work
+    score: Score
+    best: bool
+
+
+class Wrote(NamedTuple):
+    step: int
+    text: str
+
+
+class Stopped(NamedTuple):
+    """Stopped on request; everything is saved."""
+
+    path: Path
+    step: int
+
+
+class Ended(NamedTuple):
+    path: Path
+    best: Score | None
+    best_step: int
+    steps: int
+    seconds: float
+    tokens_per_second: float
+    baselines: Baselines | None
+
+
+Event = Progress | Note | Started | Step | Validated | Wrote | Stopped | Ended
