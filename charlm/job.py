@@ -208,7 +208,7 @@ class Job:
         train_nats = float(record.nats) / max(step - max(record.validated, 0), 1)
         record.nats, record.validated, record.pending = 0.0, step, False
         if len(self.store.validation):
-            score = score_split(self.writer, self.store.validation, self.store.train)
+            score = yield from score_split(self.writer, self.store.validation, self.store.train)
             best = record.take(score, step)
             if best:
                 record.save_best(trainer, self.writer.model)

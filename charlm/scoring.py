@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +13,17 @@ from charlm.errors import CorpusError, RunError
 from charlm.plan import Plan
 from charlm.runs import folder
 from charlm.text.corpus import Corpus
+from charlm.text.progress import Progress
 from charlm.text.store import Split, prepare
 from charlm.training.evaluate import Score, describe, evaluate
 from charlm.writer import Writer
 
 BEFORE = 8192  # tokens of the text before a held-out part that are at hand to be read first
-R = TypeVar("R")
 
 
 def score_run(
     run: str | Path, *, split: str = "val", text: Sequence[str] = (), weights: str = "best", device: str = "auto"
-) -> dict[str, Any]:
+) -> Generator[Progress, None, dict[str, Any]]:
     """What `charlm eval` says: the score of `text` (files), or of the run's own `val` or `test` part, by name.
 
     Raises `RunError` if the run's text is gone or changed, and `CorpusError` if the part is empty.
@@ -32,20 +32,20 @@ def score_run(
     writer = Writer.load(path, weights=weights, device=device)
     config = folder.info(path).config
     if text:
-        score = writer.score("".join(Corpus.open(text, config["data"]["encoding"]).chunks()))
+        score = yield from writer.scoring("".join(Corpus.open(text, config["data"]["encoding"]).chunks()))
     else:
-        store = result(prepare(same_corpus(path, config), Plan.from_dict(config).data, None))
+        store = yield from prepare(same_corpus(path, config), Plan.from_dict(config).data, None)
         parts = {"val": (store.validation, store.train), "test": (store.test, store.validation)}
-        score = score_split(writer, *parts[split])
+        score = yield from score_split(writer, *parts[split])
     return describe(writer.model, score, config["arch"])
 
 
-def score_split(writer: Writer, split: Split, before: Split) -> Score:
+def score_split(writer: Writer, split: Split, before: Split) -> Generator[Progress, None, Score]:
     """Score a held-out part exactly, given the text that stands before it. Raises `CorpusError` if it is empty."""
     if not len(split):
         raise CorpusError("that part of the text is empty: its share was 0, or the text is too short")
     context: NDArray[Any] = before.ids[-BEFORE:] if len(before) else np.array([writer.tokenizer.start])
-    return evaluate(writer.model, split.ids, context, chars=split.chars, bytes=split.bytes)
+    return (yield from evaluate(writer.model, split.ids, context, chars=split.chars, bytes=split.bytes))
 
 
 def same_corpus(path: Path, config: dict[str, Any]) -> Corpus:
@@ -58,12 +58,3 @@ def same_corpus(path: Path, config: dict[str, Any]) -> Corpus:
     if corpus.sha256 != config["corpus"]["sha256"]:
         raise RunError(f"{', '.join(names)} changed since {path} was begun; train a new run on it")
     return corpus
-
-
-def result(work: Generator[Any, None, R]) -> R:
-    """Do long work without watching it."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +21,8 @@ from charlm.sampling.filters import Picker
 from charlm.sampling.generate import generate
 from charlm.sampling.settings import SampleSettings
 from charlm.sampling.stream import until_stop
-from charlm.text.tokenizers import Tokenizer, from_json
+from charlm.text.progress import Progress, result
+from charlm.text.tokenizers import Tokenizer, from_json, utf8
 from charlm.training.evaluate import Score, evaluate
 
 WEIGHTS = {"best": "model.safetensors", "last": "last.safetensors"}
@@ -96,8 +97,12 @@ class Writer:
 
     def score(self, text: str) -> Score:
         """What the text costs this model, in bits per byte and more. Raises as `pieces` does, and for an empty text."""
+        return result(self.scoring(text))
+
+    def scoring(self, text: str) -> Generator[Progress, None, Score]:
+        """`score` as long work that can be watched."""
         if not text:
             raise SettingsError("there is no text to score: it is empty")
         ids = self.tokenizer.encode(text)
-        size = len(text.encode("utf-8", "surrogatepass"))
-        return evaluate(self.model, ids, np.array([self.tokenizer.start]), chars=len(text), bytes=size)
+        start = np.array([self.tokenizer.start])
+        return (yield from evaluate(self.model, ids, start, chars=len(text), bytes=len(utf8(text))))

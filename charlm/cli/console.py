@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Generator
+from typing import TypeVar
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from charlm.text.progress import Progress as Doing
+
+R = TypeVar("R")
 WIDE = 400  # columns in a pipe, where nothing should be cut or wrapped
 
 out = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
@@ -23,6 +29,19 @@ def table(*columns: str, title: str | None = None) -> Table:
     for column in columns:
         made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
     return made
+
+
+def watch(work: Generator[Doing, None, R]) -> R:
+    """Do long work with a bar on standard error, where that is a terminal and the work takes its time."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        while True:
+            try:
+                event = next(work)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            bar.update(task, description=event.what, completed=event.done, total=event.total)
 
 
 def sparkline(values: list[float], width: int = 40) -> str:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from charlm.cli.console import count, err, out, table
+from charlm.cli.console import count, out, table, watch
 
 app = typer.Typer(no_args_is_help=True, help="Find, download and inspect texts.")
 
@@ -39,18 +38,7 @@ def fetch(
     """Download a text, going on where an earlier try ended, and verify it."""
     from charlm.text import catalogue
 
-    entry = catalogue.find(name)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
-        task = progress.add_task(name, total=entry.bytes)
-        work = catalogue.fetch(entry, folder)
-        while True:
-            try:
-                event = next(work)
-            except StopIteration as end:
-                path = end.value
-                break
-            progress.update(task, description=event.what, completed=event.done, total=event.total)
+    path = watch(catalogue.fetch(catalogue.find(name), folder))
     out.print(f"{path}\nnext: charlm train {path}", markup=False)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-from charlm.cli.console import out, table
+from charlm.cli.console import out, table, watch
 from charlm.errors import SettingsError
 
 
@@ -30,7 +30,7 @@ def evaluate(
         raise SettingsError("--split and --text are two different texts; give one of them")
     from charlm.scoring import score_run
 
-    values = score_run(run, split=split or "val", text=text or (), weights=weights, device=device)
+    values = watch(score_run(run, split=split or "val", text=text or (), weights=weights, device=device))
     if json:
         print(jsonlib.dumps(values))
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from charlm.model import LanguageModel, parameter_count
+from charlm.text.progress import Progress
 
 ROWS = 64  # at most so many pieces of a text are scored side by side
 SPAN = 4096  # tokens per piece, so that a text of any size is scored in bounded memory
@@ -71,9 +72,15 @@ def block_nats(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any]) ->
     return scored.flatten()[: len(ids)].cpu().numpy()
 
 
-def evaluate(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any], *, chars: int, bytes: int) -> Score:
+def evaluate(
+    model: LanguageModel, ids: NDArray[Any], before: NDArray[Any], *, chars: int, bytes: int
+) -> Generator[Progress, None, Score]:
     """Score a text of so many characters and UTF-8 bytes, exactly."""
-    total = sum(float(block.sum(dtype=np.float64)) for block in token_nats(model, ids, before))
+    total, done = 0.0, 0
+    for nats in token_nats(model, ids, before):
+        total += float(nats.sum(dtype=np.float64))
+        done += len(nats)
+        yield Progress("scoring", done, len(ids))
     context = model.window or longest_row(model, len(ids))
     return Score(total / math.log(2) / bytes, total / len(ids), total / chars, len(ids), chars, bytes, context)
 

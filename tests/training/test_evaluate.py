@@ -13,9 +13,10 @@ from torch import Tensor, nn
 import charlm
 from charlm.config import DataSettings, DataSpec, Settings
 from charlm.model import Features, LanguageModel, State
+from charlm.text.progress import result
 from charlm.text.vocabulary import train_tokenizer
 from charlm.training import evaluate as module
-from charlm.training.evaluate import evaluate, token_nats
+from charlm.training.evaluate import Score, evaluate, token_nats
 
 
 class Fixed(LanguageModel):
@@ -45,6 +46,10 @@ class Clock(Fixed):
         return None
 
 
+def score_of(model: LanguageModel, ids: np.ndarray, before: np.ndarray, *, chars: int, bytes: int) -> Score:
+    return result(evaluate(model, ids, before, chars=chars, bytes=bytes))
+
+
 TEXT = "Käse und Brot, ☃ und noch mehr Käse.\n" * 40
 
 
@@ -52,7 +57,7 @@ TEXT = "Käse und Brot, ☃ und noch mehr Käse.\n" * 40
 def test_a_uniform_model_costs_log_v_bits_per_token_whatever_the_tokenizer(kind: str) -> None:
     tokenizer = train_tokenizer(DataSettings(tokenizer=kind, vocab_size=300), lambda: iter([TEXT]))  # type: ignore[arg-type]
     ids, size = tokenizer.encode(TEXT), len(TEXT.encode())
-    score = evaluate(Fixed(tokenizer.vocab_size), ids, ids[:1], chars=len(TEXT), bytes=size)
+    score = score_of(Fixed(tokenizer.vocab_size), ids, ids[:1], chars=len(TEXT), bytes=size)
     assert score.bits_per_byte == pytest.approx(len(ids) * math.log2(tokenizer.vocab_size) / size, rel=1e-6)
     assert score.nats_per_token == pytest.approx(math.log(tokenizer.vocab_size), rel=1e-6)
     assert score.nats_per_char == pytest.approx(score.bits_per_byte * math.log(2) * size / len(TEXT), rel=1e-6)
@@ -62,7 +67,7 @@ def test_a_uniform_model_costs_log_v_bits_per_token_whatever_the_tokenizer(kind:
 def test_a_model_that_knows_the_shares_costs_their_entropy() -> None:
     shares = torch.tensor([0.5, 0.25, 0.125, 0.125])
     ids = np.repeat([0, 0, 0, 0, 1, 1, 2, 3], 50)
-    score = evaluate(Fixed(4, shares), ids, ids[:1], chars=len(ids), bytes=len(ids))
+    score = score_of(Fixed(4, shares), ids, ids[:1], chars=len(ids), bytes=len(ids))
     assert score.bits_per_byte == pytest.approx(1.75, rel=1e-5)
 
 
