@@ -132,10 +132,10 @@ class TrainSettings(Settings):
     minutes: Annotated[float | None, Arg("budget: minutes of training [default: 5]", min=0.01)] = None
     steps: Annotated[int | None, Arg("budget: optimizer steps", min=1)] = None
     epochs: Annotated[float | None, Arg("budget: passes over the training text", min=0.001)] = None
-    batch_size: Annotated[int, Arg("sequences per batch", min=1)] = 24
-    seq_len: Annotated[int, Arg("tokens per sequence", min=2)] = 128
+    batch_size: Annotated[int, Arg("sequences per batch", min=1)] = 16
+    seq_len: Annotated[int, Arg("tokens per sequence", min=2)] = 64
     order: Annotated[Literal["stream", "random"], Arg("rows that continue each other, or unrelated windows")] = "stream"
-    lr: Annotated[float, Arg("peak learning rate", min=0, max=10)] = 3e-3
+    lr: Annotated[float, Arg("peak learning rate", min=0, max=10)] = 6e-3
     schedule: Annotated[
         Literal["wsd", "cosine", "linear", "constant"], Arg("course of the learning rate through the budget")
     ] = "linear"

@@ -27,9 +27,9 @@ class RecurrentConfig(Settings):
     layers: Annotated[int, Arg("stacked recurrent layers", min=1, max=64)] = 1
     hidden_size: Annotated[int, Arg("units per layer", min=1, max=65536)] = 384
     embedding_size: Annotated[
-        int | None, Arg("numbers per embedded token [default: the hidden size]", min=1, max=65536)
+        int | None, Arg("numbers per embedded token [default: 64; the hidden size if tied]", min=1, max=65536)
     ] = None
-    dropout: Annotated[float, Arg("on the output and between layers", min=0, max=0.95)] = 0.3
+    dropout: Annotated[float, Arg("on the output and between layers", min=0, max=0.95)] = 0.15
     input_dropout: Annotated[float, Arg("on the embedded tokens", min=0, max=0.95)] = 0.0
     weight_drop: Annotated[float, Arg("on the recurrent weights", min=0, max=0.95)] = 0.0
     tied: Annotated[bool, Arg("let the output use the embedding's weights")] = False
@@ -52,7 +52,8 @@ class Recurrent(LanguageModel):
 
     def __init__(self, config: RecurrentConfig, spec: DataSpec) -> None:
         super().__init__(config, spec)
-        self.embed = nn.Embedding(spec.vocab_size, config.embedding_size or config.hidden_size)
+        embedding_size = config.embedding_size or (config.hidden_size if config.tied else 64)
+        self.embed = nn.Embedding(spec.vocab_size, embedding_size)
         self.rnn = self.build(self.embed.embedding_dim)
         self.head = nn.Linear(config.hidden_size, spec.vocab_size)
         if config.tied:

@@ -14,3 +14,4 @@ class RNN(Stacked):
     """State: h (B, L, D)."""
 
     kind = nn.RNN
+    recipe = {"lr": 2e-3}

@@ -67,6 +67,7 @@ class Seq2Seq(Windowed):
     """Reads a source, then writes. Nothing read at all is a source of no tokens."""
 
     objectives = ("continue",)
+    recipe = {"seq_len": 128, "lr": 4e-3}
 
     @dataclass(frozen=True)
     class Config(Settings):

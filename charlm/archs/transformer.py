@@ -29,6 +29,8 @@ class Cache(NamedTuple):
 class Transformer(Windowed):
     """A stack of blocks. When its window is full it reads the newer half again and goes on."""
 
+    recipe = {"optimizer": "muon", "lr": 8e-3}
+
     @dataclass(frozen=True)
     class Config(BlockConfig):
         tied: Annotated[bool, Arg("let the output use the embedding's weights")] = False

@@ -1,0 +1,117 @@
+"""Run folders: whole or refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import charlm
+from charlm.errors import RunError, SettingsError
+from charlm.runs import checkpoint, folder
+
+
+@pytest.fixture
+def run(trained: Path) -> Path:
+    shutil.copytree(trained, "runs/mine")
+    return Path("runs/mine")
+
+
+def test_a_run_is_its_folder_and_nothing_else(run: Path) -> None:
+    """It moves, and writes without the text that it was trained on."""
+    shutil.move(run, "elsewhere")
+    assert len(charlm.load("elsewhere").sample("PEG", length=20, seed=1)) == 20
+
+
+def test_weights_are_best_or_last(run: Path) -> None:
+    assert charlm.load(run, weights="last").model is not None
+    with pytest.raises(SettingsError, match="weights must be one of best, last, got 'newest'"):
+        charlm.load(run, weights="newest")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_missing_or_broken_json_is_named(run: Path, name: str) -> None:
+    whole = (run / name).read_text()
+    (run / name).write_text(whole[: len(whole) // 2])
+    with pytest.raises(RunError, match=f"{name} cannot be read"):
+        charlm.load(run)
+    (run / name).unlink()
+    with pytest.raises(RunError, match=f"{name} is missing|no run"):
+        charlm.load(run)
+
+
+def test_damaged_weights_are_refused(run: Path) -> None:
+    path = run / "model.safetensors"
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:100], whole[:-10], b"\xff" * 100 + whole[100:]):
+        path.write_bytes(damaged)
+        with pytest.raises(RunError, match=r"model.safetensors is damaged"):
+            charlm.load(run)
+
+
+def test_weights_of_another_shape_are_refused_by_name(run: Path) -> None:
+    tensors = load_file(run / "model.safetensors")
+    tensors["head.bias"] = torch.zeros(3)
+    save_file(tensors, run / "model.safetensors")
+    with pytest.raises(RunError, match=r"does not fit its config.json: head.bias is \(3,\), expected \("):
+        charlm.load(run)
+    del tensors["head.bias"]
+    save_file(tensors, run / "model.safetensors")
+    with pytest.raises(RunError, match=r"head.bias is missing"):
+        charlm.load(run)
+
+
+def test_another_vocabulary_is_refused(run: Path) -> None:
+    described = json.loads((run / "tokenizer.json").read_text())
+    described["characters"] = list(reversed(described["characters"]))
+    (run / "tokenizer.json").write_text(json.dumps(described))
+    with pytest.raises(RunError, match="is not the vocabulary that this run was trained with"):
+        charlm.load(run)
+
+
+def test_a_run_of_a_newer_charlm_is_refused(run: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"format": folder.FORMAT + 1, "charlm": "9.9"}))
+    with pytest.raises(RunError, match=r"made by a newer charlm \(9.9\)"):
+        charlm.load(run)
+
+
+def test_a_misspelt_run_gets_a_suggestion(run: Path) -> None:
+    with pytest.raises(RunError, match="no run 'mien'; did you mean 'mine'"):
+        charlm.load("mien")
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    folder.write_json(path, {"a": 1})
+
+    def fail_halfway() -> None:
+        with folder.replacing(path) as beside:
+            beside.write_text("{half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail_halfway()
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["f.json"]
+
+
+def test_nothing_is_ever_unpickled() -> None:
+    for path in Path(charlm.__file__).parent.rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        assert "pickle" not in source.replace("unpickle", "")
+        assert "torch.load" not in source
+
+
+def test_a_state_survives_being_flattened() -> None:
+    state = (torch.ones(2), (torch.zeros(1), torch.arange(3)))
+    flat = checkpoint.flatten("carried", state)
+    assert set(flat) == {"carried/0", "carried/1/0", "carried/1/1"}
+    back = checkpoint.unflatten(checkpoint.under("carried", flat))
+    assert torch.equal(back[1][1], torch.arange(3))
+    single = checkpoint.under("carried", checkpoint.flatten("carried", torch.ones(4)))
+    assert torch.equal(checkpoint.unflatten(single), torch.ones(4))
