@@ -17,7 +17,7 @@ def choose_device(name: str) -> torch.device:
     usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, there in usable.items() if there))
-    if not usable[name]:
+    if not usable.get(name):
         there = ", ".join(kind for kind, ok in usable.items() if ok)
         raise SettingsError(f"--device {name} is not available here; use auto or {there}")
     return torch.device(name)
@@ -27,7 +27,9 @@ def settle(settings: TrainSettings, device: torch.device) -> tuple[TrainSettings
     """The settings with nothing left automatic, and one line that says what was chosen and why."""
     precision, notes = settings.precision, []
     if precision == "auto":
-        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        precision = (
+            "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        )
     compiles = settings.compile
     if compiles and not can_compile(device):
         compiles = False

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from charlm.baselines import Baselines
 from charlm.plan import Plan
-from charlm.text.progress import Progress
+from charlm.progress import Progress
 from charlm.text.store import Split
 from charlm.training.evaluate import Score
 from charlm.training.loop import Step

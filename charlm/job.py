@@ -15,17 +15,17 @@ from typing import Any
 import torch
 
 from charlm import __version__
-from charlm.baselines import LONGEST_TRAIN, baselines
+from charlm.baselines import LONGEST_TRAIN, LONGEST_VALIDATION, baselines
 from charlm.config import DataSpec, Interval, TrainSettings
 from charlm.device import choose_device, settle
 from charlm.errors import SettingsError
 from charlm.events import Ended, Event, Note, Started, Stopped, Validated, Wrote
 from charlm.model import parameter_count
-from charlm.plan import BUDGETS, Plan
+from charlm.plan import BUDGETS, Plan, merge
 from charlm.runs import folder
 from charlm.runs.record import Record
 from charlm.sampling.settings import SampleSettings
-from charlm.scoring import same_corpus, score_split
+from charlm.scoring import same_store, score_split
 from charlm.text.corpus import Corpus
 from charlm.text.store import Store, prepare
 from charlm.text.windows import Windows
@@ -47,33 +47,39 @@ def train(
 ) -> Iterator[Event]:
     """Train from the beginning into a new folder, `out` or one named after the corpus and the architecture."""
     store = yield from prepare(corpus, plan.data, cache_dir)
-    path = folder.vacant(out, f"{corpus.name}-{plan.arch}")
-    job = Job(plan, store, path, stop)
-    folder.make(path)  # not before: what cannot be trained leaves nothing behind
+    job = Job(plan, store, stop)
+    path = job.record.path = folder.claim(out, f"{corpus.name}-{plan.arch}")  # what cannot be trained leaves no folder
     folder.write_json(path / "tokenizer.json", store.tokenizer.to_json())
     folder.write_json(path / "config.json", job.describe(corpus))
     yield from job.run()
 
 
+MAY_CHANGE = {*BUDGETS, "device", "precision", "compile", "eval_every", "save_every", "patience"}
+
+
 def resume(
     path: Path, *, cache_dir: Path | None = None, changes: dict[str, Any], stop: threading.Event | None = None
 ) -> Iterator[Event]:
-    """Go on with a run where its last checkpoint stands; `changes` may name a larger budget and nothing else.
+    """Go on with a run where its last checkpoint stands; `changes` may name a larger budget, counted from the start,
+    and settings that do not make it another run.
 
-    Raises `RunError` if the folder is not whole or its corpus is gone or changed.
+    Raises `RunError` if the folder is not whole or its corpus is gone or changed, `SettingsError` if nothing is left
+    to do.
     """
-    config = folder.info(path).config
-    plan = Plan.from_dict(config)
-    if changes.keys() - BUDGETS:
-        flags = ", ".join("--" + name.replace("_", "-") for name in sorted(changes.keys() - BUDGETS))
-        raise SettingsError(f"{flags} would make {path} another run; with --resume only the budget may change")
-    if changes:
-        train = {name: value for name, value in plan.train.to_dict().items() if name not in BUDGETS}
-        plan = replace(plan, train=TrainSettings(**train, **changes))
-    store = yield from prepare(same_corpus(path, config), plan.data, cache_dir)
-    job = Job(plan, store, path, stop)
+    found = folder.info(path)
+    plan = Plan.from_dict(found.config)
+    if strange := sorted(changes.keys() - MAY_CHANGE):
+        flags = ", ".join("--" + name.replace("_", "-") for name in strange)
+        raise SettingsError(f"{flags} would make {path} another run; with --resume the budget may change, not that")
+    plan = replace(plan, train=TrainSettings(**merge(plan.train.to_dict(), changes)))
+    store = yield from same_store(found, cache_dir)
+    job = Job(plan, store, stop)
+    job.record.path = path
     job.record.restore(job.trainer)
-    folder.write_json(path / "config.json", config | plan.to_dict())
+    if found.training.get("finished") and job.trainer.progress() == 1:
+        spent = next(f"--{name} {value}" for name, value in plan.train.to_dict().items() if name in BUDGETS and value)
+        raise SettingsError(f"{path} has had its {spent}; to go on, give more in total, such as twice that")
+    folder.write_json(path / "config.json", found.config | plan.to_dict())
     yield from job.run()
 
 
@@ -98,7 +104,7 @@ class Timer:
 class Job:
     """One training with everything around it; `run` is the generator."""
 
-    def __init__(self, plan: Plan, store: Store, path: Path, stop: threading.Event | None) -> None:
+    def __init__(self, plan: Plan, store: Store, stop: threading.Event | None) -> None:
         device = choose_device(plan.train.device)
         train, self.where = settle(plan.train, device)
         self.plan, self.store, self.stop = replace(plan, train=train), store, stop or threading.Event()
@@ -115,7 +121,7 @@ class Job:
         self.average = copy.deepcopy(model).requires_grad_(False) if train.ema else None
         self.trainer = Trainer(model, self.windows, build_optimizers(model, train), train, average=self.average)
         self.writer = Writer(self.average or model, store.tokenizer)
-        self.record = Record(path, plan.arch)
+        self.record = Record(Path(), plan.arch)
         self.last_cost: float | None = None  # seconds of the last validation
         self.sample_cost = 0.0
 
@@ -153,12 +159,13 @@ class Job:
         yield from self.warnings()
         validation = Timer(Interval.parse("--eval-every", train.eval_every, auto=True), VALIDATION_SHARE)
         saving, sampling = Timer(Interval.parse("--save-every", train.save_every)), Timer(Interval(), SAMPLE_SHARE)
-        if self.record.pending:
+        if self.record.pending:  # it was stopped when a validation was due
             yield from self.validate()
         for step in self.trainer:
             self.record.nats = self.record.nats + step.nats
             yield step
             if self.stop.is_set():
+                self.record.pending = step.progress < 1 and validation.due(step.number, self.validation_cost())
                 self.record.save(self.trainer, self.writer.model)
                 yield Stopped(self.record.path, step.number)
                 return
@@ -248,6 +255,8 @@ class Job:
         reference, seconds = None, here.clock()
         if len(self.store.validation):
             decode = self.store.tokenizer.decode
-            reference = baselines(decode(self.store.train.ids[-LONGEST_TRAIN:]), decode(self.store.validation.ids))
+            reference = baselines(
+                decode(self.store.train.ids[-LONGEST_TRAIN:]), decode(self.store.validation.ids[:LONGEST_VALIDATION])
+            )
         speed = here.tokens / seconds
         return Ended(record.path, record.best, record.best_step, here.step, seconds, speed, reference)

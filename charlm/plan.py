@@ -12,7 +12,8 @@ from charlm.errors import RunError, SettingsError
 from charlm.model import LanguageModel
 
 Values = Mapping[str, Any]
-BUDGETS = {"minutes", "steps", "epochs"}
+BUDGETS = ("minutes", "steps", "epochs")
+MINUTES = 5.0  # the budget where none is given
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Plan:
         known = {f.name for group in (kind.Config, TrainSettings, DataSettings) for f in fields_of(group)}
         for name in given.keys() - known:
             raise SettingsError(stranger(name, arch))
-        values = merge(kind.recipe, given)
+        values = merge({"minutes": MINUTES}, kind.recipe, given)
         return cls(arch, take(kind.Config, values), take(TrainSettings, values), take(DataSettings, values))
 
     @classmethod
@@ -64,7 +65,7 @@ def merge(*layers: Values) -> dict[str, Any]:
     """Later layers win; a budget replaces whatever budget stood before, of whatever kind."""
     merged: dict[str, Any] = {}
     for layer in layers:
-        if BUDGETS & layer.keys():
+        if layer.keys() & BUDGETS:
             merged = {name: value for name, value in merged.items() if name not in BUDGETS}
         merged |= layer
     return merged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 
 from charlm.errors import CorpusError, RunError
 from charlm.plan import Plan
+from charlm.progress import Progress
 from charlm.runs import folder
+from charlm.runs.folder import RunInfo
 from charlm.text.corpus import Corpus
-from charlm.text.progress import Progress
-from charlm.text.store import Split, prepare
+from charlm.text.store import Split, Store, prepare
 from charlm.training.evaluate import Score, describe, evaluate
 from charlm.writer import Writer
 
@@ -30,11 +32,12 @@ def score_run(
     """
     path = folder.find(run)
     writer = Writer.load(path, weights=weights, device=device)
-    config = folder.info(path).config
+    found = folder.info(path)
+    config = found.config
     if text:
         score = yield from writer.scoring("".join(Corpus.open(text, config["data"]["encoding"]).chunks()))
     else:
-        store = yield from prepare(same_corpus(path, config), Plan.from_dict(config).data, None)
+        store = yield from same_store(found, None)
         parts = {"val": (store.validation, store.train), "test": (store.test, store.validation)}
         score = yield from score_split(writer, *parts[split])
     return describe(writer.model, score, config["arch"])
@@ -48,13 +51,22 @@ def score_split(writer: Writer, split: Split, before: Split) -> Generator[Progre
     return (yield from evaluate(writer.model, split.ids, context, chars=split.chars, bytes=split.bytes))
 
 
-def same_corpus(path: Path, config: dict[str, Any]) -> Corpus:
-    """The text that a run was trained on. Raises `RunError` if it is gone or is not the same any more."""
+def same_store(run: RunInfo, cache_dir: Path | None) -> Generator[Progress, None, Store]:
+    """The text that a run was trained on, as the ids that it was trained on.
+
+    Raises `RunError` if the text is gone or is not the same any more, or if its vocabulary has become another.
+    """
+    path, config = run.path, run.config
     names = config["corpus"]["paths"]
+    if "-" in names and sys.stdin.isatty():
+        raise RunError(f"{path} was trained on standard input; pipe the same text in again, or name one with --text")
     try:
         corpus = Corpus.open(names, config["data"]["encoding"])
     except CorpusError as error:
         raise RunError(f"the text of {path} is needed and cannot be read: {error}") from None
     if corpus.sha256 != config["corpus"]["sha256"]:
         raise RunError(f"{', '.join(names)} changed since {path} was begun; train a new run on it")
-    return corpus
+    store = yield from prepare(corpus, Plan.from_dict(config).data, cache_dir)
+    if store.tokenizer.sha256 != config["tokenizer_sha256"]:
+        raise RunError(f"the text of {path} gives another vocabulary with this version of the tokenizer's library")
+    return store

@@ -13,15 +13,15 @@ from torch import Tensor
 
 from charlm.config import DataSpec
 from charlm.device import choose_device
-from charlm.errors import RunError, SettingsError
+from charlm.errors import RunError, SettingsError, VocabularyError
 from charlm.model import LanguageModel
 from charlm.plan import Plan
+from charlm.progress import Progress, result
 from charlm.runs import checkpoint, folder
 from charlm.sampling.filters import Picker
 from charlm.sampling.generate import generate
 from charlm.sampling.settings import SampleSettings
 from charlm.sampling.stream import until_stop
-from charlm.text.progress import Progress, result
 from charlm.text.tokenizers import Tokenizer, from_json, utf8
 from charlm.training.evaluate import Score, evaluate
 
@@ -64,9 +64,12 @@ class Writer:
         Raises `VocabularyError` for characters of the prompt that the tokenizer cannot spell, unless `unknown` is
         `skip` or `nearest`.
         """
-        ids = self.tokenizer.encode(prompt, unknown)
+        try:
+            ids = self.tokenizer.encode(prompt, unknown)
+        except VocabularyError as error:
+            raise VocabularyError(f"{error}; or give --unknown skip or --unknown nearest") from None
         start = torch.from_numpy(ids if len(ids) else np.array([self.tokenizer.start]))[None].to(self.device)  # (1, P)
-        pick = Picker(settings, torch.Generator(self.device).manual_seed(seed))
+        pick = Picker(settings, torch.Generator(self.device).manual_seed(seed), start.expand(samples, -1))
         decoders = [self.tokenizer.decoder() for _ in range(samples)]
         for tokens, logits in generate(self.model, start, pick, samples=samples):
             logprobs = logits.float().log_softmax(-1).gather(1, tokens[:, None]).squeeze(1)

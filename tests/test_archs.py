@@ -139,7 +139,7 @@ def test_padding_a_source_changes_nothing(arch: str) -> None:
 
 
 def test_every_parameter_learns(arch: str) -> None:
-    fit = trainer(arch, steps=3)
+    fit = trainer(arch, steps=3, weight_decay=0.0)
     start = {name: p.detach().clone() for name, p in fit.model.named_parameters()}
     list(fit)
     still = [name for name, p in fit.model.named_parameters() if torch.equal(p, start[name])]
@@ -216,6 +216,11 @@ def test_stopping_and_resuming_changes_nothing(arch: str, settings: dict[str, An
         if getattr(straight, module) is not None:
             for a, b in zip(getattr(straight, module).parameters(), getattr(second, module).parameters(), strict=True):
                 assert torch.equal(a, b)
+
+
+def test_bf16_learns_too(arch: str) -> None:
+    losses = [float(step.nats) for step in trainer(arch, steps=60, precision="bf16")]
+    assert np.mean(losses[-5:]) < 0.7 * losses[0]
 
 
 def test_hearing_itself_is_learning_too(arch: str) -> None:

@@ -73,6 +73,24 @@ def test_train_then_sample_then_eval(typed: Typed, verses: Path) -> None:
     assert metrics[-1]["bits_per_byte"] == pytest.approx(scored["bits_per_byte"], rel=1e-6)
 
 
+def test_demo_trains_on_the_play_and_writes(typed: Typed) -> None:
+    code, out, _ = typed("demo", "--minutes", "0.02")
+    assert code == 0
+    assert "and this is what it writes" in out
+    assert Path("runs/saltmere-lstm/model.safetensors").exists()
+
+
+def test_a_training_without_a_budget_begins_with_five_minutes(verses: Path) -> None:
+    words = [sys.executable, "-m", "charlm", "train", str(verses), *TINY]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as training:
+        assert training.stdout is not None
+        lines = [training.stdout.readline() for _ in range(3)]
+        training.terminate()
+        training.communicate(timeout=60)
+    assert "budget: 5.0 minutes" in lines[1]
+    assert training.returncode == 143
+
+
 def test_a_second_run_takes_another_name_and_runs_lists_both(typed: Typed, verses: Path) -> None:
     for _ in range(2):
         assert typed("train", verses, "--steps", "2", *TINY, "--quiet") == (0, "", "")
@@ -185,15 +203,15 @@ def test_help_of_train_shows_the_chosen_architectures_own_options(typed: Typed) 
         (["sample", "--length", "-1"], "--length must be at least 0, got -1"),
         (["sample", "--length", "0", "--samples", "2"], "--length 0 writes one text without end"),
         (["sample", "--prompt", "a", "--prompt-file", "b"], "--prompt and --prompt-file both say what to continue"),
-        (["sample", "--prompt-file", "gone"], "--prompt-file gone cannot be read"),
+        (["sample", "--prompt-file", "gone"], "the prompt in gone cannot be read"),
+        (["sample", "--device", "gpu"], "'gpu' is not one of"),
+        (["train", "V", "--lr"], "--lr"),
         (["eval", "--split", "val", "--text", "V"], "--split and --text are two different texts"),
         (["corpus", "fetch", "nothing"], "no text called 'nothing' can be downloaded; there are"),
         (["smaple"], "smaple"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(typed: Typed, verses: Path, words: list[str], message: str) -> None:
-    if sys.platform != "linux" and "cuda" in words:
-        pytest.skip("other machines offer other devices")
     said = refused(typed(*[verses if word == "V" else word for word in words]))
     assert message in " ".join(said.split())
     assert not Path("runs").exists()
@@ -201,11 +219,14 @@ def test_what_cannot_be_done_is_said_in_one_line(typed: Typed, verses: Path, wor
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "holds no text"), ("a", "holds 1 tokens; it needs 2 or more"), ("ab\ncd", None), ("hello world " * 3, None)],
+    [("", "holds no text"), ("a", "holds 1 tokens; it needs 3 or more"), ("abc", None), ("hello world " * 3, None)],
 )
-def test_a_tiny_text_is_trained_on_or_refused_with_its_size(typed: Typed, text: str, message: str | None) -> None:
+@pytest.mark.parametrize("arch", ["lstm", "seq2seq", "transformer"])
+def test_a_tiny_text_is_trained_on_or_refused_with_its_size(
+    typed: Typed, text: str, message: str | None, arch: str
+) -> None:
     Path("tiny.txt").write_text(text)
-    outcome = typed("train", "tiny.txt", "--steps", "2", "--hidden-size", "8")
+    outcome = typed("train", "tiny.txt", "--steps", "2", "--hidden-size", "8", "--arch", arch)
     if message:
         assert message in refused(outcome)
     else:
@@ -270,20 +291,22 @@ def test_endless_text_ends_cleanly_when_the_reader_has_had_enough(trained: Path)
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_an_interrupt_finishes_the_step_saves_and_says_how_to_go_on(typed: Typed, verses: Path) -> None:
     words = ["train", str(verses), "--minutes", "5", *TINY, "--out", "r"]
-    training = subprocess.Popen([sys.executable, "-m", "charlm", *words], stdout=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    training = subprocess.Popen([sys.executable, "-m", "charlm", *words], text=True, **pipes)
     deadline = time.monotonic() + 60
     while not Path("r/config.json").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     time.sleep(0.5)
     training.send_signal(signal.SIGINT)
-    out, _ = training.communicate(timeout=60)
+    out, err = training.communicate(timeout=60)
     assert training.returncode == 130
+    assert "interrupt again to end at once" in err
     assert "charlm train --resume r" in out
     step = json.loads(Path("r/training.json").read_text())["step"]
     assert step > 0
     said = refused(typed("train", "--resume", "r", "--lr", "1"))
-    assert "--lr would make r another run; with --resume only the budget may change" in said
+    assert "--lr would make r another run; with --resume the budget may change" in said
     assert typed("train", "--resume", "r", "--steps", str(step + 3), "--quiet")[0] == 0
     assert json.loads(Path("r/training.json").read_text())["step"] == step + 3
 

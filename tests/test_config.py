@@ -62,7 +62,12 @@ def test_other_intervals_are_refused(text: str) -> None:
 
 def test_a_later_budget_replaces_an_earlier_one_of_another_kind() -> None:
     assert merge({"steps": 5, "lr": 1.0}, {"minutes": 2}) == {"lr": 1.0, "minutes": 2}
-    assert Plan.of({"preset_free": 0} and {"steps": 10}, {"epochs": 1.0}).train.steps is None
+    assert Plan.of({"steps": 10}, {"epochs": 1.0}).train.steps is None
+
+
+def test_without_a_budget_a_training_takes_five_minutes() -> None:
+    plan = Plan.of({})
+    assert (plan.train.minutes, plan.train.steps, plan.train.epochs) == (5.0, None, None)
 
 
 def test_the_recipe_stands_between_the_defaults_and_what_is_typed() -> None:

@@ -26,15 +26,35 @@ def train(text: Path, out: str, stop: threading.Event | None = None, **settings:
     return job.train(Plan.of({**SMALL, **settings}), Corpus.open([text]), out=Path(out), stop=stop)
 
 
-def test_the_best_weights_are_kept_not_the_last(verses: Path) -> None:
-    """A rate that suddenly ruins the model leaves the best weights as they were."""
-    seen = list(train(verses, "r", steps=60, eval_every="10", schedule="constant", lr=1e-2, weight_decay=0.0))
-    scores = [event.score for event in seen if isinstance(event, events.Validated)]
-    ended = seen[-1]
-    assert isinstance(ended, events.Ended)
-    assert ended.best == min(scores, key=lambda score: score.bits_per_byte)
-    kept = folder.info(Path("r"))
-    assert kept.bits_per_byte == ended.best.bits_per_byte
+def test_the_best_weights_are_kept_when_later_ones_are_worse(verses: Path) -> None:
+    seen = train(verses, "r", steps=60, eval_every="10", lr=1e-2)
+    scores = []
+    for event in seen:
+        if isinstance(event, events.Validated):
+            scores.append(event.score.bits_per_byte)
+            if len(scores) == 3:
+                best = load_file("r/model.safetensors")
+                with torch.no_grad():  # ruin it
+                    for p in seen.gi_frame.f_locals["job"].trainer.model.parameters():  # type: ignore[attr-defined]
+                        p.add_(torch.randn_like(p))
+    assert min(scores) == scores[2] < scores[-1]
+    kept = load_file("r/model.safetensors")
+    assert all(torch.equal(kept[name], best[name]) for name in best)
+    assert folder.info(Path("r")).bits_per_byte == scores[2]
+
+
+def test_a_loss_that_is_no_number_ends_the_training_and_spares_what_was_saved(verses: Path) -> None:
+    seen = train(verses, "r", steps=60, eval_every="10", save_every="5")
+    next(event for event in seen if isinstance(event, events.Validated))
+    names = ("r/model.safetensors", "r/training.safetensors")
+    before = [load_file(name) for name in names]
+    with torch.no_grad():
+        seen.gi_frame.f_locals["job"].trainer.model.head.bias.fill_(float("nan"))  # type: ignore[attr-defined]
+    with pytest.raises(RunError, match=r"no number any more before step \d+; what r held before is untouched"):
+        list(seen)
+    for name, old in zip(names, before, strict=True):
+        new = load_file(name)
+        assert all(torch.equal(new[key], old[key]) for key in old)
 
 
 def test_patience_ends_a_training_that_gets_no_better(verses: Path) -> None:
@@ -54,14 +74,16 @@ def test_learning_by_heart_is_said_in_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"ema": 0.9, "optimizer": "muon"}, {"arch": "transformer", "heads": 2}])
-def test_a_stopped_and_resumed_run_is_the_run(verses: Path, changes: dict[str, object]) -> None:
+@pytest.mark.parametrize("at", [6, 8])
+def test_a_stopped_and_resumed_run_is_the_run(verses: Path, changes: dict[str, object], at: int) -> None:
+    """Also when it is stopped just where a validation is due, as after 8 steps."""
     list(train(verses, "straight", steps=12, eval_every="4", **changes))
     stop = threading.Event()
     for event in train(verses, "stopped", stop, steps=12, eval_every="4", **changes):
-        if isinstance(event, Step) and event.number == 6:
+        if isinstance(event, Step) and event.number == at:
             stop.set()
         assert not isinstance(event, events.Ended)
-    assert json.loads(Path("stopped/training.json").read_text())["step"] == 6
+    assert json.loads(Path("stopped/training.json").read_text())["step"] == at
     list(job.resume(Path("stopped"), changes={}))
     for name in ("model.safetensors", "last.safetensors"):
         a, b = load_file(f"straight/{name}"), load_file(f"stopped/{name}")
@@ -79,6 +101,8 @@ def test_a_finished_run_goes_on_with_a_larger_budget_and_nothing_else(verses: Pa
     list(job.resume(Path("r"), changes={"steps": 9}))
     assert json.loads(Path("r/training.json").read_text())["step"] == 9
     assert json.loads(Path("r/config.json").read_text())["train"]["steps"] == 9
+    with pytest.raises(SettingsError, match="r has had its --steps 9; to go on, give more"):
+        list(job.resume(Path("r"), changes={}))
     with pytest.raises(SettingsError, match="--batch-size, --lr would make r another run"):
         list(job.resume(Path("r"), changes={"lr": 1.0, "batch_size": 2}))
 
@@ -103,7 +127,7 @@ def test_with_minutes_the_budget_is_time(verses: Path) -> None:
     seen = list(train(verses, "r", minutes=0.03))
     ended = seen[-1]
     assert isinstance(ended, events.Ended)
-    assert 1.8 <= ended.seconds < 4
+    assert ended.seconds >= 1.8
     rates = [event.lr for event in seen if isinstance(event, Step)]
     assert rates[-1] < 0.2 * max(rates)
 

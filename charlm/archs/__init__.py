@@ -40,5 +40,6 @@ def load(name: str) -> type[LanguageModel]:
 
 def summary(name: str) -> str:
     """The first line of the file's docstring, read without importing torch."""
-    source = Path(__path__[0], name.replace("-", "_") + ".py").read_text(encoding="utf-8")
+    files = (Path(folder, name.replace("-", "_") + ".py") for folder in __path__)
+    source = next(file for file in files if file.exists()).read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]

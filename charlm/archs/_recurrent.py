@@ -8,9 +8,8 @@ Weight drop is the exception by design: it zeroes recurrent weights, one mask fo
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +47,6 @@ class Recurrent(LanguageModel):
 
     Config = RecurrentConfig
     config: RecurrentConfig
-    recipe: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, config: RecurrentConfig, spec: DataSpec) -> None:
         super().__init__(config, spec)

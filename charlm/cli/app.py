@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from charlm import __version__
-from charlm.cli.console import err
+from charlm.cli.console import close_quietly, err
 from charlm.errors import CharlmError
 
 MAKE, WRITE, MANAGE = "Make a model", "Write and score", "Manage"
@@ -66,20 +66,23 @@ def run(argv: list[str]) -> int:
         return complain(explain(error, argv)) if str(error) else 0  # empty: the help page was shown
     except CharlmError as error:
         return complain(str(error))
+    except BrokenPipeError:
+        close_quietly()
+        return 0
     except (KeyboardInterrupt, typer.Abort):
         return 130
     return code if isinstance(code, int) else 0
 
 
 def complain(message: str) -> int:
-    err.print("charlm: " + " ".join(message.split()), markup=False, style="red")
+    err.print("charlm: " + " ".join(message.split()), markup=False, style="red", soft_wrap=True)
     return 2
 
 
 def explain(error: typer.TyperException, argv: list[str]) -> str:
     """A usage error in our words: an option of another architecture is named as such."""
     unknown = getattr(error, "option_name", None)
-    if unknown and argv[:1] == ["train"]:
+    if unknown and hasattr(error, "possibilities") and argv[:1] == ["train"]:
         from charlm.cli.train import chosen_arch
         from charlm.plan import stranger
 

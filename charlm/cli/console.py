@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Generator
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from charlm.text.progress import Progress as Doing
+from charlm.progress import Progress as Doing
 
 R = TypeVar("R")
 WIDE = 400  # columns in a pipe, where nothing should be cut or wrapped
@@ -46,7 +47,7 @@ def watch(work: Generator[Doing, None, R]) -> R:
 
 def sparkline(values: list[float], width: int = 40) -> str:
     """The last values as bars, the lowest on the ground."""
-    values = values[-width:]
+    values = [value for value in values[-width:] if math.isfinite(value)]
     low, high = min(values, default=0.0), max(values, default=0.0)
     scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
     return "".join(BARS[round((value - low) * scale)] for value in values)
@@ -79,5 +80,10 @@ def write(text: str) -> None:
         sys.stdout.buffer.write(text.encode("utf-8", "replace"))
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's flush at exit would complain
+        close_quietly()
         raise typer.Exit(0) from None
+
+
+def close_quietly() -> None:
+    """After a broken pipe: let Python's own flush at exit go nowhere, or it would complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

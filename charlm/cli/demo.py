@@ -17,10 +17,9 @@ def demo(
 ) -> None:
     """Train on a bundled play for a minute, then write some of it anew."""
     from charlm import job
-    from charlm.cli.train import stop_on_signal
+    from charlm.cli.train import stop_on_signal, until
     from charlm.cli.watching import show
     from charlm.plan import Plan
-    from charlm.runs import folder
     from charlm.text.catalogue import bundled
     from charlm.text.corpus import Corpus
     from charlm.writer import Writer
@@ -28,13 +27,13 @@ def demo(
     play = next((text.path for text in bundled() if text.path.stem == "saltmere"), None)
     if play is None:
         raise CorpusError("the bundled play is missing from this installation; install charlm again")
-    path = folder.vacant(None, f"demo-{arch}")
     with stop_on_signal() as stop:
         plan = Plan.of({"arch": arch, "minutes": minutes})
-        show(job.train(plan, Corpus.open([play]), out=path, stop=stop.event), quiet=False, json=False)
-    if stop.number:
+        events = job.train(plan, Corpus.open([play]), stop=stop.event)
+        finished = show(until(events, stop), quiet=False, json=False)
+    if not finished:
         raise typer.Exit(128 + stop.number)
     out.print("\nand this is what it writes:\n", style="bold")
-    for text in islice(Writer.load(path).stream(), 600):
+    for text in islice(Writer.load().stream(), 600):
         write(text)
     write("\n")

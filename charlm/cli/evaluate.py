@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Optional
 import typer
 
 from charlm.cli.console import out, table, watch
+from charlm.cli.options import Device, Weights
 from charlm.errors import SettingsError
 
 
@@ -21,8 +22,8 @@ def evaluate(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="another text: a file, folder or pattern, or - for standard input", show_default=False),
     ] = None,
-    weights: Annotated[str, typer.Option(help="best (on the validation text) or last")] = "best",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
+    weights: Annotated[Weights, typer.Option(help="the best on the validation text, or the last")] = "best",
+    device: Annotated[Device, typer.Option(help="where to compute")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="as a JSON object")] = False,
 ) -> None:
     """Score a text exactly, each byte once. [dim]charlm eval --split test[/]"""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Optional, get_type_hints
+from typing import Annotated, Any, Literal, Optional, get_type_hints
 
 import typer
 from rich.markup import escape
 
 from charlm.config import Field, Settings, fields_of, plain
 
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Weights = Literal["best", "last"]
 Panels = Mapping[str, type[Settings]]
 
 

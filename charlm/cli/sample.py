@@ -7,12 +7,12 @@ import secrets
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Literal, Optional
 
 import typer
 
 from charlm.cli.console import write
-from charlm.cli.options import with_settings
+from charlm.cli.options import Device, Weights, with_settings
 from charlm.config import Arg, Settings, take
 from charlm.errors import SettingsError
 from charlm.sampling.settings import SampleSettings
@@ -42,9 +42,11 @@ def sample(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="end before this text (may be given several times)", show_default=False),
     ] = None,
-    unknown: Annotated[str, typer.Option(help="prompt characters the run never saw: error, skip or nearest")] = "error",
-    weights: Annotated[str, typer.Option(help="best (on the validation text) or last")] = "best",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
+    unknown: Annotated[
+        Literal["error", "skip", "nearest"], typer.Option(help="what to do about prompt characters the run never saw")
+    ] = "error",
+    weights: Annotated[Weights, typer.Option(help="the best on the validation text, or the last")] = "best",
+    device: Annotated[Device, typer.Option(help="where to compute")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="one JSON object per text, with log-probabilities")] = False,
     *,
     given: dict[str, Any],
@@ -102,11 +104,10 @@ class Row:
 def read_prompt(prompt: str, file: Path | None) -> str:
     if prompt and file:
         raise SettingsError("--prompt and --prompt-file both say what to continue; give one of them")
-    if "-" in (prompt, str(file)):
-        return sys.stdin.read()
-    if file is None:
+    piped = "-" in (prompt, str(file))
+    if file is None and not piped:
         return prompt
     try:
-        return file.read_text(encoding="utf-8")
+        return (sys.stdin.buffer.read() if piped or file is None else file.read_bytes()).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"--prompt-file {file} cannot be read: {error}") from None
+        raise SettingsError(f"the prompt in {'standard input' if piped else file} cannot be read: {error}") from None

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -16,6 +16,10 @@ from charlm import presets
 from charlm.cli.options import with_settings
 from charlm.config import DataSettings, TrainSettings
 from charlm.errors import SettingsError
+from charlm.progress import Progress
+
+if TYPE_CHECKING:
+    from charlm.events import Event
 
 DEFAULT_ARCH = "lstm"
 
@@ -94,7 +98,7 @@ def train(
     from charlm import job
     from charlm.cli.watching import show
 
-    with stop_on_signal() as stop:
+    with stop_on_signal(quiet=quiet) as stop:
         if resume:
             if corpus or arch or out or preset or config:
                 raise SettingsError("--resume takes text and settings from the run; give only a larger budget with it")
@@ -112,27 +116,37 @@ def train(
             events = job.train(
                 plan, Corpus.open(corpus, plan.data.encoding), out=out, cache_dir=cache_dir, stop=stop.event
             )
-        show(events, quiet=quiet, json=json)
-    if stop.number:
+        finished = show(until(events, stop), quiet=quiet, json=json)
+    if stop.number and not finished:
         raise typer.Exit(128 + stop.number)
+
+
+def until(events: Iterator[Event], stop: Stop) -> Iterator[Event]:
+    """The same events; an interrupt while the text is being read, when there is nothing to save, ends them at once."""
+    for event in events:
+        if stop.number and isinstance(event, Progress) and event.what != "scoring":
+            raise KeyboardInterrupt
+        yield event
 
 
 class Stop:
     """Set by the first interrupt; the training ends after its step and saves. A second one ends at once."""
 
-    def __init__(self) -> None:
-        self.event, self.number = threading.Event(), 0
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.event, self.number, self.quiet = threading.Event(), 0, quiet
 
     def __call__(self, number: int, _frame: Any) -> None:
         if self.event.is_set():
             raise KeyboardInterrupt
         self.number = number
         self.event.set()
+        if not self.quiet:
+            os.write(2, b"\nfinishing this step and saving; interrupt again to end at once\n")
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[Stop]:
-    stop = Stop()
+def stop_on_signal(*, quiet: bool = False) -> Iterator[Stop]:
+    stop = Stop(quiet=quiet)
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop

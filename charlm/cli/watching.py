@@ -18,21 +18,24 @@ from rich.text import Text
 
 from charlm import events
 from charlm.cli.console import count, duration, out, printable, sparkline, table
-from charlm.text.progress import Progress as Encoding
+from charlm.plan import BUDGETS
+from charlm.progress import Progress as Encoding
 from charlm.training.loop import Step
 
 REFRESH = 0.2  # seconds between looks at the loss: each look waits for the device
 LINE_EVERY = 10.0  # seconds between progress lines in a pipe
 
 
-def show(happenings: Iterator[events.Event], *, quiet: bool, json: bool) -> None:
-    """Run a training to its end, shown as the person and the terminal want it."""
+def show(happenings: Iterator[events.Event], *, quiet: bool, json: bool) -> bool:
+    """Run a training to its end, shown as the person and the terminal want it; whether it came to its own end."""
     view: Silent = Silent() if quiet else JsonLines() if json else Terminal() if out.is_terminal else Lines()
+    event: events.Event | None = None
     try:
         for event in happenings:
             view.show(event)
     finally:
         view.close()
+    return isinstance(event, events.Ended)
 
 
 class Silent:
@@ -92,7 +95,7 @@ class Lines(Silent):
         out.print(what, markup=False)
 
     def encoding(self, event: Encoding) -> None:
-        if time.monotonic() - self.said > 1:
+        if time.monotonic() - self.said > 1 and event.done < event.total:
             self.said = time.monotonic()
             self.say(f"{event.what} {event.done / max(event.total, 1):.0%}")
 
@@ -194,15 +197,12 @@ def bar(share: float, text: str) -> Table:
 def started(event: events.Started) -> str:
     splits, plan = event.splits, event.plan
     shares = ", ".join(f"{count(split.chars)} {name}" for name, split in splits.items() if len(split))
-    budget = next(f"{value:g} {name}" for name, value in plan.train.to_dict().items() if name in BUDGETS and value)
+    budget = next(f"{value} {name}" for name, value in plan.train.to_dict().items() if name in BUDGETS and value)
     return (
         f"text: {shares} characters; {event.vocab_size} different tokens ({plan.data.tokenizer})\n"
         f"model: {plan.arch}, {count(event.params)} parameters, on {event.where}; budget: {budget}\n"
         f"run: {event.path}"
     )
-
-
-BUDGETS = ("minutes", "steps", "epochs")
 
 
 def ended(event: events.Ended, chars_per_token: float) -> RenderableType:

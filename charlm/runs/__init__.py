@@ -1,1 +1,1 @@
-"""Weights -> disk: a run is a folder, and the folder is enough. JSON and safetensors only; nothing is ever unpickled."""
+"""Weights -> disk: a run is a folder, and the folder is enough. JSON and safetensors only; no code in data."""

@@ -32,9 +32,12 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
             metadata = json.loads((file.metadata() or {}).get("charlm", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118  # not a dict
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, metadata  # noqa: SIM118  # not a dict
     except FileNotFoundError:
-        raise RunError(f"{path.parent} has no {path.name}; was training stopped before its first checkpoint?") from None
+        raise RunError(
+            f"{path.parent} has no {path.name}: training was stopped too early for it; --weights last may be there, "
+            f"or go on with: charlm train --resume {path.parent}"
+        ) from None
     except (SafetensorError, OSError, ValueError) as error:
         raise RunError(f"{path} is damaged: {error}") from None
 
@@ -59,11 +62,9 @@ def set_weights(model: nn.Module, tensors: Tensors, where: Path) -> None:
         p.copy_(tensors[name])
 
 
-def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
-    """Fill the model from a file of `save_weights` and return what was noted with them."""
-    tensors, metadata = load_tensors(path)
-    set_weights(model, tensors, path)
-    return metadata
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Fill the model from a file of `save_weights`. Raises `RunError` if it is missing, damaged or does not fit."""
+    set_weights(model, load_tensors(path)[0], path)
 
 
 def save_training(path: Path, trainer: Trainer, notes: dict[str, Any]) -> None:
@@ -81,7 +82,7 @@ def save_training(path: Path, trainer: Trainer, notes: dict[str, Any]) -> None:
 
 
 def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
-    """Put a freshly built trainer where the saved one stood; returns the notes. Raises `RunError` if it does not fit."""
+    """Put a freshly built trainer where the saved one stood; returns the notes. Raises `RunError` if they differ."""
     tensors, metadata = load_tensors(path)
     set_weights(trainer.model, under("model", tensors), path)
     if trainer.average is not None:

@@ -16,7 +16,7 @@ import difflib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from charlm.errors import RunError
 
 ROOT = Path("runs")
 FORMAT = 1
+CONFIG_KEYS = {"arch", "model", "train", "data", "seq_len", "params", "corpus", "tokenizer_sha256"}
 
 
 class RunInfo(NamedTuple):
@@ -69,22 +70,25 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path} cannot be read: {error}") from None
 
 
-def vacant(out: str | Path | None, name: str) -> Path:
-    """Where a new run may go: `out`, or `runs/NAME`, `runs/NAME-2`, … Raises `RunError` rather than overwrite a run."""
-    if out is None:
-        names = (name if number == 1 else f"{name}-{number}" for number in count(1))
-        return next(path for path in (ROOT / name for name in names) if not path.exists())
-    if is_run(Path(out)):
-        raise RunError(f"{out} already holds a run; give another --out, or delete it first")
-    return Path(out)
+def claim(out: Path | None, name: str) -> Path:
+    """Make the folder of a new run: `out`, or the first free one of `runs/NAME`, `runs/NAME-2`, …
 
-
-def make(path: Path) -> None:
-    """Raises `RunError` if the folder cannot be made."""
+    Raises `RunError` if `out` holds a run already, or if the folder cannot be made.
+    """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        if out is not None:
+            if is_run(out):
+                raise RunError(f"{out} already holds a run; give another --out, or delete it first")
+            out.mkdir(parents=True, exist_ok=True)
+            return out
+        for number in count(1):
+            path = ROOT / (name if number == 1 else f"{name}-{number}")
+            with suppress(FileExistsError):  # taken, perhaps by another training just now
+                path.mkdir(parents=True)
+                return path
     except OSError as error:
-        raise RunError(f"{path} cannot be made: {error.strerror}; give another --out") from None
+        raise RunError(f"{error.filename} cannot be made: {error.strerror}; give another --out") from None
+    raise AssertionError("numbers do not end")
 
 
 def is_run(path: Path) -> bool:
@@ -113,16 +117,18 @@ def find(run: str | Path) -> Path:
 def info(path: Path) -> RunInfo:
     """Raises `RunError` if the folder's JSON files cannot be read or come from a newer charlm."""
     config = read_json(path / "config.json")
-    if not isinstance(config, dict) or config.get("format", 0) > FORMAT:
+    if isinstance(config, dict) and config.get("format", 0) > FORMAT:
         raise RunError(f"{path} was made by a newer charlm ({config.get('charlm')}); upgrade this one to open it")
+    if not isinstance(config, dict) or not config.keys() >= CONFIG_KEYS:
+        raise RunError(f"{path / 'config.json'} does not describe a run")
     training = read_json(path / "training.json") if (path / "training.json").exists() else {}
     return RunInfo(path, config, training)
 
 
-def list_runs(root: Path = ROOT) -> list[RunInfo]:
-    """Every readable run under `root`, the oldest first."""
+def list_runs() -> list[RunInfo]:
+    """Every readable run under `runs/`, the oldest first."""
     found = []
-    for config in sorted(root.glob("*/config.json"), key=lambda path: path.stat().st_mtime):
+    for config in sorted(ROOT.glob("*/config.json"), key=lambda path: path.stat().st_mtime):
         try:
             found.append(info(config.parent))
         except RunError:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from charlm.errors import RunError
 from charlm.model import LanguageModel
 from charlm.runs import checkpoint, folder
 from charlm.training.evaluate import Score, describe
 from charlm.training.loop import Trainer
-
 
 NOTES = ("stale", "validated", "losses", "pending")
 
@@ -34,14 +35,23 @@ class Record:
 
     def take(self, score: Score, step: int) -> bool:
         """Note a validation; whether it is a new best."""
-        if self.best and score.bits_per_byte >= self.best.bits_per_byte and step != self.best_step:
+        better = self.best is None or score.bits_per_byte < self.best.bits_per_byte
+        if not better and step != self.best_step:  # the same step again: a validation that was cut off
             self.stale += 1
             return False
         self.best, self.best_step, self.stale = score, step, 0
         return True
 
     def save(self, trainer: Trainer, kept: LanguageModel) -> None:
-        """A checkpoint to resume from, and the newest weights to look at."""
+        """A checkpoint to resume from, and the newest weights to look at.
+
+        Raises `RunError`, and touches nothing, if the loss is no number any more or if the disk takes no more.
+        """
+        if not math.isfinite(float(self.nats)):
+            raise RunError(
+                f"the loss was no number any more before step {trainer.position.step}; what {self.path} held before is "
+                "untouched; train again with a lower --lr or --clip"
+            )
         notes = {name: getattr(self, name) for name in NOTES} | {"nats": float(self.nats)}
         checkpoint.save_training(self.path / "training.safetensors", trainer, notes)
         checkpoint.save_weights(self.path / "last.safetensors", kept, {"step": trainer.position.step})
@@ -65,7 +75,7 @@ class Record:
         if metrics.exists():
             lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
             end = trainer.position.step + (not self.pending)
-            past = [line for line in lines if json.loads(line)["step"] < end]
+            past = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] < end]
             with folder.replacing(metrics) as beside:
                 beside.write_text("".join(past), encoding="utf-8")
 

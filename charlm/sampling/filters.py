@@ -49,10 +49,10 @@ def keep_min_p(logits: Tensor, p: float) -> Tensor:
 class Picker:
     """Picks a token per row, remembering what the filters need to know of the text so far."""
 
-    def __init__(self, settings: SampleSettings, generator: Generator) -> None:
+    def __init__(self, settings: SampleSettings, generator: Generator, prompt: Tensor | None = None) -> None:
         self.settings, self.generator = settings, generator
         self.count = 0
-        self.recent: Tensor | None = None  # (B, R)
+        self.recent = None if prompt is None else prompt[:, -MEMORY:]  # (B, R)
 
     def __call__(self, logits: Tensor) -> Tensor:
         """logits (B, V) -> ids (B,)."""
@@ -75,7 +75,7 @@ class Picker:
     def filtered(self, logits: Tensor) -> Tensor:
         """logits (B, V) after every filter that is on; what is ruled out is -inf."""
         s = self.settings
-        if self.recent is not None:
+        if self.recent is not None and s.repetition_penalty != 1:
             logits = penalise(logits, self.recent, s.repetition_penalty)
         if self.temperature == 0:
             return logits

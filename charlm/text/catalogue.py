@@ -17,7 +17,7 @@ from typing import BinaryIO, Literal, NamedTuple
 from urllib.request import Request, urlopen
 
 from charlm.errors import CorpusError
-from charlm.text.progress import Progress
+from charlm.progress import Progress
 
 PIECE = 1 << 18  # bytes read at a time
 

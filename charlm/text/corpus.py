@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, NoReturn, cast
 
 from charlm.errors import CorpusError, SettingsError
-from charlm.text.progress import Progress
+from charlm.progress import Progress
 
 TEXT_FILE = re.compile(r"[^.].*\.(txt|text|md)(\.gz)?", re.IGNORECASE | re.DOTALL)
 
@@ -160,9 +160,11 @@ def _nothing(message: str) -> NoReturn:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """The text files in `folder` and below, sorted, without hidden files and folders."""
+    """The text files in `folder` and below, sorted, without what is hidden and what runs have written themselves."""
     found: list[Path] = []
     for place, subfolders, files in os.walk(folder, onerror=_raise):
+        if {"config.json", "tokenizer.json"} <= set(files):
+            continue
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         found += [Path(place, name) for name in files if TEXT_FILE.fullmatch(name)]
     return sorted(found)

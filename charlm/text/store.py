@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from charlm.config import DataSettings
 from charlm.errors import CorpusError, RunError
+from charlm.progress import Progress
 from charlm.text.corpus import Corpus
-from charlm.text.progress import Progress
 from charlm.text.tokenizers import Tokenizer, from_json, utf8
 from charlm.text.vocabulary import train_tokenizer
 

@@ -164,8 +164,8 @@ class CharTokenizer(Tokenizer):
         if unknown == "nearest":
             return self._encode(text.translate({ord(c): self.nearest(c) for c in strange}))
         raise VocabularyError(
-            f"the vocabulary lacks {listed(strange)}; give --unknown skip or --unknown nearest, "
-            "or train with --min-count 2 or --tokenizer byte, which can spell any character"
+            f"the vocabulary lacks {listed(strange)}; a run trained with --tokenizer byte, word, bpe or unigram "
+            "can spell any character"
         )
 
     def nearest(self, character: str) -> str:

@@ -19,9 +19,9 @@ class Windows:
     def __init__(
         self, ids: NDArray[np.unsignedinteger], *, batch_size: int, seq_len: int, order: str, seed: int
     ) -> None:
-        if len(ids) < 2:
+        if len(ids) < 3:
             raise CorpusError(
-                f"the training text holds {len(ids)} tokens; it needs 2 or more to learn what follows what"
+                f"the training text holds {len(ids)} tokens; it needs 3 or more to learn what follows what"
             )
         self.ids, self.order, self.seed = ids, order, seed
         self.seq_len = min(seq_len, len(ids) - 1)

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from charlm.model import LanguageModel, parameter_count
-from charlm.text.progress import Progress
+from charlm.progress import Progress
 
 ROWS = 64  # at most so many pieces of a text are scored side by side
+LOGITS = 1 << 24  # numbers that are held at once
 SPAN = 4096  # tokens per piece, so that a text of any size is scored in bounded memory
 
 
@@ -40,7 +41,9 @@ def token_nats(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any]) ->
     assert len(before), "something must stand before the first token, if only the start token"
     for start in range(0, len(ids), ROWS * SPAN):
         block = ids[start : start + ROWS * SPAN]
-        yield block_nats(model, block, np.concatenate([before, ids[:start]])[-warm_up(model) :])
+        yield block_nats(
+            model, block, np.concatenate([before, ids[max(0, start - warm_up(model)) : start]])[-warm_up(model) :]
+        )
 
 
 def warm_up(model: LanguageModel) -> int:
@@ -61,7 +64,8 @@ def block_nats(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any]) ->
         fed[r, : len(row)] = row  # the last row may be shorter: what it says about the zeros is cut off below
     tokens = torch.from_numpy(fed).to(device)
     nats: list[torch.Tensor] = []
-    state, chunk = None, model.spec.seq_len
+    state = None
+    chunk = max(1, min(model.spec.seq_len, LOGITS // (rows * model.spec.vocab_size)))
     model.eval()
     for at in range(0, tokens.size(1) - 1, chunk):
         piece = tokens[:, at : at + chunk + 1]

@@ -77,7 +77,8 @@ class Trainer:
         elif s.epochs is not None:
             spent = here.step * s.accumulate / (s.epochs * self.windows.per_epoch)
         else:
-            spent = here.clock() / (60 * (s.minutes or 5))
+            assert s.minutes is not None, "a plan always has a budget"
+            spent = here.clock() / (60 * s.minutes)
         return min(spent, 1.0)
 
     def __iter__(self) -> Iterator[Step]:
@@ -95,10 +96,11 @@ class Trainer:
         scored = sum(int((batch.targets != PAD).sum()) for batch, _ in batches)
         total = torch.zeros((), device=self.device)
         for batch, fresh in batches:
+            targets = batch.targets.to(self.device, non_blocking=True)  # before the model: so nothing waits for it
             with self.autocast():
                 out = self.guess(batch, None if fresh else here.carried)
             here.carried = self.model.carry(out.state)
-            nats = summed_nats(out.logits, batch.targets.to(self.device)) / scored
+            nats = summed_nats(out.logits, targets) / scored
             torch.autograd.backward(nats + out.penalty / len(batches))
             total += nats.detach()
         if s.clip:

@@ -80,7 +80,8 @@ def test_a_run_of_a_newer_charlm_is_refused(run: Path) -> None:
         charlm.load(run)
 
 
-def test_a_misspelt_run_gets_a_suggestion(run: Path) -> None:
+@pytest.mark.usefixtures("run")
+def test_a_misspelt_run_gets_a_suggestion() -> None:
     with pytest.raises(RunError, match="no run 'mien'; did you mean 'mine'"):
         charlm.load("mien")
 

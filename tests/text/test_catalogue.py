@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from charlm.errors import CorpusError
+from charlm.progress import Progress
 from charlm.text import catalogue
 from charlm.text.catalogue import ENTRIES, Entry, Part, bundled, fetch, find
-from charlm.text.progress import Progress
 
 TEXT = b"All the world's a stage,\n" * 40_000  # 1 MB: several pieces
 

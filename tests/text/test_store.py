@@ -20,9 +20,9 @@ import pytest
 
 from charlm.config import DataSettings
 from charlm.errors import CorpusError, VocabularyError
+from charlm.progress import Progress
 from charlm.text import store as module
 from charlm.text.corpus import Corpus
-from charlm.text.progress import Progress
 from charlm.text.store import Split, Store, default_cache_dir, prepare
 
 KINDS = ["char", "byte", "word", "bpe", "unigram"]

@@ -178,7 +178,7 @@ def test_without_rare_characters_there_are_no_bytes() -> None:
 
 
 def test_an_unknown_character_is_named_with_what_to_do() -> None:
-    with pytest.raises(VocabularyError, match=r"lacks 'x' \(U\+0078\), 'é' \(U\+00E9\), .*--unknown skip.*--min-count"):
+    with pytest.raises(VocabularyError, match=r"lacks 'x' \(U\+0078\), 'é' \(U\+00E9\), .*--tokenizer byte"):
         train("abc").encode("abxéx🙂")
     with pytest.raises(VocabularyError, match=r"'9' \(U\+0039\) and 16 more;"):
         train("abc").encode(string.digits + string.ascii_uppercase[:16])

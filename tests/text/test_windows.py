@@ -53,12 +53,12 @@ def test_random_order_reaches_the_first_and_the_last_token_and_no_further() -> N
 
 
 @given(
-    size=st.integers(2, 200),
+    size=st.integers(3, 200),
     batch_size=st.integers(1, 30),
     seq_len=st.integers(2, 64),
     order=st.sampled_from(["stream", "random"]),
 )
-def test_any_text_of_two_tokens_or_more_gives_whole_batches(
+def test_any_text_of_three_tokens_or_more_gives_whole_batches(
     size: int, batch_size: int, seq_len: int, order: str
 ) -> None:
     made = windows(IDS[:size], batch_size=batch_size, seq_len=seq_len, order=order)
@@ -69,7 +69,7 @@ def test_any_text_of_two_tokens_or_more_gives_whole_batches(
         assert (batch[:, 1:] == following).all()
 
 
-@pytest.mark.parametrize("size", [0, 1])
+@pytest.mark.parametrize("size", [0, 1, 2])
 def test_a_text_too_short_to_learn_from_is_refused_with_its_size(size: int) -> None:
-    with pytest.raises(CorpusError, match=f"holds {size} tokens; it needs 2"):
+    with pytest.raises(CorpusError, match=f"holds {size} tokens; it needs 3"):
         windows(IDS[:size])

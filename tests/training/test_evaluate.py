@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import charlm
 from charlm.config import DataSettings, DataSpec, Settings
 from charlm.model import Features, LanguageModel, State
-from charlm.text.progress import result
+from charlm.progress import result
 from charlm.text.vocabulary import train_tokenizer
 from charlm.training import evaluate as module
 from charlm.training.evaluate import Score, evaluate, token_nats
