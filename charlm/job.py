@@ -94,7 +94,7 @@ class Timer:
         """Whether to do now what will take `cost` seconds."""
         if self.interval.steps:
             return step % self.interval.steps == 0
-        wait = self.interval.seconds or max(cost / self.share, 2.0)
+        wait = self.interval.seconds or max(cost / self.share, 5.0)
         return time.monotonic() - self.since >= wait
 
     def reset(self) -> None:

@@ -141,7 +141,7 @@ def test_epochs_count_passes_over_the_training_text(verses: Path) -> None:
 
 def test_samples_are_written_on_the_way(verses: Path) -> None:
     """One every now and then, and one at the end."""
-    wrote = [event for event in train(verses, "r", minutes=0.1) if isinstance(event, events.Wrote)]
+    wrote = [event for event in train(verses, "r", minutes=0.2) if isinstance(event, events.Wrote)]
     assert len(wrote) >= 2
     assert wrote[-1].text in Path("r/samples.txt").read_text()
     assert Path("r/samples.txt").read_text().count("--- step") == len(wrote)

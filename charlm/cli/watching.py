@@ -23,6 +23,7 @@ from charlm.progress import Progress as Encoding
 from charlm.training.loop import Step
 
 REFRESH = 0.2  # seconds between looks at the loss: each look waits for the device
+SMOOTH = 2.0  # seconds over which the shown loss is averaged
 LINE_EVERY = 10.0  # seconds between progress lines in a pipe
 
 
@@ -117,7 +118,7 @@ class Meter:
     """Loss and speed, smoothed enough to read."""
 
     def __init__(self) -> None:
-        self.began = self.looked = time.monotonic()
+        self.began = self.looked = self.last = time.monotonic()
         self.tokens = self.tokens_then = 0
         self.start: float | None = None  # progress at the first step seen: a resumed run has done some already
         self.speed = 0.0
@@ -132,7 +133,9 @@ class Meter:
     def look(self, step: Step) -> None:
         """Take a reading; costs a wait for the device."""
         now, nats = time.monotonic(), float(step.nats)
-        self.loss = nats if math.isnan(self.loss) else 0.9 * self.loss + 0.1 * nats
+        weight = 1.0 if math.isnan(self.loss) else min(1.0, (now - self.last) / SMOOTH)
+        self.loss = nats if weight == 1 else self.loss + weight * (nats - self.loss)
+        self.last = now
         self.losses.append(self.loss)
         if now - self.looked >= 1:
             self.speed = (self.tokens - self.tokens_then) / (now - self.looked)
@@ -161,8 +164,9 @@ class Terminal(Lines):
             self.live.start()
         elif isinstance(event, events.Wrote):
             self.sample = event.text
-        elif isinstance(event, events.Validated):
-            self.bits = f"  {event.score.bits_per_byte:.3f} bits/byte"
+
+    def validated(self, event: events.Validated) -> None:
+        self.bits = f"  {event.score.bits_per_byte:.3f} bits/byte"
 
     def encoding(self, event: Encoding) -> None:
         if time.monotonic() - self.said > 0.5:
