@@ -22,6 +22,7 @@ from charlm.errors import SettingsError
 from charlm.events import Ended, Event, Note, Started, Stopped, Validated, Wrote
 from charlm.model import parameter_count
 from charlm.plan import BUDGETS, Plan, merge
+from charlm.progress import Progress
 from charlm.runs import folder
 from charlm.runs.record import Record
 from charlm.sampling.settings import SampleSettings
@@ -184,10 +185,13 @@ class Job:
             if sampling.due(step.number, self.sample_cost):
                 yield self.sample()
                 sampling.reset()
+        seconds = here.clock()
         if here.step > self.record.validated:
             yield from self.validate()
             yield self.sample()
-        yield self.end()
+        self.record.summarise(self.trainer, finished=True)
+        yield Progress("seeing what simple methods reach", 0, 1)
+        yield self.end(seconds)
 
     def validation_cost(self) -> float:
         """Seconds that a validation will take: as the last one did, or by the speed of training so far."""
@@ -249,10 +253,8 @@ class Job:
         self.record.log_sample(step, wrote.text)
         return wrote
 
-    def end(self) -> Ended:
-        self.record.summarise(self.trainer, finished=True)
-        record, here = self.record, self.trainer.position
-        reference, seconds = None, here.clock()
+    def end(self, seconds: float) -> Ended:
+        record, here, reference = self.record, self.trainer.position, None
         if len(self.store.validation):
             decode = self.store.tokenizer.decode
             reference = baselines(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,11 +15,11 @@ from charlm.errors import SettingsError
 def evaluate(
     run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
     split: Annotated[
-        Optional[Literal["val", "test"]],  # noqa: UP045  # Typer reads annotations at run time, on Python 3.10 too
+        Literal["val", "test"] | None,
         typer.Option(help="held-out part of the run's own text \\[default: val]", show_default=False),
     ] = None,
     text: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(help="another text: a file, folder or pattern, or - for standard input", show_default=False),
     ] = None,
     weights: Annotated[Weights, typer.Option(help="the best on the validation text, or the last")] = "best",

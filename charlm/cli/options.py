@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Optional, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 from rich.markup import escape
@@ -56,5 +56,5 @@ def as_parameter(panel: str, field: Field, default: Any) -> inspect.Parameter:
     names = [f"{field.flag}/--no-{field.flag[2:]}"] if kind is bool else [field.flag]
     # No bounds here: the settings check their own, in the same words for the shell, for files and for Python.
     option = typer.Option(*names, help=escape(help_text), show_default=False, rich_help_panel=panel)
-    annotation = Annotated[Optional[kind], option]  # type: ignore[valid-type]  # noqa: UP045  # made at run time
+    annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

@@ -7,7 +7,7 @@ import secrets
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -35,11 +35,11 @@ def sample(
     run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
     prompt: Annotated[str, typer.Option(help="text to continue; - reads standard input")] = "",
     prompt_file: Annotated[
-        Optional[Path],  # noqa: UP045  # Typer reads annotations at run time, on Python 3.10 too
+        Path | None,
         typer.Option(help="file whose text is continued; - reads standard input", show_default=False),
     ] = None,
     stop: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(help="end before this text (may be given several times)", show_default=False),
     ] = None,
     unknown: Annotated[

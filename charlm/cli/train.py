@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -62,31 +62,31 @@ def settings_layers(preset: str | None, config: Path | str | None) -> list[dict[
 
 def train(
     corpus: Annotated[
-        Optional[list[str]],  # noqa: UP045  # Typer reads annotations at run time, on Python 3.10 too
+        list[str] | None,
         typer.Argument(help="text: files, a folder, a pattern, .gz, or - for standard input", show_default=False),
     ] = None,
     arch: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="network to train, see charlm archs \\[default: lstm]", show_default=False),
     ] = None,
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="folder for the run \\[default: a new one under runs/]", show_default=False),
     ] = None,
     preset: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="named settings, see charlm presets", show_default=False),
     ] = None,
     config: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="TOML file of settings, on top of a preset's", show_default=False),
     ] = None,
     resume: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="go on with this run (a larger budget may be given)", show_default=False),
     ] = None,
     cache_dir: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="where encoded texts are kept \\[default: the user's cache]", show_default=False),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="say nothing")] = False,

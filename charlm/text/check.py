@@ -6,7 +6,6 @@ The whole file is read, a piece at a time; what needs the text in memory is meas
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
 import lzma
 import math
@@ -18,12 +17,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import CorpusError
+from charlm.text.corpus import open_bytes
 
 PIECE = 1 << 20  # bytes, or characters, read at a time
 SAMPLE = 4 << 20  # bytes at the start of the text: xz takes a second for each megabyte
@@ -75,7 +75,7 @@ def check(path: str | Path) -> Report:
     path = Path(path)
     try:
         size = sum(len(piece) for piece in _pieces(path))
-        with _open(path) as file:
+        with open_bytes(path) as file:
             sample = file.read(SAMPLE)
         encoding, not_utf8 = _guess(path, sample)
         tally = _tally(path, encoding)
@@ -107,12 +107,8 @@ def check(path: str | Path) -> Report:
     return replace(report, suggestions=(*_mend(report), _train(report)))
 
 
-def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path)) if path.suffix.lower() == ".gz" else path.open("rb")
-
-
 def _pieces(path: Path) -> Iterator[bytes]:
-    with _open(path) as file:
+    with open_bytes(path) as file:
         while piece := file.read(PIECE):
             yield piece
 
@@ -153,7 +149,7 @@ def _tally(path: Path, encoding: str) -> _Tally:
     counts = np.zeros(0x110000, np.int64)
     windows = longest = 0
     unfinished = 0  # characters since the last newline
-    with io.TextIOWrapper(_open(path), encoding, errors="replace", newline="") as file:
+    with io.TextIOWrapper(open_bytes(path), encoding, errors="replace", newline="") as file:
         while text := file.read(PIECE):
             while text.endswith("\r") and (more := file.read(1)):  # never cut between \r and \n
                 text += more

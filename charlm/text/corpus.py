@@ -189,7 +189,7 @@ def _read(path: Path, file: Path, encoding: str, size: int) -> Iterator[str]:
     newlines = io.IncrementalNewlineDecoder(None, translate=True)  # knows \r\n also where a piece ends in between
     offset, line, at_start = 0, 1, True
     try:
-        with _open(file) as stream:
+        with open_bytes(file) as stream:
             while True:
                 raw = stream.read(size)
                 try:
@@ -213,7 +213,7 @@ def _read(path: Path, file: Path, encoding: str, size: int) -> Iterator[str]:
         raise CorpusError(f"cannot read {_shown(path)}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _open(file: Path) -> BinaryIO:
+def open_bytes(file: Path) -> BinaryIO:
     """`file` for reading bytes, decompressed on the fly."""
     return cast(BinaryIO, gzip.open(file)) if file.suffix.lower() == ".gz" else file.open("rb")
 

@@ -11,31 +11,21 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
 
 from charlm.config import DataSettings
 from charlm.errors import CorpusError, VocabularyError
-from charlm.progress import Progress
+from charlm.progress import Progress, result
 from charlm.text import store as module
 from charlm.text.corpus import Corpus
 from charlm.text.store import Split, Store, default_cache_dir, prepare
 
 KINDS = ["char", "byte", "word", "bpe", "unigram"]
-SPEECH = "Alas, poor Yorick! I knew him, Horatio: a fellow of infinite jest — of most excellent fancy. 人生 \n  \n"
-R = TypeVar("R")
-
-
-def result(work: Generator[Any, None, R]) -> R:
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+SPEECH = "Alack, poor Peg! I owe her, Niles: eleven shillings on the beam — and a herring on account. 人生 \n  \n"
 
 
 def nonsense(words: int) -> str:
