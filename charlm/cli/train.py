@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -140,7 +141,7 @@ class Stop:
             raise KeyboardInterrupt
         self.number = number
         self.event.set()
-        if not self.quiet:
+        if not self.quiet and not sys.stdout.isatty():  # a live display would be torn, and ends soon anyway
             os.write(2, b"\nfinishing this step and saving; interrupt again to end at once\n")
 
 

@@ -39,11 +39,14 @@ def token_nats(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any]) ->
     its very first token must be in `before`.
     """
     assert len(before), "something must stand before the first token, if only the start token"
+    warm = warm_up(model)
+    if len(before) < warm:  # the beginning alone, so that every row of the rest can read enough
+        head, ids = ids[:warm], ids[warm:]
+        yield block_nats(model, head, before)
+        before = np.concatenate([before, head])
     for start in range(0, len(ids), ROWS * SPAN):
-        block = ids[start : start + ROWS * SPAN]
-        yield block_nats(
-            model, block, np.concatenate([before, ids[max(0, start - warm_up(model)) : start]])[-warm_up(model) :]
-        )
+        just_before = np.concatenate([before[-warm:], ids[max(0, start - warm) : start]])[-warm:]
+        yield block_nats(model, ids[start : start + ROWS * SPAN], just_before)
 
 
 def warm_up(model: LanguageModel) -> int:

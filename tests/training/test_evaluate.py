@@ -39,7 +39,7 @@ class Clock(Fixed):
     def features(self, tokens: Tensor, state: State = None) -> Features:
         past = torch.zeros(len(tokens), 1) if state is None else state
         seen = past + torch.arange(1, tokens.size(1) + 1)
-        return Features(torch.stack([seen, torch.zeros_like(seen)], -1), seen[:, -1:])
+        return Features(torch.stack([seen / 1000, torch.zeros_like(seen)], -1), seen[:, -1:])
 
     @property
     def window(self) -> None:
@@ -81,14 +81,16 @@ def test_each_token_is_scored_once_in_its_place(size: int, before: int, monkeypa
     np.testing.assert_allclose(nats, -shares.log().numpy()[ids], rtol=1e-5)
 
 
-def test_no_guess_is_made_from_less_than_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("before", [1, 100, 400])
+def test_no_guess_is_made_from_less_than_the_warm_up_or_all_that_there_is(
+    before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "SPAN", 64)
-    model = Clock(2, seq_len=8)
-    ids, before = np.zeros(9000, dtype=np.int64), np.zeros(400, dtype=np.int64)
-    nats = np.concatenate(list(token_nats(model, ids, before)))
-    seen = np.log(np.expm1(nats.astype(np.float64)) + 1e-300)  # the cost of token 0 among logits (seen, 0), inverted
-    assert len(nats) == 9000
-    assert (-seen).min() >= 255  # 256 tokens of warm-up
+    ids = np.zeros(9000, dtype=np.int64)
+    nats = np.concatenate(list(token_nats(Clock(2, seq_len=8), ids, ids[:before])))
+    seen = -1000 * np.log(np.expm1(nats.astype(np.float64)))  # from the cost of token 0 back to how much was fed
+    assert len(seen) == 9000
+    assert (seen > np.minimum(np.arange(9000) + before, 256) - 1).all()
 
 
 def test_a_blank_page_scores_the_very_first_character_too(trained: Path) -> None:
