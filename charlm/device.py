@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -51,3 +52,23 @@ def can_compile(device: torch.device) -> bool:
     except Exception:  # every back end raises its own kind, and any of them means no
         return False
     return True
+
+
+def refuse_what_cannot_fit(params: int, device: torch.device) -> None:
+    """Raise `SettingsError` if weights, gradients and an optimizer's two averages alone need more than the memory."""
+    needed, there = 16 * params, memory(device)
+    if there is not None and needed > there:
+        raise SettingsError(
+            f"{params:,} parameters need at least {needed / 1e9:.1f} GB to train and {device.type} has "
+            f"{there / 1e9:.1f}; try a smaller --hidden-size or fewer --layers"
+        )
+
+
+def memory(device: torch.device) -> int | None:
+    """Bytes of the device's memory; None where there is no way to tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None

@@ -17,7 +17,7 @@ import torch
 from charlm import __version__
 from charlm.baselines import LONGEST_TRAIN, LONGEST_VALIDATION, baselines
 from charlm.config import DataSpec, Interval, TrainSettings
-from charlm.device import choose_device, settle
+from charlm.device import choose_device, refuse_what_cannot_fit, settle
 from charlm.errors import SettingsError
 from charlm.events import Ended, Event, Note, Started, Stopped, Validated, Wrote
 from charlm.model import parameter_count
@@ -117,6 +117,8 @@ class Job:
             seed=train.seed,
         )
         spec = DataSpec(store.tokenizer.vocab_size, self.windows.seq_len)
+        with torch.device("meta"):  # sizes without memory
+            refuse_what_cannot_fit(parameter_count(plan.build(spec)), device)
         torch.manual_seed(train.seed)
         model = plan.build(spec).to(device)
         self.average = copy.deepcopy(model).requires_grad_(False) if train.ema else None

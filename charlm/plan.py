@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -78,4 +79,7 @@ def stranger(name: str, arch: str) -> str:
     own = ", ".join(f.flag for f in fields_of(archs.load(arch).Config))
     if owners:
         return f"{flag} belongs to {', '.join(owners)}; {arch} has {own}"
-    return f"{flag} is no setting of charlm; see charlm train --arch {arch} --help"
+    groups = (archs.load(arch).Config, TrainSettings, DataSettings)
+    close = difflib.get_close_matches(name, [f.name for group in groups for f in fields_of(group)], 1)
+    hint = f" (did you mean --{close[0].replace('_', '-')}?)" if close else ""
+    return f"{flag} is no setting of charlm{hint}; see charlm train --arch {arch} --help"

@@ -181,8 +181,10 @@ def test_help_of_train_shows_the_chosen_architectures_own_options(typed: Typed) 
         (["train", "V", "--arch", "lstn"], "unknown architecture 'lstn' (did you mean lstm?)"),
         (["train", "V", "--heads", "2"], "--heads belongs to transformer; lstm has --layers, --hidden-size"),
         (["train", "V", "--hedas", "2"], "--hedas is no setting of charlm; see charlm train --arch lstm --help"),
+        (["train", "V", "--hiden-size", "2"], "--hiden-size is no setting of charlm (did you mean --hidden-size?)"),
+        (["train", "V", "--hidden-size", "60000", "--layers", "64"], "GB to train and cpu has"),
         (["train", "V", "--layers", "0"], "--layers must be at least 1, got 0"),
-        (["train", "V", "--layers", "two"], "--layers"),
+        (["train", "V", "--layers", "two"], "--layers must be a whole number, got 'two'"),
         (["train", "V", "--lr", "nan"], "--lr must be a finite number, got nan"),
         (["train", "V", "--dropout", "1"], "--dropout must be at most 0.95, got 1.0"),
         (["train", "V", "--minutes", "1", "--steps", "9"], "--minutes and --steps are different budgets; give one"),
@@ -271,8 +273,9 @@ def test_several_samples_come_from_one_batch_and_stop_strings_end_each(typed: Ty
         assert line["text"] == "".join(token["text"] for token in line["tokens"])
         assert all(token["logprob"] <= 0 for token in line["tokens"])
         assert line["seed"] == 5
-    stopped = [json.loads(line)["text"] for line in typed(*made, "--stop", "e")[1].splitlines()]
-    assert stopped == [line["text"].partition("e")[0] for line in lines]
+    cut = [json.loads(line) for line in typed(*made, "--stop", "e")[1].splitlines()]
+    stopped = ["".join(token["text"] for token in line["tokens"]) for line in cut]
+    assert stopped == [line["text"] for line in cut] == [line["text"].partition("e")[0] for line in lines]
     plain = typed(*made[:-1])[1]
     assert all(line["text"] in plain for line in lines)
 

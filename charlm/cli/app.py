@@ -70,6 +70,8 @@ def run(argv: list[str]) -> int:
         close_quietly()
         return 0
     except (KeyboardInterrupt, typer.Abort):
+        if sys.stdout.isatty():
+            print()
         return 130
     return code if isinstance(code, int) else 0
 

@@ -27,9 +27,20 @@ BARS = "▁▂▃▄▅▆▇█"
 def table(*columns: str, title: str | None = None) -> Table:
     """A plain table; columns whose name begins with `>` are numbers and stand to the right."""
     made = Table(title=title, box=None, pad_edge=False, title_justify="left", header_style="bold")
-    for column in columns:
-        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
+    for number, column in enumerate(columns):  # the first one names things to be typed: never cut it
+        right = column.startswith(">")
+        made.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=number == 0)
     return made
+
+
+def show(made: Table) -> None:
+    """Print a table; in a pipe without the blanks that fill its lines."""
+    if out.is_terminal:
+        out.print(made, markup=False)
+        return
+    with out.capture() as captured:
+        out.print(made, markup=False)
+    print("\n".join(line.rstrip() for line in captured.get().strip("\n").split("\n")))
 
 
 def watch(work: Generator[Doing, None, R]) -> R:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from charlm.cli.console import count, out, table, watch
+from charlm.cli.console import count, out, show, table, watch
 
 app = typer.Typer(no_args_is_help=True, help="Find, download and inspect texts.")
 
@@ -27,7 +27,9 @@ def list_() -> None:
         for number, part in enumerate(entry.parts):
             first = (entry.name, count(entry.bytes), entry.description, entry.licence) if number == 0 else ("",) * 4
             public.add_row(*first, part.sha256[:12], part.url)
-    out.print(bundled, "", public, markup=False)
+    show(bundled)
+    print()
+    show(public)
 
 
 @app.command()
@@ -58,7 +60,7 @@ def check(
     for name, value in asdict(report).items():
         if name != "suggestions":
             shown.add_row(name.replace("_", " "), told(value))
-    out.print(shown, markup=False)
+    show(shown)
     for suggestion in report.suggestions:
         out.print(f"- {suggestion}", markup=False)
 
@@ -68,6 +70,6 @@ def told(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
     if isinstance(value, tuple):
-        few = ", ".join(repr(getattr(each, "character", each)) for each in value[:8])
+        few = ", ".join(repr(getattr(each, "character", each))[:60] for each in value[:8])
         return few if len(value) <= 8 else f"{len(value)}: {few}, …"
     return str(value)

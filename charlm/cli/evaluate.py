@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from charlm.cli.console import out, table, watch
+from charlm.cli.console import show, table, watch
 from charlm.cli.options import Device, Weights
 from charlm.errors import SettingsError
 
@@ -38,4 +38,4 @@ def evaluate(
     shown = table("", ">")
     for name, value in values.items():
         shown.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
-    out.print(shown)
+    show(shown)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from charlm.cli.console import out, table
+from typing import Annotated
+
+import typer
+
+from charlm.cli.console import show, table
 
 
 def archs() -> None:
@@ -12,14 +16,20 @@ def archs() -> None:
     shown = table("--arch", "what it is")
     for name in archs.names():
         shown.add_row(name, archs.summary(name).rstrip("."))
-    out.print(shown, markup=False)
+    show(shown)
+    print("\nthe options of one: charlm train --arch A --help")
 
 
-def presets() -> None:
-    """List the presets: named settings for charlm train --preset."""
+def presets(
+    name: Annotated[str | None, typer.Argument(help="show what this one sets", show_default=False)] = None,
+) -> None:
+    """List the presets: named settings for charlm train --preset. With a name, show its settings."""
     from charlm import presets
 
+    if name is not None:
+        print(presets.file(name).read_text(encoding="utf-8"), end="")
+        return
     shown = table("--preset", "what it is")
-    for name in presets.names():
-        shown.add_row(name, presets.description(name))
-    out.print(shown, markup=False)
+    for preset in presets.names():
+        shown.add_row(preset, presets.description(preset))
+    show(shown)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
@@ -35,8 +36,9 @@ def with_settings(panels: Panels, recipe: Mapping[str, Any] | None = None) -> Ca
 
         @functools.wraps(function)
         def command(**values: Any) -> None:
-            given = {field.name: values.pop(field.name) for _, field in shown}
-            function(**values, given={name: value for name, value in given.items() if value is not None})
+            typed = {field: values.pop(field.name) for _, field in shown}
+            given = {field.name: convert(field, value) for field, value in typed.items() if value is not None}
+            function(**values, given=given)
 
         command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in [*own, *options]}
@@ -54,7 +56,19 @@ def as_parameter(panel: str, field: Field, default: Any) -> inspect.Parameter:
         shown = {True: "on", False: "off"}[default] if kind is bool else default
         help_text += f" [default: {shown}]"
     names = [f"{field.flag}/--no-{field.flag[2:]}"] if kind is bool else [field.flag]
-    # No bounds here: the settings check their own, in the same words for the shell, for files and for Python.
-    option = typer.Option(*names, help=escape(help_text), show_default=False, rich_help_panel=panel)
-    annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
+    # Numbers come as text and without bounds: settings check themselves, in the same words for shell, files and Python.
+    number = kind in (int, float)
+    metavar = kind.__name__.upper() if number else None
+    option = typer.Option(*names, help=escape(help_text), show_default=False, rich_help_panel=panel, metavar=metavar)
+    typed: Any = str if number else kind
+    annotation = Annotated[typed | None, option]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def convert(field: Field, value: Any) -> Any:
+    """A number that was typed as text; what is none is left for the settings to refuse."""
+    kind, _ = plain(field.type)
+    if kind in (int, float) and isinstance(value, str):
+        with suppress(ValueError):
+            return kind(value)
+    return value

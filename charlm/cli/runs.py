@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from charlm.cli.console import count, duration, out, table
+from charlm.cli.console import count, duration, out, show, table
 from charlm.runs import folder
 
 
@@ -28,7 +28,7 @@ def runs(json: Annotated[bool, typer.Option("--json", help="one JSON object per 
         state = "" if training.get("finished") else f"{training.get('progress', 0):.0%} done"
         time = duration(training.get("seconds", 0))
         shown.add_row(info.path.name, info.config["arch"], count(info.config["params"]), bits, time, corpus, state)
-    out.print(shown, markup=False)
+    show(shown)
 
 
 def info(
@@ -48,4 +48,4 @@ def info(
                 shown.add_row(f"{name}.{inner}", str(what))
         else:
             shown.add_row(name, str(value))
-    out.print(shown, markup=False)
+    show(shown)

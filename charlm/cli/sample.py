@@ -6,6 +6,7 @@ import json as jsonlib
 import secrets
 import sys
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -73,7 +74,7 @@ def sample(
             break
     if json:
         for row in rows:
-            print(jsonlib.dumps({"prompt": text, "text": row.text(), "seed": seed, "tokens": row.tokens}))
+            print(jsonlib.dumps({"prompt": text, "text": row.text(), "seed": seed, "tokens": row.kept_tokens()}))
         return
     write(rows[0].until.flush() + "\n")
     for row in rows[1:]:
@@ -99,6 +100,11 @@ class Row:
 
     def text(self) -> str:
         return "".join(self.parts) + self.until.flush()
+
+    def kept_tokens(self) -> list[dict[str, Any]]:
+        """The tokens of `text`, without those of a stop string."""
+        ends = accumulate(len(token["text"]) for token in self.tokens)
+        return [token for token, end in zip(self.tokens, ends, strict=True) if end <= len(self.text())]
 
 
 def read_prompt(prompt: str, file: Path | None) -> str:

@@ -81,6 +81,7 @@ class Lines(Silent):
             self.encoding(event)
         elif isinstance(event, events.Started):
             self.chars_per_token = event.splits["train"].chars / len(event.splits["train"])
+            self.meter.minutes = event.plan.train.minutes
             self.say(started(event))
         elif isinstance(event, events.Note):
             self.say(Text(f"note: {event.text}", "yellow"))
@@ -120,6 +121,7 @@ class Meter:
     def __init__(self) -> None:
         self.began = self.looked = self.last = time.monotonic()
         self.tokens = self.tokens_then = 0
+        self.minutes: float | None = None  # the budget, if it is time
         self.start: float | None = None  # progress at the first step seen: a resumed run has done some already
         self.speed = 0.0
         self.loss = math.nan
@@ -144,7 +146,8 @@ class Meter:
     def line(self, step: Step, chars_per_token: float) -> str:
         self.look(step)
         spent, done = time.monotonic() - self.began, step.progress - (self.start or 0.0)
-        left = f"  {duration(spent * (1 - step.progress) / done)} left" if done > 0 else ""
+        whole = 60 * self.minutes if self.minutes else spent / done if done > 0 else 0.0
+        left = f"  {duration(whole * (1 - step.progress))} left" if whole else ""
         speed = f"  {count(self.speed * chars_per_token)} chars/s" if self.speed else ""
         return f"{step.progress:4.0%}  step {step.number}  loss {self.loss:.3f}{speed}{left}"
 
@@ -227,7 +230,7 @@ def ended(event: events.Ended, chars_per_token: float) -> RenderableType:
         style = "bold" if name.startswith("this") else ""
         compared.add_row(name, f"{bits:.3f}", style=style)
     ahead = event.baselines.ngram6 - event.best.bits_per_byte
-    verdict = f"{'beats' if ahead > 0 else 'does not beat'} counting 6-grams, by {abs(ahead):.3f} bits per byte"
+    verdict = f"{abs(ahead):.3f} bits per byte {'better' if ahead > 0 else 'worse'} than counting 6-grams"
     nats = f"{event.best.nats_per_token:.4f} nats per token"
     return Group("", compared, "", f"{line}; {nats}; {verdict}", next_command(event.path))
 

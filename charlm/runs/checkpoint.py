@@ -34,10 +34,8 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
             metadata = json.loads((file.metadata() or {}).get("charlm", "{}"))
             return {name: file.get_tensor(name).clone() for name in file.keys()}, metadata  # noqa: SIM118  # not a dict
     except FileNotFoundError:
-        raise RunError(
-            f"{path.parent} has no {path.name}: training was stopped too early for it; --weights last may be there, "
-            f"or go on with: charlm train --resume {path.parent}"
-        ) from None
+        other = "give --weights last" if (path.parent / "last.safetensors").exists() else "delete it and train anew"
+        raise RunError(f"{path.parent} has no {path.name}: training was stopped too early for that; {other}") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise RunError(f"{path} is damaged: {error}") from None
 

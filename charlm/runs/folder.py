@@ -110,8 +110,9 @@ def find(run: str | Path) -> Path:
     names = [info.path.name for info in runs]
     if not names:
         raise RunError(f"no run {str(run)!r} here, and none under {ROOT}/ yet; train one with: charlm train FILE")
-    close = difflib.get_close_matches(str(run), names, 1) or names[-1:]
-    raise RunError(f"no run {str(run)!r}; did you mean {close[0]!r}? `charlm runs` lists all {len(names)}")
+    close = difflib.get_close_matches(str(run), names, 1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    raise RunError(f"no run {str(run)!r}{hint}; charlm runs lists all {len(names)}")
 
 
 def info(path: Path) -> RunInfo:

@@ -213,7 +213,9 @@ def _train(report: Report) -> str:
     layers = 1 if characters < 300_000 else 2 if characters < 30_000_000 else 3
     ideal = math.sqrt(characters / (8 * layers))
     hidden_size = min((64, 128, 192, 256, 384, 512, 768, 1024), key=lambda size: abs(math.log(size / ideal)))
-    command = f"charlm train {shlex.quote(str(report.path))} --arch lstm --layers {layers} --hidden-size {hidden_size}"
+    encoding = "" if report.encoding == "utf-8" else f" --encoding {report.encoding}"
+    file = shlex.quote(str(report.path))
+    command = f"charlm train {file}{encoding} --arch lstm --layers {layers} --hidden-size {hidden_size}"
     if characters < 1_000_000:
         few = "100,000 characters or more would do better; " if characters < 20_000 else ""
         return f"{few}a small text is soon learnt by heart, so a small model and much dropout: {command} --dropout 0.5"
