@@ -318,6 +318,7 @@ def test_the_corpus_commands_list_and_check(typed: Typed, verses: Path) -> None:
     listed = " ".join(typed("corpus", "list")[1].split())
     for name in ("saltmere.txt", "german-english.tsv", "tinyshakespeare", "text8", "enwik8", "wikitext-2", "multi30k"):
         assert name in listed
+    assert "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed" in listed
     code, out, _ = typed("corpus", "check", verses)
     assert code == 0
     assert "utf-8" in out

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from charlm.cli.console import count, out, show, table, watch
+from charlm.cli.console import out, show, table, watch
 
 app = typer.Typer(no_args_is_help=True, help="Find, download and inspect texts.")
 
@@ -19,17 +19,15 @@ def list_() -> None:
     """Show the bundled texts and the ones that can be downloaded."""
     from charlm.text import catalogue
 
-    bundled = table("bundled", "what it is", "file")
     for text in catalogue.bundled():
-        bundled.add_row(text.name, text.description, str(text.path))
-    public = table("to fetch", ">bytes", "what it is", "licence", "sha256", "address")
+        out.print(f"[bold]{text.name}[/]  comes with charlm, public domain")
+        out.print(f"  {text.description}\n  {text.path}\n", markup=False)
     for entry in catalogue.ENTRIES:
-        for number, part in enumerate(entry.parts):
-            first = (entry.name, count(entry.bytes), entry.description, entry.licence) if number == 0 else ("",) * 4
-            public.add_row(*first, part.sha256[:12], part.url)
-    show(bundled)
-    print()
-    show(public)
+        out.print(f"[bold]{entry.name}[/]  {entry.bytes:,} bytes to download, licence: {entry.licence}")
+        out.print(f"  {entry.description}", markup=False)
+        for part in entry.parts:
+            out.print(f"  {part.url}\n    sha256 {part.sha256}", markup=False, soft_wrap=True)
+        out.print(f"  charlm corpus fetch {entry.name}\n", markup=False)
 
 
 @app.command()

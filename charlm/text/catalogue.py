@@ -158,7 +158,7 @@ def _unpack(entry: Entry, folder: Path, out: BinaryIO) -> None:
 
 _BUNDLED = {
     "saltmere.txt": "a play in English, written for charlm",
-    "german-english.tsv": "German sentences with their English translations, tab-separated pairs for seq2seq",
+    "german-english.tsv": "German sentences with their English translations, tab-separated",
 }
 
 _WIKIPEDIA = "GFDL, and since 2009 CC BY-SA 3.0 (Wikipedia's authors)"
