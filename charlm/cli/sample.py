@@ -103,8 +103,8 @@ class Row:
 
     def kept_tokens(self) -> list[dict[str, Any]]:
         """The tokens of `text`, without those of a stop string."""
-        ends = accumulate(len(token["text"]) for token in self.tokens)
-        return [token for token, end in zip(self.tokens, ends, strict=True) if end <= len(self.text())]
+        length, ends = len(self.text()), accumulate(len(token["text"]) for token in self.tokens)
+        return [token for token, end in zip(self.tokens, ends, strict=True) if end <= length]
 
 
 def read_prompt(prompt: str, file: Path | None) -> str:

@@ -45,7 +45,7 @@ class Record:
     def save(self, trainer: Trainer, kept: LanguageModel) -> None:
         """A checkpoint to resume from, and the newest weights to look at.
 
-        Raises `RunError`, and touches nothing, if the loss is no number any more or if the disk takes no more.
+        Raises `RunError`, and touches nothing, if the loss is no number any more.
         """
         if not math.isfinite(float(self.nats)):
             raise RunError(
