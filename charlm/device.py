@@ -28,9 +28,7 @@ def settle(settings: TrainSettings, device: torch.device) -> tuple[TrainSettings
     """The settings with nothing left automatic, and one line that says what was chosen and why."""
     precision, notes = settings.precision, []
     if precision == "auto":
-        precision = (
-            "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-        )
+        precision = "bf16" if device.type == "cuda" and multiplies_bf16(device) else "fp32"
     compiles = settings.compile
     if compiles and not can_compile(device):
         compiles = False
@@ -42,6 +40,14 @@ def settle(settings: TrainSettings, device: torch.device) -> tuple[TrainSettings
     line = ", ".join([where, precision, *(["compiled"] if compiles else []), *notes])
     settled: Any = {"device": device.type, "precision": precision, "compile": compiles}
     return replace(settings, **settled), line
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bf16 matrix products; without them they are slower than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return device.type == "cpu" and bool(probe())
 
 
 def can_compile(device: torch.device) -> bool:

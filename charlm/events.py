@@ -1,7 +1,8 @@
-"""What a training yields: everything that happened, for whoever draws, logs or waits."""
+"""What a training yields, everything that happened, and what can be asked of it meanwhile."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,14 @@ from charlm.progress import Progress
 from charlm.text.store import Split
 from charlm.training.evaluate import Score
 from charlm.training.loop import Step
+
+
+@dataclass
+class Wishes:
+    """What someone asks of a running training, from a signal handler or another thread; looked at after each step."""
+
+    stop: bool = False  # after saving
+    save: bool = False
 
 
 class Note(NamedTuple):
@@ -45,7 +54,7 @@ class Stopped(NamedTuple):
     """Stopped on request; everything is saved."""
 
     path: Path
-    step: int
+    step: int  # of the checkpoint that stands there now
 
 
 class Ended(NamedTuple):

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import copy
-import platform
-import threading
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from charlm import __version__
 from charlm.baselines import LONGEST_TRAIN, LONGEST_VALIDATION, baselines
 from charlm.config import DataSpec, Interval, TrainSettings
 from charlm.device import choose_device, refuse_what_cannot_fit, settle
-from charlm.errors import SettingsError
-from charlm.events import Ended, Event, Note, Started, Stopped, Validated, Wrote
+from charlm.errors import RunError, SettingsError
+from charlm.events import Ended, Event, Note, Started, Stopped, Validated, Wishes, Wrote
 from charlm.model import parameter_count
 from charlm.plan import BUDGETS, Plan, merge
 from charlm.progress import Progress
@@ -30,11 +29,14 @@ from charlm.scoring import same_store, score_split
 from charlm.text.corpus import Corpus
 from charlm.text.store import Store, prepare
 from charlm.text.windows import Windows
+from charlm.timer import Timer
 from charlm.training.loop import Trainer
 from charlm.training.optim import build_optimizers
 from charlm.writer import Writer
 
 VALIDATION_SHARE, SAMPLE_SHARE = 0.05, 0.02  # of the time, where nothing else is asked for
+LOOK = 8  # steps after which it is asked whether they were skipped; so many in a row are an explosion
+ROLLBACKS = 3
 SAMPLE_TOKENS, SAMPLE_SECONDS = 300, 0.4  # what is written on the way, whichever ends first
 
 
@@ -44,25 +46,36 @@ def train(
     *,
     out: Path | None = None,
     cache_dir: Path | None = None,
-    stop: threading.Event | None = None,
+    stop_after: int | None = None,
+    wishes: Wishes | None = None,
 ) -> Iterator[Event]:
-    """Train from the beginning into a new folder, `out` or one named after the corpus and the architecture."""
+    """Train from the beginning into a new folder, `out` or one named after the corpus and the architecture.
+
+    Stops after `stop_after` steps of the plan, to be resumed; `wishes` may be set meanwhile. Raises `RunError` if the
+    folder holds a run, is in use or cannot be written, or if the loss stays no number whatever the learning rate.
+    """
     store = yield from prepare(corpus, plan.data, cache_dir)
-    job = Job(plan, store, stop)
+    job = Job(plan, store, wishes)
     path = job.record.path = folder.claim(out, f"{corpus.name}-{plan.arch}")  # what cannot be trained leaves no folder
-    folder.write_json(path / "tokenizer.json", store.tokenizer.to_json())
-    folder.write_json(path / "config.json", job.describe(corpus))
-    yield from job.run()
+    with folder.locked(path):
+        job.record.begin(job.plan, store, corpus, job.trainer, job.writer.model)
+        yield from job.run(stop_after)
 
 
 MAY_CHANGE = {*BUDGETS, "device", "precision", "compile", "eval_every", "save_every", "patience"}
 
 
 def resume(
-    path: Path, *, cache_dir: Path | None = None, changes: dict[str, Any], stop: threading.Event | None = None
+    path: Path,
+    *,
+    changes: dict[str, Any],
+    previous: bool = False,
+    cache_dir: Path | None = None,
+    stop_after: int | None = None,
+    wishes: Wishes | None = None,
 ) -> Iterator[Event]:
-    """Go on with a run where its last checkpoint stands; `changes` may name a larger budget, counted from the start,
-    and settings that do not make it another run.
+    """Go on with a run where its last checkpoint stands, or the one before that; `changes` may name a larger budget,
+    counted from the start, and settings that do not make it another run. The rest is as in `train`.
 
     Raises `RunError` if the folder is not whole or its corpus is gone or changed, `SettingsError` if nothing is left
     to do.
@@ -74,41 +87,28 @@ def resume(
         raise SettingsError(f"{flags} would make {path} another run; with --resume the budget may change, not that")
     plan = replace(plan, train=TrainSettings(**merge(plan.train.to_dict(), changes)))
     store = yield from same_store(found, cache_dir)
-    job = Job(plan, store, stop)
-    job.record.path = path
-    job.record.restore(job.trainer)
-    if found.training.get("finished") and job.trainer.progress() == 1:
-        spent = next(f"--{name} {value}" for name, value in plan.train.to_dict().items() if name in BUDGETS and value)
-        raise SettingsError(f"{path} has had its {spent}; to go on, give more in total, such as twice that")
-    folder.write_json(path / "config.json", found.config | plan.to_dict())
-    yield from job.run()
-
-
-class Timer:
-    """Says when it is time again. An automatic interval lets what it times take `share` of the time."""
-
-    def __init__(self, interval: Interval, share: float = 0.0) -> None:
-        self.interval, self.share = interval, share
-        self.since = time.monotonic()
-
-    def due(self, step: int, cost: float = 0.0) -> bool:
-        """Whether to do now what will take `cost` seconds."""
-        if self.interval.steps:
-            return step % self.interval.steps == 0
-        wait = self.interval.seconds or max(cost / self.share, 5.0)
-        return time.monotonic() - self.since >= wait
-
-    def reset(self) -> None:
-        self.since = time.monotonic()
+    with folder.locked(path):
+        job = Job(plan, store, wishes)
+        job.record.path = path
+        if previous:
+            job.record.go_back()
+        job.record.restore(job.trainer)
+        if found.training.get("finished") and not previous and job.trainer.progress() == 1:
+            spent = next(
+                f"--{name} {value}" for name, value in plan.train.to_dict().items() if name in BUDGETS and value
+            )
+            raise SettingsError(f"{path} has had its {spent}; to go on, give more in total, such as twice that")
+        folder.write_json(path / "config.json", found.config | plan.to_dict())
+        yield from job.run(stop_after)
 
 
 class Job:
     """One training with everything around it; `run` is the generator."""
 
-    def __init__(self, plan: Plan, store: Store, stop: threading.Event | None) -> None:
+    def __init__(self, plan: Plan, store: Store, wishes: Wishes | None) -> None:
         device = choose_device(plan.train.device)
         train, self.where = settle(plan.train, device)
-        self.plan, self.store, self.stop = replace(plan, train=train), store, stop or threading.Event()
+        self.plan, self.store, self.wishes = replace(plan, train=train), store, wishes or Wishes()
         self.windows = Windows(
             store.train.ids,
             batch_size=train.batch_size,
@@ -128,49 +128,26 @@ class Job:
         self.last_cost: float | None = None  # seconds of the last validation
         self.sample_cost = 0.0
 
-    def describe(self, corpus: Corpus) -> dict[str, Any]:
-        """What config.json holds: with the folder's other files, enough to open, explain and repeat the run."""
-        return {
-            "format": folder.FORMAT,
-            "charlm": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            **self.plan.to_dict(),
-            "seq_len": self.windows.seq_len,
-            "params": parameter_count(self.trainer.model),
-            "tokenizer_sha256": self.store.tokenizer.sha256,
-            "corpus": {
-                "name": corpus.name,
-                "paths": [str(path if str(path) == "-" else path.resolve()) for path in corpus.paths],
-                "sha256": self.store.corpus_sha256,
-            },
-        }
-
-    def run(self) -> Iterator[Event]:
-        """Train until the budget is spent, patience ends or `stop` is set."""
-        here, train = self.trainer.position, self.plan.train
+    def run(self, stop_after: int | None = None) -> Iterator[Event]:
+        """Train until the budget is spent, patience ends, or someone or `stop_after` steps stop it."""
+        trainer, here, train, wishes = self.trainer, self.trainer.position, self.plan.train, self.wishes
         splits = {"train": self.store.train, "validation": self.store.validation, "test": self.store.test}
-        yield Started(
-            self.record.path,
-            self.plan,
-            parameter_count(self.trainer.model),
-            splits,
-            self.store.tokenizer.vocab_size,
-            self.where,
-        )
+        params, vocab_size = parameter_count(trainer.model), self.store.tokenizer.vocab_size
+        yield Started(self.record.path, self.plan, params, splits, vocab_size, self.where)
         yield from self.warnings()
         validation = Timer(Interval.parse("--eval-every", train.eval_every, auto=True), VALIDATION_SHARE)
         saving, sampling = Timer(Interval.parse("--save-every", train.save_every)), Timer(Interval(), SAMPLE_SHARE)
         if self.record.pending:  # it was stopped when a validation was due
             yield from self.validate()
-        for step in self.trainer:
-            self.record.nats = self.record.nats + step.nats
+        last = here.step + (stop_after or sys.maxsize)
+        for step in trainer:
+            self.record.add(step)
             yield step
-            if self.stop.is_set():
-                self.record.pending = step.progress < 1 and validation.due(step.number, self.validation_cost())
-                self.record.save(self.trainer, self.writer.model)
-                yield Stopped(self.record.path, step.number)
+            if (step.number % LOOK == 0 or step.progress == 1 or wishes.stop) and (yield from self.look()):
+                continue
+            if wishes.stop or here.step >= last:
+                self.record.pending = step.progress < 1 and validation.due(here.step, self.validation_cost())
+                yield self.stop()
                 return
             if step.progress == 1:
                 break
@@ -181,19 +158,70 @@ class Job:
                 if train.patience and self.record.stale >= train.patience:
                     yield Note(f"stopped early: {self.record.stale} validations without a new best (--patience)")
                     break
-            elif saving.due(step.number):
-                self.record.save(self.trainer, self.writer.model)
+            elif wishes.save or saving.due(step.number):
+                yield from self.save(asked=wishes.save)
+                wishes.save = False
                 saving.reset()
             if sampling.due(step.number, self.sample_cost):
-                yield self.sample()
+                yield from self.sample()
                 sampling.reset()
         seconds = here.clock()
+        trainer.skipped.zero_()  # the end is kept, even if its last step was skipped
         if here.step > self.record.validated:
             yield from self.validate()
-            yield self.sample()
-        self.record.summarise(self.trainer, finished=True)
+            yield from self.sample()
+        self.record.finish(trainer, self.writer.model)
         yield Progress("seeing what simple methods reach", 0, 1)
         yield self.end(seconds)
+
+    def save(self, *, asked: bool = False) -> Iterator[Note]:
+        """A checkpoint, unless steps are being skipped: that is no place to come back to."""
+        if int(self.trainer.skipped):
+            return
+        before = self.record.saved
+        yield from self.attempt(partial(self.record.save, self.trainer, self.writer.model))
+        if asked and self.record.saved > before:
+            yield Note(f"saved, as asked, at step {self.record.saved}")
+
+    def attempt(self, write: Callable[[], object]) -> Iterator[Note]:
+        """Write something; a disk that is full today need not end the training."""
+        try:
+            write()
+        except RunError as error:
+            yield Note(f"{error}; training goes on, what was saved stays, and the next save tries again")
+
+    def stop(self) -> Stopped:
+        """Save, and say from where to go on. Raises `RunError` if it cannot be saved."""
+        if not int(self.trainer.skipped):
+            self.record.save(self.trainer, self.writer.model)
+        return Stopped(self.record.path, self.record.saved)
+
+    def look(self) -> Generator[Event, None, bool]:
+        """Go back to the last checkpoint, with half the learning rate, if many steps in a row were skipped.
+
+        Returns whether it did. Raises `RunError` if that was done `ROLLBACKS` times before.
+        """
+        trainer, record, here, lr = self.trainer, self.record, self.trainer.position, self.plan.train.lr
+        skipped = int(trainer.skipped)
+        if skipped:
+            changed = f"the last {skipped} steps" if skipped > 1 else "the last step"
+            yield Note(f"{changed} up to {here.step} changed nothing: the loss or its gradient was no finite number")
+        if skipped < LOOK:
+            return False
+        scale, spent = here.lr_scale / 2, here.clock()
+        if scale < 0.5**ROLLBACKS:
+            raise RunError(
+                f"the loss is no finite number at step {here.step}, though the learning rate was halved {ROLLBACKS} "
+                f"times; {record.path} stands at step {record.saved}, the last good one; train anew with a lower --lr "
+                f"than {lr:g}, or with --clip 1"
+            )
+        record.restore(trainer)
+        here.lr_scale, here.seconds = scale, spent  # the time is not given back
+        trainer.skipped.zero_()
+        yield Note(f"back to step {here.step}, the last good checkpoint, with half the learning rate: {lr * scale:g}")
+        if record.pending:
+            yield from self.validate()
+        return True
 
     def validation_cost(self) -> float:
         """Seconds that a validation will take: as the last one did, or by the speed of training so far."""
@@ -216,22 +244,20 @@ class Job:
     def validate(self) -> Iterator[Event]:
         """Save, score the validation text, keep the weights if they are the best."""
         trainer, record, step, began = self.trainer, self.record, self.trainer.position.step, time.monotonic()
+        kept, score = self.writer.model, None
         record.pending = True
-        record.save(trainer, self.writer.model)
+        yield from self.save()
         train_nats = float(record.nats) / max(step - max(record.validated, 0), 1)
         record.nats, record.validated, record.pending = 0.0, step, False
         if len(self.store.validation):
             score = yield from score_split(self.writer, self.store.validation, self.store.train)
-            best = record.take(score, step)
-            if best:
-                record.save_best(trainer, self.writer.model)
-            record.log(trainer, train_nats, score)
-            yield Validated(step, trainer.position.clock(), train_nats, score, best)
-            yield from self.gap((train_nats, score.nats_per_token))
+            yield from self.attempt(partial(record.take, score, step, trainer, kept))
         else:
-            record.best_step = step
-            record.save_best(trainer, self.writer.model)
-            record.log(trainer, train_nats, None)
+            yield from self.attempt(partial(record.save_best, None, step, trainer, kept))
+        yield from self.attempt(partial(record.log, trainer, train_nats, score))
+        if score:
+            yield Validated(step, trainer.position.clock(), train_nats, score, record.best is score)
+            yield from self.gap((train_nats, score.nats_per_token))
         self.last_cost = time.monotonic() - began
 
     def gap(self, losses: tuple[float, float]) -> Iterator[Note]:
@@ -243,7 +269,7 @@ class Job:
                 "learning its training text by heart; try more --dropout, a smaller model, or --patience 3"
             )
 
-    def sample(self) -> Wrote:
+    def sample(self) -> Iterator[Event]:
         """A little text from the model as it is, cut short where writing is slow."""
         began, texts, step = time.monotonic(), [], self.trainer.position.step
         for piece in islice(self.writer.pieces("", SampleSettings(), seed=self.plan.train.seed), SAMPLE_TOKENS):
@@ -252,8 +278,8 @@ class Job:
                 break
         self.sample_cost = time.monotonic() - began
         wrote = Wrote(step, "".join(texts))
-        self.record.log_sample(step, wrote.text)
-        return wrote
+        yield from self.attempt(partial(self.record.log_sample, step, wrote.text))
+        yield wrote
 
     def end(self, seconds: float) -> Ended:
         record, here, reference = self.record, self.trainer.position, None

@@ -53,7 +53,12 @@ class Writer:
         if tokenizer.sha256 != config.get("tokenizer_sha256"):
             raise RunError(f"{path / 'tokenizer.json'} is not the vocabulary that this run was trained with")
         model = Plan.from_dict(config).build(DataSpec(tokenizer.vocab_size, config["seq_len"]))
-        checkpoint.load_weights(path / WEIGHTS[weights], model)
+        try:
+            checkpoint.load_weights(path / WEIGHTS[weights], model)
+        except RunError as error:
+            other = next(name for name in WEIGHTS if name != weights)
+            hint = f"; --weights {other} may be whole" if (path / WEIGHTS[other]).exists() else ""
+            raise RunError(f"{error}{hint}") from None
         return cls(model.to(choose_device(device)), tokenizer)
 
     def pieces(

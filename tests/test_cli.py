@@ -53,6 +53,8 @@ def test_train_then_sample_then_eval(typed: Typed, verses: Path) -> None:
         "model.safetensors",
         "last.safetensors",
         "training.safetensors",
+        "previous.safetensors",
+        ".lock",
         "training.json",
         "metrics.jsonl",
         "samples.txt",

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1] / "charlm"
 FLOORS = [
     {"errors", "progress"},
     {"config"},
-    {"model", "text", "presets", "sampling.settings", "sampling.stream"},
+    {"timer", "model", "text", "presets", "sampling.settings", "sampling.stream"},
     {"archs", "objectives", "device", "baselines"},
     {"plan"},
     {"training", "sampling"},

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import takewhile
 from pathlib import Path
 
@@ -17,13 +16,13 @@ from charlm.errors import RunError, SettingsError
 from charlm.plan import Plan
 from charlm.runs import folder
 from charlm.text.corpus import Corpus
-from charlm.training.loop import Step
+from charlm.training.loop import Position, Step
 
 SMALL = {"arch": "lstm", "hidden_size": 16, "seq_len": 16, "batch_size": 4, "dropout": 0.1}
 
 
-def train(text: Path, out: str, stop: threading.Event | None = None, **settings: object) -> Iterator[events.Event]:
-    return job.train(Plan.of({**SMALL, **settings}), Corpus.open([text]), out=Path(out), stop=stop)
+def train(text: Path, out: str, stop_after: int | None = None, **settings: object) -> Iterator[events.Event]:
+    return job.train(Plan.of({**SMALL, **settings}), Corpus.open([text]), out=Path(out), stop_after=stop_after)
 
 
 def test_the_best_weights_are_kept_when_later_ones_are_worse(verses: Path) -> None:
@@ -41,20 +40,6 @@ def test_the_best_weights_are_kept_when_later_ones_are_worse(verses: Path) -> No
     kept = load_file("r/model.safetensors")
     assert all(torch.equal(kept[name], best[name]) for name in best)
     assert folder.info(Path("r")).bits_per_byte == scores[2]
-
-
-def test_a_loss_that_is_no_number_ends_the_training_and_spares_what_was_saved(verses: Path) -> None:
-    seen = train(verses, "r", steps=60, eval_every="10", save_every="5")
-    next(event for event in seen if isinstance(event, events.Validated))
-    names = ("r/model.safetensors", "r/training.safetensors")
-    before = [load_file(name) for name in names]
-    with torch.no_grad():
-        seen.gi_frame.f_locals["job"].trainer.model.head.bias.fill_(float("nan"))  # type: ignore[attr-defined]
-    with pytest.raises(RunError, match=r"no number any more before step \d+; what r held before is untouched"):
-        list(seen)
-    for name, old in zip(names, before, strict=True):
-        new = load_file(name)
-        assert all(torch.equal(new[key], old[key]) for key in old)
 
 
 def test_patience_ends_a_training_that_gets_no_better(verses: Path) -> None:
@@ -78,22 +63,123 @@ def test_learning_by_heart_is_said_in_words(tmp_path: Path) -> None:
 def test_a_stopped_and_resumed_run_is_the_run(verses: Path, changes: dict[str, object], at: int) -> None:
     """Also when it is stopped just where a validation is due, as after 8 steps."""
     list(train(verses, "straight", steps=12, eval_every="4", **changes))
-    stop = threading.Event()
-    for event in train(verses, "stopped", stop, steps=12, eval_every="4", **changes):
-        if isinstance(event, Step) and event.number == at:
-            stop.set()
-        assert not isinstance(event, events.Ended)
+    assert not any(
+        isinstance(e, events.Ended) for e in train(verses, "stopped", at, steps=12, eval_every="4", **changes)
+    )
     assert json.loads(Path("stopped/training.json").read_text())["step"] == at
     list(job.resume(Path("stopped"), changes={}))
-    for name in ("model.safetensors", "last.safetensors"):
-        a, b = load_file(f"straight/{name}"), load_file(f"stopped/{name}")
-        assert a.keys() == b.keys()
-        assert all(torch.equal(a[key], b[key]) for key in a)
+    same_weights("straight", "stopped")
     one, other = (
         [json.loads(line) | {"seconds": 0} for line in Path(run, "metrics.jsonl").read_text().splitlines()]
         for run in ("straight", "stopped")
     )
     assert one == other
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "byte", "word", "bpe", "unigram"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_every_tokenizer_and_optimizer_resumes_exactly(verses: Path, tokenizer: str, optimizer: str) -> None:
+    """Across the border of an epoch, with batches accumulated, and through every folder in between."""
+    settings = {"tokenizer": tokenizer, "vocab_size": 320, "optimizer": optimizer, "accumulate": 2, "epochs": 1.2}
+    list(train(verses, "straight", **settings))
+    list(train(verses, "stopped", 5, **settings))
+    list(job.resume(Path("stopped"), changes={}))
+    assert position("straight")["step"] > 10
+    same_weights("straight", "stopped")
+
+
+def test_from_the_checkpoint_before_the_last_a_run_comes_to_the_same_end(verses: Path) -> None:
+    settings = {"steps": 12, "save_every": "3", "eval_every": "6", "patience": 2}
+    list(train(verses, "straight", **settings))
+    list(train(verses, "r", 8, **settings))
+    with open("r/training.safetensors", "r+b") as file:
+        file.seek(-20, 2)
+        file.write(b"\xff")
+    with pytest.raises(
+        RunError, match=r"its checksum is not .*; the checkpoint before it, of step 6, is whole: add --pre"
+    ):
+        list(job.resume(Path("r"), changes={}))
+    list(job.resume(Path("r"), previous=True, changes={}))
+    same_weights("straight", "r")
+
+
+def test_two_trainings_are_kept_out_of_one_run_and_a_dead_one_keeps_nobody_out(verses: Path) -> None:
+    first = train(verses, "r", steps=3)
+    next(event for event in first if isinstance(event, Step))
+    with pytest.raises(RunError, match="r is being trained by another process"):
+        list(job.resume(Path("r"), changes={}))
+    first.close()  # type: ignore[attr-defined]
+    Path("r/.lock").touch()
+    Path("r/.last.safetensors.99.tmp").write_bytes(b"half")  # left by a process that was killed
+    list(job.resume(Path("r"), changes={}))
+    assert not list(Path("r").glob("*.tmp"))
+    assert not list(Path("r").glob(".*.tmp"))
+
+
+def test_a_wish_to_save_is_granted_after_the_step(verses: Path) -> None:
+    wishes = events.Wishes()
+    for event in job.train(Plan.of({**SMALL, "steps": 6}), Corpus.open([verses]), out=Path("r"), wishes=wishes):
+        if isinstance(event, Step) and event.number == 2:
+            wishes.save = True
+        if isinstance(event, events.Note):
+            assert event.text == "saved, as asked, at step 2"
+            assert position("r")["step"] == 2
+    assert not wishes.save
+
+
+def explosive(text: Path, when: Callable[[Position], bool], **settings: object) -> Iterator[events.Event]:
+    """A training in which a weight's gradient is no number whenever `when` says so, as after an overflow."""
+    seen = train(text, "r", **settings)
+    for event in seen:
+        if isinstance(event, events.Started):
+            trainer = seen.gi_frame.f_locals["job"].trainer  # type: ignore[attr-defined]
+            weight = next(trainer.model.parameters())
+            spoil = lambda grad, here=trainer.position: torch.full_like(grad, torch.nan) if when(here) else grad  # noqa: E731
+            weight.register_hook(spoil)
+        yield event
+
+
+def test_a_single_explosion_is_skipped_and_said(verses: Path) -> None:
+    seen = list(explosive(verses, lambda here: here.step == 7, steps=20))
+    notes = [event.text for event in seen if isinstance(event, events.Note)]
+    assert notes == ["the last step up to 8 changed nothing: the loss or its gradient was no finite number"]
+    assert isinstance(seen[-1], events.Ended)
+    assert all(p.isfinite().all() for p in load_file("r/training.safetensors").values())
+
+
+def test_an_explosion_that_goes_on_leads_back_with_half_the_rate_and_then_through(verses: Path) -> None:
+    """It explodes above a certain learning rate, so that two steps back are needed, and the run says so."""
+    settings = {"save_every": "5", "eval_every": "1000", "schedule": "constant", "warmup": 0.0, "lr": 0.01}
+    seen = list(explosive(verses, lambda here: here.step > 12 and here.lr_scale > 0.25, steps=40, **settings))
+    notes = [event.text for event in seen if isinstance(event, events.Note)]
+    assert [note for note in notes if note.startswith("back")] == [
+        f"back to step 10, the last good checkpoint, with half the learning rate: {rate}" for rate in (0.005, 0.0025)
+    ]
+    rates = [event.lr for event in seen if isinstance(event, Step)]
+    assert (rates[0], rates[-1]) == (0.01, 0.0025)
+    assert position("r")["step"] == 40
+    assert all(p.isfinite().all() for p in load_file("r/model.safetensors").values())
+
+
+def test_after_three_rollbacks_it_ends_with_an_explanation_and_the_last_good_checkpoint(verses: Path) -> None:
+    seen = explosive(verses, lambda here: here.step > 12, steps=1000, save_every="5", eval_every="1000")
+    with pytest.raises(
+        RunError, match=r"halved 3 times; r stands at step 10, the last good one; train anew with a lower"
+    ):
+        list(seen)
+    assert position("r")["step"] == 10
+    assert all(p.isfinite().all() for p in load_file("r/training.safetensors").values())
+
+
+def position(run: str) -> dict[str, int]:
+    return json.loads(Path(run, "training.json").read_text())  # type: ignore[no-any-return]
+
+
+def same_weights(one: str, other: str) -> None:
+    for name in ("model.safetensors", "last.safetensors"):
+        a, b = load_file(f"{one}/{name}"), load_file(f"{other}/{name}")
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a)
 
 
 def test_a_finished_run_goes_on_with_a_larger_budget_and_nothing_else(verses: Path) -> None:

@@ -53,8 +53,9 @@ def version_option(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 a bug, 2 something to mend, 130 interrupted."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    sys.exit(run(arguments))
+    from charlm.cli.train import name_the_run
+
+    sys.exit(run(name_the_run(sys.argv[1:] if argv is None else argv)))
 
 
 def run(argv: list[str]) -> int:

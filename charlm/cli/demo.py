@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from charlm.cli.console import out, write
 from charlm.errors import CorpusError
+from charlm.runs import folder
+
+if TYPE_CHECKING:
+    from charlm.plan import Plan
 
 
 def demo(
@@ -17,7 +22,7 @@ def demo(
 ) -> None:
     """Train on a bundled play for a minute, then write some of it anew."""
     from charlm import job
-    from charlm.cli.train import stop_on_signal, until
+    from charlm.cli.train import heeding_signals, until
     from charlm.cli.watching import show
     from charlm.plan import Plan
     from charlm.text.catalogue import bundled
@@ -27,13 +32,29 @@ def demo(
     play = next((text.path for text in bundled() if text.path.stem == "saltmere"), None)
     if play is None:
         raise CorpusError("the bundled play is missing from this installation; install charlm again")
-    with stop_on_signal() as stop:
+    with heeding_signals() as signals:
         plan = Plan.of({"arch": arch, "minutes": minutes})
-        events = job.train(plan, Corpus.open([play]), stop=stop.event)
-        finished = show(until(events, stop), quiet=False, json=False)
+        if begun := unfinished(plan, play):
+            out.print(f"going on with {begun}, which was interrupted", markup=False)
+            events = job.resume(begun, changes={}, wishes=signals.wishes)
+        else:
+            events = job.train(plan, Corpus.open([play]), wishes=signals.wishes)
+        finished = show(until(events, signals), quiet=False, json=False)
     if not finished:
-        raise typer.Exit(128 + stop.number)
+        raise typer.Exit(128 + signals.number)
     out.print("\nand this is what it writes:\n", style="bold")
     for text in islice(Writer.load().stream(), 600):
         write(text)
     write("\n")
+
+
+def unfinished(plan: Plan, play: Path) -> Path | None:
+    """An earlier demo of the same plan that was killed or interrupted."""
+    asked = plan.to_dict()
+    for info in reversed(folder.list_runs()):
+        same = all(info.config[part] == asked[part] for part in ("arch", "model", "data"))
+        same = same and info.config["train"]["minutes"] == plan.train.minutes
+        if same and info.config["corpus"]["paths"] == [str(play.resolve())] and not info.training.get("finished"):
+            path: Path = info.path
+            return path
+    return None

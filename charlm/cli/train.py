@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from charlm.errors import SettingsError
 from charlm.progress import Progress
 
 if TYPE_CHECKING:
-    from charlm.events import Event
+    from charlm.events import Event, Wishes
 
 DEFAULT_ARCH = "lstm"
 
@@ -44,6 +43,14 @@ def chosen_arch(argv: Sequence[str]) -> str:
         layers = settings_layers(peek(argv, "--preset"), peek(argv, "--config"))
         typed = next((layer["arch"] for layer in reversed(layers) if "arch" in layer), DEFAULT_ARCH)
     return str(typed)
+
+
+def name_the_run(argv: Sequence[str]) -> list[str]:
+    """`--resume` without a run means the last one; Typer knows no option whose value may be left out."""
+    pairs = zip(argv, [*argv[1:], "--"], strict=True)
+    return [
+        word for here, after in pairs for word in (here, *(["last"] if here == "--resume" and after[:1] == "-" else []))
+    ]
 
 
 def peek(argv: Sequence[str], flag: str) -> str | None:
@@ -84,7 +91,14 @@ def train(
     ] = None,
     resume: Annotated[
         str | None,
-        typer.Option(help="go on with this run (a larger budget may be given)", show_default=False),
+        typer.Option(help="go on with this run, or the last (a larger budget may be given)", show_default=False),
+    ] = None,
+    previous: Annotated[
+        bool, typer.Option("--previous", help="with --resume: from the checkpoint before the last one")
+    ] = False,
+    stop_after: Annotated[
+        int | None,
+        typer.Option(help="stop after so many steps, to be resumed; the plan stays", min=1, show_default=False),
     ] = None,
     cache_dir: Annotated[
         Path | None,
@@ -99,14 +113,17 @@ def train(
     from charlm import job
     from charlm.cli.watching import show
 
-    with stop_on_signal(quiet=quiet) as stop:
+    with heeding_signals(quiet=quiet) as signals:
+        session: Any = {"cache_dir": cache_dir, "stop_after": stop_after, "wishes": signals.wishes}
         if resume:
             if corpus or arch or out or preset or config:
                 raise SettingsError("--resume takes text and settings from the run; give only a larger budget with it")
             from charlm.runs.folder import find
 
-            events = job.resume(find(resume), cache_dir=cache_dir, changes=given, stop=stop.event)
+            events = job.resume(find(resume), changes=given, previous=previous, **session)
         else:
+            if previous:
+                raise SettingsError("--previous goes back in a run; say which: --resume RUN --previous")
             if not corpus:
                 raise SettingsError("what text? charlm train FILE, or charlm demo to see it work on a bundled one")
             from charlm.plan import Plan
@@ -114,43 +131,49 @@ def train(
 
             typed = {"arch": arch} if arch else {}
             plan = Plan.of(*settings_layers(preset, config), {**typed, **given})
-            events = job.train(
-                plan, Corpus.open(corpus, plan.data.encoding), out=out, cache_dir=cache_dir, stop=stop.event
-            )
-        finished = show(until(events, stop), quiet=quiet, json=json)
-    if stop.number and not finished:
-        raise typer.Exit(128 + stop.number)
+            events = job.train(plan, Corpus.open(corpus, plan.data.encoding), out=out, **session)
+        finished = show(until(events, signals), quiet=quiet, json=json)
+    if signals.number and not finished:
+        raise typer.Exit(128 + signals.number)
 
 
-def until(events: Iterator[Event], stop: Stop) -> Iterator[Event]:
+def until(events: Iterator[Event], signals: Signals) -> Iterator[Event]:
     """The same events; an interrupt while the text is being read, when there is nothing to save, ends them at once."""
     for event in events:
-        if stop.number and isinstance(event, Progress) and event.what != "scoring":
+        if signals.number and isinstance(event, Progress) and event.what != "scoring":
             raise KeyboardInterrupt
         yield event
 
 
-class Stop:
-    """Set by the first interrupt; the training ends after its step and saves. A second one ends at once."""
+class Signals:
+    """Turns signals into wishes: the first interrupt ends the training after its step and saves, a second one ends it
+    at once; SIGUSR1, where the system has it, saves now."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.event, self.number, self.quiet = threading.Event(), 0, quiet
+    def __init__(self, wishes: Wishes, *, quiet: bool = False) -> None:
+        self.wishes, self.number, self.quiet = wishes, 0, quiet
 
-    def __call__(self, number: int, _frame: Any) -> None:
-        if self.event.is_set():
+    def stop(self, number: int, _frame: Any) -> None:
+        if self.wishes.stop:
             raise KeyboardInterrupt
-        self.number = number
-        self.event.set()
+        self.number, self.wishes.stop = number, True
         if not self.quiet and not sys.stdout.isatty():  # a live display would be torn, and ends soon anyway
             os.write(2, b"\nfinishing this step and saving; interrupt again to end at once\n")
 
+    def save(self, _number: int, _frame: Any) -> None:
+        self.wishes.save = True
+
 
 @contextmanager
-def stop_on_signal(*, quiet: bool = False) -> Iterator[Stop]:
-    stop = Stop(quiet=quiet)
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+def heeding_signals(*, quiet: bool = False) -> Iterator[Signals]:
+    from charlm.events import Wishes
+
+    signals = Signals(Wishes(), quiet=quiet)
+    handlers: dict[int, Any] = {signal.SIGINT: signals.stop, signal.SIGTERM: signals.stop}
+    if hasattr(signal, "SIGUSR1"):
+        handlers[signal.SIGUSR1] = signals.save
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield stop
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

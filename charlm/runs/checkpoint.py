@@ -1,8 +1,16 @@
-"""Weights and training state as safetensors, always on the CPU, so that a GPU's run opens anywhere."""
+"""Weights and training state as safetensors, always on the CPU, so that a GPU's run opens anywhere.
+
+A file carries the hash of all that it says. Before a tensor is read its name, type and shape must be those expected.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,60 +21,89 @@ from torch import Tensor, nn
 
 from charlm.errors import RunError
 from charlm.model import State
-from charlm.runs.folder import replacing
+from charlm.runs.folder import plain_file, replacing
 from charlm.training.loop import Trainer
 
 Tensors = dict[str, Tensor]
+Shape = tuple[int, ...]
+Fits = Callable[[str, Shape], bool]  # whether a tensor of this name and shape belongs into the file
+
+LARGEST_CARRIED = 1 << 28  # numbers in one tensor of the state that training carries along
 
 
 def save_tensors(path: Path, tensors: Tensors, metadata: dict[str, Any]) -> None:
-    """Write tensors and a JSON value, replacing the file only when the new one is whole."""
+    """Write tensors and a JSON value, replacing the file only when the new one is whole. Raises `RunError` if not."""
     whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    said = json.dumps(metadata)
     with replacing(path) as beside:
-        save_file(whole, beside, {"charlm": json.dumps(metadata)})
+        try:
+            save_file(whole, beside, {"charlm": said, "sha256": digest(whole, said)})
+        except SafetensorError as error:
+            raise OSError(str(error)) from None  # its only cause: the disk
         beside.chmod(0o644)  # a run may be shared, which safetensors does not expect
 
 
-def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
-    """Raises `RunError` if the file is missing or damaged."""
+def load_tensors(path: Path, fits: Fits) -> tuple[Tensors, dict[str, Any]]:
+    """Raises `RunError` if the file is missing, damaged, or holds anything that does not fit."""
     try:
-        with safe_open(path, "pt") as file:
-            metadata = json.loads((file.metadata() or {}).get("charlm", "{}"))
-            return {name: file.get_tensor(name).clone() for name in file.keys()}, metadata  # noqa: SIM118  # not a dict
-    except FileNotFoundError:
-        other = "give --weights last" if (path.parent / "last.safetensors").exists() else "delete it and train anew"
-        raise RunError(f"{path.parent} has no {path.name}: training was stopped too early for that; {other}") from None
-    except (SafetensorError, OSError, ValueError) as error:
+        with safe_open(plain_file(path), "pt") as file:
+            names = list(file.keys())
+            for name in names:
+                shape = tuple(file.get_slice(name).get_shape())
+                if not fits(name, shape):
+                    raise RunError(f"{path} does not fit its config.json: it has no {name} of shape {shape}")
+            tensors = {name: file.get_tensor(name).clone() for name in names}
+            labels = file.metadata() or {}
+            said = labels.get("charlm", "")
+            if labels.get("sha256") != digest(tensors, said):
+                raise RunError(f"{path} is damaged: its checksum is not that of what it holds")
+            return tensors, dict(json.loads(said))
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged: {error}") from None
+
+
+def digest(tensors: Tensors, said: str) -> str:
+    """Hash of names, types, shapes and values, and of the text that goes with them."""
+    result = hashlib.sha256(said.encode())
+    for name, t in sorted(tensors.items()):
+        result.update(f"{name} {t.dtype} {tuple(t.shape)}".encode())
+        result.update(t.reshape(-1).view(torch.uint8).numpy().data)
+    return result.hexdigest()
 
 
 def save_weights(path: Path, model: nn.Module, metadata: dict[str, Any]) -> None:
     save_tensors(path, dict(model.named_parameters()), metadata)
 
 
+def shapes(model: nn.Module) -> dict[str, Shape]:
+    return {name: tuple(p.shape) for name, p in model.named_parameters()}
+
+
 @torch.no_grad()
 def set_weights(model: nn.Module, tensors: Tensors, where: Path) -> None:
-    """Copy tensors into the model's parameters. Raises `RunError` unless names and shapes fit exactly."""
-    wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    given = {name: tuple(t.shape) for name, t in tensors.items()}
-    if wanted != given:
-        odd = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
-        name = odd[0]
-        raise RunError(
-            f"{where} does not fit its config.json: {name} is {given.get(name, 'missing')}, "
-            f"expected {wanted.get(name, 'nothing of that name')}"
-        )
+    """Copy tensors, known to fit, into the model's parameters. Raises `RunError` if one is missing."""
     for name, p in model.named_parameters():
+        if name not in tensors:
+            raise RunError(f"{where} does not fit its config.json: {name} is missing")
         p.copy_(tensors[name])
 
 
+def read_weights(path: Path, model: nn.Module) -> tuple[Tensors, dict[str, Any]]:
+    """What `save_weights` wrote. Raises `RunError` if it is missing, damaged or does not fit the model."""
+    expected = shapes(model)
+    return load_tensors(path, lambda name, shape: expected.get(name) == shape)
+
+
 def load_weights(path: Path, model: nn.Module) -> None:
-    """Fill the model from a file of `save_weights`. Raises `RunError` if it is missing, damaged or does not fit."""
-    set_weights(model, load_tensors(path)[0], path)
+    """Fill the model from a file of `save_weights`. Raises as `read_weights` does."""
+    set_weights(model, read_weights(path, model)[0], path)
 
 
 def save_training(path: Path, trainer: Trainer, notes: dict[str, Any]) -> None:
-    """Everything that `load_training` needs to go on as if nothing had happened, and `notes` of the caller's."""
+    """Everything that `load_training` needs to go on as if nothing had happened, and `notes` of the caller's.
+
+    What `path` held before becomes `previous.safetensors`. Raises `RunError` if it cannot be written.
+    """
     here = trainer.position
     tensors = flatten("carried", here.carried)
     for part, module in (("model", trainer.model), ("average", trainer.average)):
@@ -75,27 +112,56 @@ def save_training(path: Path, trainer: Trainer, notes: dict[str, Any]) -> None:
     for number, optimizer in enumerate(trainer.optimizers):
         for p, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{p}/{key}": value for key, value in values.items()}
-    position = {"step": here.step, "tokens": here.tokens, "seconds": here.clock()}
+    position = {"step": here.step, "tokens": here.tokens, "seconds": here.clock(), "lr_scale": here.lr_scale}
+    if path.exists():
+        copy(path, path.with_name("previous.safetensors"))
     save_tensors(path, tensors, {"position": position, "notes": notes})
 
 
+def copy(path: Path, to: Path) -> None:
+    """A second name for a file that is only ever replaced, never written into; a real copy where there are no links."""
+    with replacing(to) as beside:
+        try:
+            os.link(path, beside)
+        except OSError:
+            shutil.copyfile(path, beside)
+
+
 def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
-    """Put a freshly built trainer where the saved one stood; returns the notes. Raises `RunError` if they differ."""
-    tensors, metadata = load_tensors(path)
-    set_weights(trainer.model, under("model", tensors), path)
-    if trainer.average is not None:
-        set_weights(trainer.average, under("average", tensors), path)
-    for number, optimizer in enumerate(trainer.optimizers):
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in under(f"optimizer/{number}", tensors).items():
-            p, key = name.split("/")
-            state.setdefault(int(p), {})[key] = value
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-    here, position = trainer.position, metadata["position"]
-    here.step, here.tokens, here.seconds = position["step"], position["tokens"], position["seconds"]
-    carried = under("carried", tensors)
-    here.carried = unflatten({name: t.to(trainer.device) for name, t in carried.items()}) if carried else None
-    return dict(metadata["notes"])
+    """Put a trainer where the saved one stood; returns the notes. Raises `RunError` if they differ."""
+    expected = {
+        f"{part}/{name}": shape for part in ("model", "average") for name, shape in shapes(trainer.model).items()
+    }
+    slots = [[p.shape for group in o.param_groups for p in group["params"]] for o in trainer.optimizers]
+
+    def fits(name: str, shape: Shape) -> bool:
+        if name.startswith("carried"):
+            return shape[:1] == (trainer.windows.batch_size,) and torch.Size(shape).numel() <= LARGEST_CARRIED
+        if name.startswith("optimizer/"):
+            _, number, p, _ = name.split("/")
+            return shape in ((), slots[int(number)][int(p)])
+        return expected.get(name) == shape
+
+    try:
+        tensors, metadata = load_tensors(path, fits)
+        set_weights(trainer.model, under("model", tensors), path)
+        if trainer.average is not None:
+            set_weights(trainer.average, under("average", tensors), path)
+        for number, optimizer in enumerate(trainer.optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, value in under(f"optimizer/{number}", tensors).items():
+                p, key = name.split("/")
+                state.setdefault(int(p), {})[key] = value
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        here, position = trainer.position, metadata["position"]
+        here.step, here.tokens = int(position["step"]), int(position["tokens"])
+        here.seconds, here.resumed_at = float(position["seconds"]), time.monotonic()
+        here.lr_scale = float(position["lr_scale"])
+        carried = under("carried", tensors)
+        here.carried = unflatten({name: t.to(trainer.device) for name, t in carried.items()}) if carried else None
+        return dict(metadata["notes"])
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise RunError(f"{path} holds no training of this run: {error!r}") from None
 
 
 def under(prefix: str, tensors: Tensors) -> Tensors:

@@ -5,27 +5,45 @@ tokenizer.json          the vocabulary
 model.safetensors       the best weights
 last.safetensors        the newest weights
 training.safetensors    everything that resuming needs, in one file, so that it is always of one moment
+previous.safetensors    the checkpoint before that one
 training.json           how far training is and what it reached, for people and for `charlm runs`
 metrics.jsonl           a line per validation
 samples.txt             what it wrote on the way
+
+The JSON files end with the hash of what they say. A run may come from anywhere, so nothing in it is trusted: what is
+damaged, of absurd size, or a link to somewhere else is refused.
 """
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock, Timeout
+
 from charlm.errors import RunError
 
 ROOT = Path("runs")
 FORMAT = 1
-CONFIG_KEYS = {"arch", "model", "train", "data", "seq_len", "params", "corpus", "tokenizer_sha256"}
+LARGEST_JSON = 100_000_000  # bytes; a vocabulary of a million words has a fifth of that
+CONFIG = {
+    "arch": str,
+    "model": dict,
+    "train": dict,
+    "data": dict,
+    "seq_len": int,
+    "params": int,
+    "corpus": dict,
+    "tokenizer_sha256": str,
+}
+CORPUS = {"name": str, "paths": list, "sha256": str}
 
 
 class RunInfo(NamedTuple):
@@ -44,30 +62,107 @@ class RunInfo(NamedTuple):
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to; what was written reaches the disk, and only then takes the place of `path`."""
+    """A path to write to; what was written reaches the disk, and only then takes the place of `path`.
+
+    Raises `RunError`, and leaves what was there, if the disk is full or may not be written to.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield beside
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         beside.replace(path)
+        flush_names(path.parent)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}") from None
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    with replacing(path) as beside:
-        beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+def flush_names(path: Path) -> None:
+    """Let the renaming of files in a folder reach the disk, where the system knows how."""
+    with suppress(OSError):  # Windows opens no folders
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
-def read_json(path: Path) -> Any:
-    """Raises `RunError` if the file is missing or is no JSON."""
+def append(path: Path, text: str) -> None:
+    """Add to a log, all of `text` or nothing. Raises `RunError` if the disk is full or may not be written to."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with path.open("ab") as file:
+            end = file.tell()
+            try:
+                file.write(text.encode("utf-8", "replace"))
+                file.flush()
+            except OSError:
+                file.truncate(end)
+                raise
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep every other training out of a run. Raises `RunError` if one is there, or if the folder is read-only.
+
+    The lock is the system's own and ends with its process, however that ends; only the empty file stays.
+    """
+    lock = FileLock(path / ".lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunError(f"{path} is being trained by another process; wait for its end, or stop it first") from None
+    except OSError as error:
+        raise RunError(f"{path} cannot be written to: {error.strerror}; copy it to where it can") from None
+    try:
+        for rubbish in path.glob(".*.tmp"):  # of a process that was killed while it saved
+            rubbish.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
+
+
+def plain_file(path: Path) -> Path:
+    """`path`, if it is a file that lies in its run. Raises `RunError` for links that lead out of it, and for pipes."""
+    try:
+        real = path.resolve(strict=True)
     except FileNotFoundError:
         raise RunError(f"{path.parent} is not a whole run: {path.name} is missing") from None
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError) as error:  # a link to itself
         raise RunError(f"{path} cannot be read: {error}") from None
+    if not real.is_relative_to(path.parent.resolve()):
+        raise RunError(f"{path} is a link to {real}, out of its run; put the file itself there if you trust it")
+    if not real.is_file():
+        raise RunError(f"{path} is no file")
+    return path
+
+
+def digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Raises `RunError` if it cannot be written."""
+    text = json.dumps(value | {"sha256": digest(value)}, indent=1, ensure_ascii=False) + "\n"
+    with replacing(path) as beside:
+        beside.write_bytes(text.encode("utf-8", "surrogatepass"))  # a file's name may be anything
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote. Raises `RunError` if the file is missing, damaged, or was changed since."""
+    try:
+        if (size := plain_file(path).stat().st_size) > LARGEST_JSON:
+            raise RunError(f"{path} is damaged: no such file has {size:,} bytes")
+        value = json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from None
+    if not isinstance(value, dict) or value.pop("sha256", None) != digest(value):
+        raise RunError(f"{path} is damaged or was edited: its checksum is not that of what it says")
+    return value
 
 
 def claim(out: Path | None, name: str) -> Path:
@@ -92,7 +187,7 @@ def claim(out: Path | None, name: str) -> Path:
 
 
 def is_run(path: Path) -> bool:
-    return (path / "config.json").is_file()
+    return (path / "config.json").exists()
 
 
 def find(run: str | Path) -> Path:
@@ -116,14 +211,21 @@ def find(run: str | Path) -> Path:
 
 
 def info(path: Path) -> RunInfo:
-    """Raises `RunError` if the folder's JSON files cannot be read or come from a newer charlm."""
+    """Raises `RunError` if the folder's JSON files cannot be read or come from another charlm."""
     config = read_json(path / "config.json")
-    if isinstance(config, dict) and config.get("format", 0) > FORMAT:
-        raise RunError(f"{path} was made by a newer charlm ({config.get('charlm')}); upgrade this one to open it")
-    if not isinstance(config, dict) or not config.keys() >= CONFIG_KEYS:
+    if config.get("format") != FORMAT:
+        raise RunError(f"{path} was made by another charlm ({config.get('charlm')}); open it with that one")
+    if not (holds(config, CONFIG) and holds(config["corpus"], CORPUS)):
         raise RunError(f"{path / 'config.json'} does not describe a run")
-    training = read_json(path / "training.json") if (path / "training.json").exists() else {}
+    try:
+        training = read_json(path / "training.json") if (path / "training.json").exists() else {}
+    except RunError as error:
+        raise RunError(f"{error}; delete it: it is only for people, and the next save writes it anew") from None
     return RunInfo(path, config, training)
+
+
+def holds(value: dict[str, Any], kinds: Mapping[str, type]) -> bool:
+    return all(isinstance(value.get(name), kind) for name, kind in kinds.items())
 
 
 def list_runs() -> list[RunInfo]:

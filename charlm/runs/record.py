@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import json
 import math
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from charlm import __version__
 from charlm.errors import RunError
-from charlm.model import LanguageModel
+from charlm.model import LanguageModel, parameter_count
+from charlm.plan import Plan
 from charlm.runs import checkpoint, folder
+from charlm.text.corpus import Corpus
+from charlm.text.store import Store
 from charlm.training.evaluate import Score, describe
-from charlm.training.loop import Trainer
+from charlm.training.loop import Step, Trainer
 
 NOTES = ("stale", "validated", "losses", "pending")
 
 
 @dataclass
 class Record:
-    """The best so far, how long ago that was, and the losses of the last validation."""
+    """The best so far, how long ago that was, and the losses of the last validation.
+
+    Whatever cannot be written raises `RunError` and leaves the files, and the record, as they were.
+    """
 
     path: Path
     arch: str
@@ -32,52 +44,94 @@ class Record:
     losses: tuple[float, float] | None = None  # training and validation, then
     nats: Tensor | float = 0.0  # training loss per token, summed over the steps since then
     pending: bool = False  # a validation is due before the next step
+    saved: int = -1  # the step of the checkpoint on disk
 
-    def take(self, score: Score, step: int) -> bool:
-        """Note a validation; whether it is a new best."""
+    def begin(self, plan: Plan, store: Store, corpus: Corpus, trainer: Trainer, kept: LanguageModel) -> None:
+        """All that is needed to open, explain, repeat and resume the run; config.json, which makes it one, last."""
+        folder.write_json(self.path / "tokenizer.json", store.tokenizer.to_json())
+        self.save(trainer, kept)  # so that there is always a checkpoint to go back to
+        config = {
+            "format": folder.FORMAT,
+            "charlm": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            **plan.to_dict(),
+            "seq_len": trainer.windows.seq_len,
+            "params": parameter_count(trainer.model),
+            "tokenizer_sha256": store.tokenizer.sha256,
+            "corpus": {
+                "name": corpus.name,
+                "paths": [str(path if str(path) == "-" else path.resolve()) for path in corpus.paths],
+                "sha256": store.corpus_sha256,
+            },
+        }
+        folder.write_json(self.path / "config.json", config)
+
+    def add(self, step: Step) -> None:
+        """Count a step's loss; one that is no number is not counted."""
+        self.nats = self.nats + torch.nan_to_num(step.nats, nan=0.0, posinf=0.0)
+
+    def take(self, score: Score, step: int, trainer: Trainer, kept: LanguageModel) -> None:
+        """Note a validation, and keep the weights if they are the best."""
         better = self.best is None or score.bits_per_byte < self.best.bits_per_byte
-        if not better and step != self.best_step:  # the same step again: a validation that was cut off
+        if math.isfinite(score.bits_per_byte) and (better or step == self.best_step):  # the same: it was cut off there
+            self.save_best(score, step, trainer, kept)
+            self.stale = 0
+        elif step > self.best_step:  # before it only where an earlier checkpoint was gone back to
             self.stale += 1
-            return False
-        self.best, self.best_step, self.stale = score, step, 0
-        return True
 
     def save(self, trainer: Trainer, kept: LanguageModel) -> None:
-        """A checkpoint to resume from, and the newest weights to look at.
-
-        Raises `RunError`, and touches nothing, if the loss is no number any more.
-        """
-        if not math.isfinite(float(self.nats)):
-            raise RunError(
-                f"the loss was no number any more before step {trainer.position.step}; what {self.path} held before is "
-                "untouched; train again with a lower --lr or --clip"
-            )
+        """A checkpoint to resume from, and the newest weights to look at."""
         notes = {name: getattr(self, name) for name in NOTES} | {"nats": float(self.nats)}
         checkpoint.save_training(self.path / "training.safetensors", trainer, notes)
+        self.saved = trainer.position.step
         checkpoint.save_weights(self.path / "last.safetensors", kept, {"step": trainer.position.step})
         self.summarise(trainer)
 
-    def save_best(self, trainer: Trainer, kept: LanguageModel) -> None:
+    def save_best(self, score: Score | None, step: int, trainer: Trainer, kept: LanguageModel) -> None:
         """The weights to write with. Their score stands in the same file, so the two cannot disagree."""
-        score = self.best._asdict() if self.best else None
-        checkpoint.save_weights(self.path / "model.safetensors", kept, {"step": self.best_step, "score": score})
+        said = {"step": step, "score": score._asdict() if score else None}
+        checkpoint.save_weights(self.path / "model.safetensors", kept, said)
+        self.best, self.best_step = score, step
         self.summarise(trainer)
 
     def restore(self, trainer: Trainer) -> None:
-        """Stand where the last checkpoint stands. What was logged after it will happen again, so it is cut off."""
-        notes = checkpoint.load_training(self.path / "training.safetensors", trainer)
+        """Stand where the last checkpoint stands. What was logged after it will happen again, so it is cut off.
+
+        Raises `RunError` if it is damaged, and names the one before it where that is whole.
+        """
+        try:
+            notes = checkpoint.load_training(self.path / "training.safetensors", trainer)
+        except RunError as error:
+            previous = self.path / "previous.safetensors"
+            try:
+                checkpoint.load_training(previous, trainer)
+            except RunError:
+                raise error from None
+            step = trainer.position.step
+            raise RunError(
+                f"{error}; the checkpoint before it, of step {step}, is whole: add --previous to go on from there"
+            ) from None
+        self.saved = trainer.position.step
         for name in (*NOTES, "nats"):
             setattr(self, name, notes[name])
         if (self.path / "model.safetensors").exists():
-            _, kept = checkpoint.load_tensors(self.path / "model.safetensors")
-            self.best, self.best_step = Score(**kept["score"]) if kept["score"] else None, kept["step"]
+            try:
+                _, kept = checkpoint.read_weights(self.path / "model.safetensors", trainer.model)
+                self.best, self.best_step = Score(**kept["score"]) if kept["score"] else None, int(kept["step"])
+            except (RunError, KeyError, TypeError, ValueError) as error:
+                raise RunError(f"{error}; delete it to go on without: the next best is kept anew") from None
         metrics = self.path / "metrics.jsonl"
         if metrics.exists():
-            lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
             end = trainer.position.step + (not self.pending)
-            past = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] < end]
+            past = "".join(line for step, line in whole_lines(metrics) if step < end)
             with folder.replacing(metrics) as beside:
-                beside.write_text("".join(past), encoding="utf-8")
+                beside.write_text(past, encoding="utf-8")
+
+    def go_back(self) -> None:
+        """Let the checkpoint before the last be the last: for when that one is damaged."""
+        checkpoint.copy(self.path / "previous.safetensors", self.path / "training.safetensors")
 
     def summarise(self, trainer: Trainer, *, finished: bool = False) -> None:
         """training.json, for people and for `charlm runs`."""
@@ -89,17 +143,28 @@ class Record:
         }
         folder.write_json(self.path / "training.json", summary)
 
+    def finish(self, trainer: Trainer, kept: LanguageModel) -> None:
+        """The end: what could not be saved so far is tried once more."""
+        if self.saved != trainer.position.step:
+            self.save(trainer, kept)
+        self.summarise(trainer, finished=True)
+
     def log(self, trainer: Trainer, train_nats: float, score: Score | None) -> None:
         """A line of metrics.jsonl."""
         line = position(trainer) | {"train_nats": train_nats}
         if score:
             line |= describe(trainer.model, score, self.arch)
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        folder.append(self.path / "metrics.jsonl", json.dumps(line) + "\n")
 
     def log_sample(self, step: int, text: str) -> None:
-        with (self.path / "samples.txt").open("a", encoding="utf-8", errors="replace") as file:
-            file.write(f"--- step {step}\n{text}\n")
+        folder.append(self.path / "samples.txt", f"--- step {step}\n{text}\n")
+
+
+def whole_lines(metrics: Path) -> Iterator[tuple[int, str]]:
+    """(step, line) of metrics.jsonl, without what a killed process left half written."""
+    for line in metrics.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        with suppress(ValueError, KeyError, TypeError):
+            yield int(json.loads(line)["step"]), line.rstrip("\n") + "\n"
 
 
 def position(trainer: Trainer) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Scheduled sampling (Bengio et al. 2015, arXiv:1506.03099, section 2.4) feeds it 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -17,10 +18,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from charlm.config import TrainSettings
-from charlm.model import PAD, LanguageModel, Output, State
+from charlm.model import PAD, LanguageModel, Output, State, map_state
 from charlm.objectives import OBJECTIVES, Batch, summed_nats
 from charlm.text.windows import Windows
-from charlm.training.optim import rate, set_rate, update_average
+from charlm.training.optim import apply, rate, set_rate, update_average
 
 
 class Step(NamedTuple):
@@ -39,6 +40,7 @@ class Position:
     tokens: int = 0
     seconds: float = 0.0
     carried: State = None
+    lr_scale: float = 1.0  # halved whenever the numbers exploded
     resumed_at: float = field(default_factory=time.monotonic, repr=False)
 
     def clock(self) -> float:
@@ -51,6 +53,9 @@ class Trainer:
 
     Everything random in step n is drawn after seeding with (seed, n), so that a resumed training needs no generator's
     state and nothing that happens between two steps can change the next.
+
+    A step whose loss or gradient is not finite changes no weight. That is decided where the numbers are, and nothing
+    waits for it; `skipped` counts such steps in a row.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Trainer:
         self.average = average
         self.position = Position()
         self.device = next(model.parameters()).device
+        self.skipped = torch.zeros((), device=self.device)
         self.objective = OBJECTIVES[model.objectives[0]]
         self.forward = torch.compile(model) if settings.compile else model
 
@@ -90,7 +96,7 @@ class Trainer:
         s, here = self.settings, self.position
         torch.manual_seed((s.seed * 1_000_003 + here.step) % 2**63)
         self.model.train()
-        lr = s.lr * rate(s.schedule, s.warmup, progress)
+        lr = s.lr * here.lr_scale * rate(s.schedule, s.warmup, progress)
         set_rate(self.optimizers, lr)
         batches = [self.next_batch(here.step * s.accumulate + i) for i in range(s.accumulate)]
         scored = sum(int((batch.targets != PAD).sum()) for batch, _ in batches)
@@ -103,11 +109,12 @@ class Trainer:
             nats = summed_nats(out.logits, targets) / scored
             torch.autograd.backward(nats + out.penalty / len(batches))
             total += nats.detach()
-        if s.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), s.clip)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), s.clip or math.inf)
+        finite = norm.isfinite() & total.isfinite()
+        self.skipped = torch.where(finite, 0, self.skipped + 1)
+        here.carried = map_state(lambda t: torch.where(finite, t, 0), here.carried)
         for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+            apply(optimizer, finite)
         here.step += 1
         here.tokens += scored
         if self.average is not None:

@@ -8,13 +8,18 @@ WSD schedule: Hu et al. 2024, arXiv:2404.06395, section 4.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 
 from charlm.config import TrainSettings
+from charlm.device import multiplies_bf16
+
+MOMENTUM = 0.95
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al.: steep at 0, and the singular values end between 0.7 and 1.2
 
 
 def build_optimizers(model: nn.Module, settings: TrainSettings) -> list[Optimizer]:
@@ -35,8 +40,68 @@ def build_optimizers(model: nn.Module, settings: TrainSettings) -> list[Optimize
     adamw = AdamW(rest, weight_decay=0.0, **common)
     if not hidden:
         return [adamw]
-    muon = Muon(hidden, lr=settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw")
-    return [adamw, muon]
+    return [adamw, Muon(hidden, settings.lr, settings.weight_decay)]
+
+
+class Muon(Optimizer):
+    """Momentum whose update is made orthogonal. Matrices of one shape are updated together, in few large products."""
+
+    found_inf: Tensor  # () 1 if the step is to change nothing, as gradient scalers tell fused optimizers
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        assert closure is None
+        skip = self.found_inf.bool()
+        for group in self.param_groups:
+            same: dict[torch.Size, list[Tensor]] = {}
+            for p in group["params"]:
+                if p.grad is not None:
+                    same.setdefault(p.shape, []).append(p)
+            for (rows, columns), ps in same.items():
+                means = [self.momentum(p) for p in ps]
+                mean = torch.stack(means)  # (N, R, C)
+                grad = torch.where(skip, mean, torch.stack([p.grad for p in ps if p.grad is not None]))
+                mean.lerp_(grad, 1 - MOMENTUM)
+                update = orthogonal(grad.lerp(mean, MOMENTUM))
+                size = group["lr"] * torch.where(skip, 0, 0.2 * max(rows, columns) ** 0.5)  # 0.2: the RMS of AdamW's
+                keep = torch.where(skip, 1, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_copy_(means, list(mean))
+                torch._foreach_mul_(ps, keep)
+                torch._foreach_sub_(ps, list(update * size))
+
+    def momentum(self, p: Tensor) -> Tensor:
+        state = self.state[p]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(p)
+        mean: Tensor = state["momentum"]
+        return mean
+
+
+def orthogonal(x: Tensor, steps: int = 5) -> Tensor:
+    """The nearest semi-orthogonal matrix of each in x (N, R, C), roughly, by Newton-Schulz iteration."""
+    a, b, c = NEWTON_SCHULZ
+    dtype = x.dtype
+    if x.size(1) > x.size(2):
+        return orthogonal(x.mT, steps).mT
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    x = x.bfloat16() if multiplies_bf16(x.device) else x
+    for _ in range(steps):
+        gram = x @ x.mT  # (N, R, R)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.to(dtype)
+
+
+def apply(optimizer: Optimizer, finite: Tensor) -> None:
+    """One update, or none if `finite` () is false, and no gradients any more."""
+    if optimizer.defaults.get("fused", True):
+        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # read on the device: nothing waits
+    elif not finite:
+        optimizer.zero_grad()
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 def rate(schedule: str, warmup: float, progress: float) -> float:

@@ -10,7 +10,7 @@ from torch import nn
 
 from charlm.config import DataSpec, TrainSettings
 from charlm.plan import Plan
-from charlm.training.optim import build_optimizers, rate, update_average
+from charlm.training.optim import Muon, apply, build_optimizers, rate, update_average
 
 MODEL = Plan.of({"arch": "transformer", "hidden_size": 16, "heads": 2, "layers": 2, "bias": True}).build(DataSpec(9, 8))
 
@@ -63,3 +63,39 @@ def test_the_average_of_constant_weights_is_those_weights_and_the_start_is_forgo
         update_average(average, model, 0.95, step)
     for p in average.parameters():
         torch.testing.assert_close(p, torch.ones_like(p))
+
+
+def test_muon_follows_the_published_one() -> None:
+    """Against PyTorch's, which orthogonalises in bf16: the paths stay together though each rounds in its own way."""
+    torch.manual_seed(0)
+    shapes = [(24, 16), (24, 16), (16, 24), (8, 8)]
+    ours = [torch.nn.Parameter(torch.randn(*shape)) for shape in shapes]
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
+    start = [p.detach().clone() for p in ours]
+    one = Muon(ours, lr=0.02, weight_decay=0.1)
+    other = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(10):
+        for p, q in zip(ours, theirs, strict=True):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        apply(one, torch.tensor(True))
+        other.step()
+    for p, q, before in zip(ours, theirs, start, strict=True):
+        assert (p - q).norm() < 0.02 * (p - before).norm()
+
+
+def test_a_step_that_is_not_finite_changes_nothing() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
+    for optimizer in build_optimizers(model, TrainSettings(steps=1, optimizer="muon")):
+        for grad, finite in ((1.0, True), (float("nan"), False), (float("inf"), False)):
+            before = {name: p.detach().clone() for name, p in model.named_parameters()}
+            state = copy.deepcopy(optimizer.state_dict()["state"])
+            for p in model.parameters():
+                p.grad = torch.full_like(p, grad)
+            apply(optimizer, torch.tensor(finite))
+            same = [torch.equal(p, before[name]) for name, p in model.named_parameters()]
+            assert all(same) is not finite
+            if not finite:
+                for p, values in optimizer.state_dict()["state"].items():
+                    assert all(torch.equal(values[key], state[p][key]) for key in values)
