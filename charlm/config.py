@@ -108,7 +108,7 @@ class DataSettings(Settings):
 
     tokenizer: Annotated[Literal["char", "byte", "word", "bpe", "unigram"], Arg("what one token is")] = "char"
     vocab_size: Annotated[int, Arg("largest vocabulary of word, bpe and unigram", min=300, max=1_000_000)] = 4096
-    min_count: Annotated[int, Arg("char: spell rarer characters in UTF-8 bytes", min=1)] = 1
+    min_count: Annotated[int, Arg("char: spell rarer characters in UTF-8 bytes", min=1, max=10**9)] = 1
     alphabet: Annotated[
         Literal["corpus", "printable"], Arg("char: the corpus's own characters, or the 100 printable ASCII ones")
     ] = "corpus"
@@ -129,11 +129,11 @@ class DataSettings(Settings):
 class TrainSettings(Settings):
     """How weights are found. An architecture's `recipe` replaces those defaults that it was tuned for."""
 
-    minutes: Annotated[float | None, Arg("budget: minutes of training [default: 5]", min=0.01)] = None
-    steps: Annotated[int | None, Arg("budget: optimizer steps", min=1)] = None
-    epochs: Annotated[float | None, Arg("budget: passes over the training text", min=0.001)] = None
-    batch_size: Annotated[int, Arg("sequences per batch", min=1)] = 16
-    seq_len: Annotated[int, Arg("tokens per sequence", min=2)] = 64
+    minutes: Annotated[float | None, Arg("budget: minutes of training [default: 5]", min=0.01, max=1e6)] = None
+    steps: Annotated[int | None, Arg("budget: optimizer steps", min=1, max=10**12)] = None
+    epochs: Annotated[float | None, Arg("budget: passes over the training text", min=0.001, max=1e9)] = None
+    batch_size: Annotated[int, Arg("sequences per batch", min=1, max=65_536)] = 16
+    seq_len: Annotated[int, Arg("tokens per sequence", min=2, max=1_000_000)] = 64
     order: Annotated[Literal["stream", "random"], Arg("rows that continue each other, or unrelated windows")] = "stream"
     lr: Annotated[float, Arg("peak learning rate", min=0, max=10)] = 6e-3
     schedule: Annotated[
@@ -143,8 +143,8 @@ class TrainSettings(Settings):
     optimizer: Annotated[Literal["adamw", "muon"], Arg("muon: for matrices, with adamw for the rest")] = "adamw"
     beta2: Annotated[float, Arg("memory of the gradients' sizes", min=0, max=0.99999)] = 0.99
     weight_decay: Annotated[float, Arg("pull of matrices towards zero", min=0, max=10)] = 0.01
-    clip: Annotated[float, Arg("largest gradient norm, 0 = no limit", min=0)] = 1.0
-    accumulate: Annotated[int, Arg("batches per optimizer step", min=1)] = 1
+    clip: Annotated[float, Arg("largest gradient norm, 0 = no limit", min=0, max=1e9)] = 1.0
+    accumulate: Annotated[int, Arg("batches per optimizer step", min=1, max=65_536)] = 1
     ema: Annotated[float, Arg("decay of the averaged weights that are kept, 0 = no averaging", min=0, max=0.99999)] = (
         0.0
     )
@@ -157,7 +157,7 @@ class TrainSettings(Settings):
     seed: Annotated[int, Arg("seed of every random choice", min=0, max=2**63 - 1)] = 0
     eval_every: Annotated[str, Arg("steps (500) or time (30s, 2m) between validations; auto: 5 % of the time")] = "auto"
     save_every: Annotated[str, Arg("steps (500) or time (30s, 2m) between checkpoints")] = "1m"
-    patience: Annotated[int, Arg("stop after so many validations without a new best, 0 = never", min=0)] = 0
+    patience: Annotated[int, Arg("stop after so many validations without a new best, 0 = never", min=0, max=10**9)] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -118,7 +118,8 @@ class Job:
         )
         spec = DataSpec(store.tokenizer.vocab_size, self.windows.seq_len)
         with torch.device("meta"):  # sizes without memory
-            refuse_what_cannot_fit(parameter_count(plan.build(spec)), device)
+            logits = self.windows.batch_size * self.windows.seq_len * spec.vocab_size
+            refuse_what_cannot_fit(parameter_count(plan.build(spec)), logits, device)
         torch.manual_seed(train.seed)
         model = plan.build(spec).to(device)
         self.average = copy.deepcopy(model).requires_grad_(False) if train.ema else None

@@ -52,9 +52,16 @@ class Writer:
         tokenizer = from_json(folder.read_json(path / "tokenizer.json"))
         if tokenizer.sha256 != config.get("tokenizer_sha256"):
             raise RunError(f"{path / 'tokenizer.json'} is not the vocabulary that this run was trained with")
-        model = Plan.from_dict(config).build(DataSpec(tokenizer.vocab_size, config["seq_len"]))
+        plan = Plan.from_dict(config)
+        if not 1 <= config["seq_len"] <= plan.train.seq_len:
+            raise RunError(f"{path / 'config.json'} does not describe a run: its seq_len is {config['seq_len']}")
+        spec = DataSpec(tokenizer.vocab_size, config["seq_len"])
+        with torch.device("meta"):  # sizes without memory: they are compared before anything is made
+            sizes = plan.build(spec)
         try:
-            checkpoint.load_weights(path / WEIGHTS[weights], model)
+            tensors, _ = checkpoint.read_weights(path / WEIGHTS[weights], sizes)
+            model = plan.build(spec)
+            checkpoint.set_weights(model, tensors, path / WEIGHTS[weights])
         except RunError as error:
             other = next(name for name in WEIGHTS if name != weights)
             hint = f"; --weights {other} may be whole" if (path / WEIGHTS[other]).exists() else ""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from charlm import job
+from charlm.cli.app import run
 from charlm.plan import Plan
 from charlm.text.corpus import Corpus
 
@@ -37,6 +38,18 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_COLOR", "1")
     return iter([tmp_path])
+
+
+@pytest.fixture
+def typed(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Type a command line: (exit code, standard output, standard error)."""
+
+    def type_(*words: str | Path) -> tuple[int, str, str]:
+        code = run([str(word) for word in words])
+        shown = capfd.readouterr()
+        return code, shown.out, shown.err
+
+    return type_
 
 
 @pytest.fixture

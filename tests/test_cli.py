@@ -14,22 +14,9 @@ from pathlib import Path
 import pytest
 
 from charlm import __version__
-from charlm.cli.app import run
 
 Typed = Callable[..., tuple[int, str, str]]
 TINY = ["--hidden-size", "16", "--seq-len", "16", "--batch-size", "4"]
-
-
-@pytest.fixture
-def typed(capfd: pytest.CaptureFixture[str]) -> Typed:
-    """Type a command line: (exit code, standard output, standard error)."""
-
-    def type_(*words: str | Path) -> tuple[int, str, str]:
-        code = run([str(word) for word in words])
-        shown = capfd.readouterr()
-        return code, shown.out, shown.err
-
-    return type_
 
 
 def refused(outcome: tuple[int, str, str]) -> str:
@@ -314,6 +301,34 @@ def test_an_interrupt_finishes_the_step_saves_and_says_how_to_go_on(typed: Typed
     assert "--lr would make r another run; with --resume the budget may change" in said
     assert typed("train", "--resume", "r", "--steps", str(step + 3), "--quiet")[0] == 0
     assert json.loads(Path("r/training.json").read_text())["step"] == step + 3
+
+
+def test_resume_goes_on_with_the_last_run_or_the_one_named(typed: Typed, verses: Path) -> None:
+    typed("train", verses, "--arch", "gru", "--steps", "9", "--stop-after", "3", *TINY)
+    code, out, _ = typed("train", verses, "--steps", "9", "--stop-after", "4", *TINY)
+    assert code == 0
+    assert "stopped after step 4, all saved; go on with: charlm train --resume runs/verses-lstm" in out
+    assert typed("train", "--resume", "--stop-after", "2")[0] == 0
+    assert json.loads(Path("runs/verses-lstm/training.json").read_text())["step"] == 6
+    assert typed("train", "--resume", "verses-gru")[0] == 0
+    assert json.loads(Path("runs/verses-gru/training.json").read_text())["finished"]
+    assert typed("train", "--resume")[0] == 2  # the last one is finished now
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no SIGUSR1")
+def test_sigusr1_saves_now_and_training_goes_on(verses: Path) -> None:
+    command = [sys.executable, "-m", "charlm", "train", verses, "--steps", "1000000", "--save-every", "1h", *TINY]
+    with subprocess.Popen([*command, "--eval-every", "1h"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        next(line for line in lines if line.startswith("run:"))
+        time.sleep(0.5)
+        process.send_signal(signal.SIGUSR1)
+        step = int(next(line for line in lines if "saved, as asked, at step" in line).split()[-1])
+        assert json.loads(Path("runs/verses-lstm/training.json").read_text())["step"] == step > 0
+        process.send_signal(signal.SIGTERM)
+        assert "go on with: charlm train --resume runs/verses-lstm" in process.stdout.read()
+    assert process.returncode == 143
 
 
 def test_the_corpus_commands_list_and_check(typed: Typed, verses: Path) -> None:

@@ -24,7 +24,9 @@ from charlm.errors import SettingsError
 class BlockConfig(Settings):
     layers: Annotated[int, Arg("blocks", min=1, max=256)] = 4
     hidden_size: Annotated[int, Arg("width of the residual stream", min=1, max=65536)] = 128
-    heads: Annotated[int | None, Arg("attention heads [default: of 64 units, in narrow models of 32]", min=1)] = None
+    heads: Annotated[
+        int | None, Arg("attention heads [default: of 64 units, in narrow models of 32]", min=1, max=4096)
+    ] = None
     positions: Annotated[
         Literal["sinusoidal", "learned", "rotary", "none"], Arg("how the model knows where a token stands")
     ] = "rotary"

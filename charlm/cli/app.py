@@ -53,13 +53,14 @@ def version_option(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 a bug, 2 something to mend, 130 interrupted."""
-    from charlm.cli.train import name_the_run
-
-    sys.exit(run(name_the_run(sys.argv[1:] if argv is None else argv)))
+    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
 
 
 def run(argv: list[str]) -> int:
     """The exit code of one command line."""
+    from charlm.cli.train import name_the_run
+
+    argv = name_the_run(argv)
     try:
         code = build(argv)(args=argv, prog_name="charlm", standalone_mode=False)
         sys.stdout.flush()

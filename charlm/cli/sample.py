@@ -5,27 +5,30 @@ from __future__ import annotations
 import json as jsonlib
 import secrets
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from charlm.cli.console import write
+from charlm.cli.console import err, write
 from charlm.cli.options import Device, Weights, with_settings
 from charlm.config import Arg, Settings, take
 from charlm.errors import SettingsError
 from charlm.sampling.settings import SampleSettings
 from charlm.sampling.stream import Until
 
+LONG = 20_000  # characters of a prompt that take a moment to read
+
 
 @dataclass(frozen=True)
 class Amount(Settings):
     """How much to write."""
 
-    length: Annotated[int, Arg("tokens to write, 0 = without end", min=0)] = 500
-    samples: Annotated[int, Arg("texts to write, in one batch", min=1)] = 1
+    length: Annotated[int, Arg("tokens to write, 0 = without end", min=0, max=10**15)] = 500
+    samples: Annotated[int, Arg("texts to write, in one batch", min=1, max=65_536)] = 1
     seed: Annotated[
         int | None, Arg("the same seed writes the same text [default: another each time]", min=0, max=2**63 - 1)
     ] = None
@@ -61,7 +64,9 @@ def sample(
     from charlm.writer import Writer
 
     writer = Writer.load(run, weights=weights, device=device)
-    pieces = writer.pieces(text, settings, samples=amount.samples, seed=seed, unknown=unknown)
+    pieces = iter(writer.pieces(text, settings, samples=amount.samples, seed=seed, unknown=unknown))
+    with err.status("reading the prompt") if len(text) > LONG else nullcontext():
+        pieces = chain([next(pieces)], pieces)
     rows = [Row(stop or []) for _ in range(amount.samples)]
     for number, piece in enumerate(pieces, 1):
         if number == 1 and not json:

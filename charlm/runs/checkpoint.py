@@ -94,11 +94,6 @@ def read_weights(path: Path, model: nn.Module) -> tuple[Tensors, dict[str, Any]]
     return load_tensors(path, lambda name, shape: expected.get(name) == shape)
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
-    """Fill the model from a file of `save_weights`. Raises as `read_weights` does."""
-    set_weights(model, read_weights(path, model)[0], path)
-
-
 def save_training(path: Path, trainer: Trainer, notes: dict[str, Any]) -> None:
     """Everything that `load_training` needs to go on as if nothing had happened, and `notes` of the caller's.
 

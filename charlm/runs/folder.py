@@ -141,13 +141,14 @@ def plain_file(path: Path) -> Path:
     return path
 
 
-def digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+def digest(name: str, value: Any) -> str:
+    """Of what a JSON file says, and of its name, so that one cannot stand in for another."""
+    return hashlib.sha256(json.dumps([name, value], sort_keys=True).encode()).hexdigest()
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Raises `RunError` if it cannot be written."""
-    text = json.dumps(value | {"sha256": digest(value)}, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(value | {"sha256": digest(path.name, value)}, indent=1, ensure_ascii=False) + "\n"
     with replacing(path) as beside:
         beside.write_bytes(text.encode("utf-8", "surrogatepass"))  # a file's name may be anything
 
@@ -160,7 +161,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}") from None
-    if not isinstance(value, dict) or value.pop("sha256", None) != digest(value):
+    if not isinstance(value, dict) or value.pop("sha256", None) != digest(path.name, value):
         raise RunError(f"{path} is damaged or was edited: its checksum is not that of what it says")
     return value
 
@@ -187,7 +188,7 @@ def claim(out: Path | None, name: str) -> Path:
 
 
 def is_run(path: Path) -> bool:
-    return (path / "config.json").exists()
+    return os.path.lexists(path / "config.json")
 
 
 def find(run: str | Path) -> Path:

@@ -103,19 +103,19 @@ class Record:
         """
         try:
             notes = checkpoint.load_training(self.path / "training.safetensors", trainer)
-        except RunError as error:
+            for name in (*NOTES, "nats"):
+                setattr(self, name, notes[name])
+        except (RunError, KeyError) as error:
             previous = self.path / "previous.safetensors"
             try:
                 checkpoint.load_training(previous, trainer)
             except RunError:
-                raise error from None
+                raise RunError(f"{error}; nothing is left to go on from") from None
             step = trainer.position.step
             raise RunError(
                 f"{error}; the checkpoint before it, of step {step}, is whole: add --previous to go on from there"
             ) from None
         self.saved = trainer.position.step
-        for name in (*NOTES, "nats"):
-            setattr(self, name, notes[name])
         if (self.path / "model.safetensors").exists():
             try:
                 _, kept = checkpoint.read_weights(self.path / "model.safetensors", trainer.model)

@@ -19,7 +19,7 @@ class SampleSettings(Settings):
     temperature: Annotated[
         str, Arg("below 1 bolder, above 1 wilder, 0 = most likely; a list (1.0,0.5) is cycled per token")
     ] = "0.8"
-    top_k: Annotated[int, Arg("pick from the k most likely tokens, 0 = all", min=0)] = 0
+    top_k: Annotated[int, Arg("pick from the k most likely tokens, 0 = all", min=0, max=10**9)] = 0
     top_p: Annotated[float, Arg("pick from the likeliest tokens that make up this share", min=0, max=1)] = 1.0
     min_p: Annotated[float, Arg("drop tokens below this share of the likeliest one's", min=0, max=1)] = 0.0
     repetition_penalty: Annotated[float, Arg("above 1: make the last 64 tokens less likely", min=0.01, max=100)] = 1.0

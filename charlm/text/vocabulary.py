@@ -35,6 +35,7 @@ from charlm.text.tokenizers import (
 
 Chunks = Callable[[], Iterator[str]]  # the training text in pieces, as often as it is called
 
+LARGEST_ALPHABET = 65_536  # characters; every script in use today at once has fewer in one text
 SAMPLE = 10_000_000  # characters that bpe and unigram are trained on
 MANY_WORDS = 500_000  # different ones that are counted at least
 
@@ -66,7 +67,13 @@ def _train_char(settings: DataSettings, chunks: Chunks) -> CharTokenizer:
     spell = bool(((counts > 0) & (counts < settings.min_count)).any())
     if spell:
         counts[:128] = 0  # these are bytes already
-    return CharTokenizer(np.flatnonzero(counts >= settings.min_count).tolist(), spell)
+    alphabet = np.flatnonzero(counts >= settings.min_count)
+    if len(alphabet) > LARGEST_ALPHABET:
+        raise CorpusError(
+            f"the text has {len(alphabet):,} different characters, and char knows {LARGEST_ALPHABET:,} at most; spell "
+            "the rarer ones in bytes with --min-count 10, or use --tokenizer byte, bpe or unigram"
+        )
+    return CharTokenizer(alphabet.tolist(), spell)
 
 
 def _train_word(vocab_size: int, chunks: Chunks) -> WordTokenizer:

@@ -1,0 +1,139 @@
+"""Disks that are full, folders that may not be written to: real ones."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+import charlm
+from charlm.runs import folder
+
+resource = pytest.importorskip("resource", reason="this system has no quotas for a process")
+
+TRAIN = ("train", "verses.txt", "--hidden-size", "64", "--seq-len", "16", "--device", "cpu", "--out", "r/run")
+
+
+def charlm_process(*words: str, before: Callable[[], None] | None = None) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "charlm", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, preexec_fn=before)
+
+
+def no_file_above(size: int) -> Callable[[], None]:
+    """A quota: longer files cannot be written, as on a disk that is full."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of four megabytes, where this process may mount one."""
+    disk = tmp_path / "r"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only an administrator may mount a small disk")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+@pytest.mark.usefixtures("verses")
+def test_a_disk_that_fills_up_stops_nothing_and_spares_what_was_saved(small_disk: Path) -> None:
+    """It fills while training, says so, and saves again as soon as there is room."""
+    words = [*TRAIN, "--steps", "100000", "--save-every", "20", "--eval-every", "50"]
+    process = subprocess.Popen([sys.executable, "-m", "charlm", *words], stdout=subprocess.PIPE, text=True)
+    run = small_disk / "run"
+    assert process.stdout is not None
+    try:
+        wait_for(lambda: (run / "model.safetensors").exists())
+        ballast = small_disk / "ballast"
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(b"x" * 4096)
+        for line in process.stdout:
+            if "cannot be written: No space left on device; training goes on" in " ".join(line.split()):
+                break
+        else:
+            raise AssertionError("it said nothing of the full disk")
+        full = folder.info(run).training["step"]
+        charlm.load(run)  # whole
+        load_file(run / "training.safetensors")
+        ballast.unlink()
+        wait_for(lambda: folder.info(run).training["step"] > full)
+        process.send_signal(signal.SIGINT)
+        assert "all saved; go on with: charlm train --resume r/run" in " ".join(process.stdout.read().split())
+        assert process.wait() == 130
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@pytest.mark.usefixtures("verses")
+def test_a_quota_that_no_checkpoint_fits_is_one_line_at_the_start() -> None:
+    """And leaves no run behind that could not be resumed."""
+    done = charlm_process(*TRAIN, "--steps", "5", before=no_file_above(60_000))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "training.safetensors cannot be written: " in done.stderr
+    assert not folder.is_run(Path("r/run"))
+    again = charlm_process(*TRAIN, "--steps", "5")
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.usefixtures("verses")
+def test_an_end_that_cannot_be_saved_is_said_and_made_up_for_later() -> None:
+    assert charlm_process(*TRAIN, "--steps", "20", "--stop-after", "10", "--eval-every", "5").returncode == 0
+    done = charlm_process("train", "--resume", "r/run", before=no_file_above(60_000))
+    assert done.returncode == 2
+    assert "training goes on" in " ".join(done.stdout.split())
+    assert folder.info(Path("r/run")).training["step"] == 10
+    assert charlm_process("train", "--resume", "r/run").returncode == 0
+    assert folder.info(Path("r/run")).training["finished"]
+
+
+def without_the_powers_of_root() -> None:
+    """Root may write anywhere; the command that is started may not any more."""
+    if os.getuid() == 0 and ctypes.CDLL(None, use_errno=True).prctl(24, 1, 0, 0, 0):  # drop CAP_DAC_OVERRIDE
+        os._exit(77)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="root is root")
+@pytest.mark.usefixtures("verses")
+def test_a_folder_that_may_not_be_written_to_is_one_line(tmp_path: Path) -> None:
+    assert charlm_process(*TRAIN, "--steps", "5").returncode == 0
+    Path("full").mkdir()
+    try:
+        for path in (tmp_path / "r/run", tmp_path / "r", tmp_path / "full"):
+            path.chmod(0o555)
+        commands = {
+            "r/run/metrics.jsonl cannot be written: Permission": ("train", "--resume", "r/run", "--steps", "9"),
+            "r/new cannot be made: Permission denied": (*TRAIN[:-1], "r/new", "--steps", "5"),
+            "full cannot be written to: Permission denied": (*TRAIN[:-1], "full", "--steps", "5"),
+        }
+        for message, words in commands.items():
+            done = charlm_process(*words, before=without_the_powers_of_root)
+            if done.returncode == 77:
+                pytest.skip("root's powers cannot be dropped here")
+            assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+            assert message in done.stderr
+        reading = charlm_process("sample", "r/run", "--length", "20", before=without_the_powers_of_root)
+        assert reading.returncode == 0
+    finally:
+        for path in (tmp_path / "r/run", tmp_path / "r", tmp_path / "full"):
+            path.chmod(0o755)
