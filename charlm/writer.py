@@ -32,7 +32,13 @@ class Piece(NamedTuple):
     """One written token of each row."""
 
     texts: list[str]  # (B) what is certain of the text by now; empty while a UTF-8 character is incomplete
-    logprobs: Tensor  # (B,) natural logarithm of the probability that the model itself gave, before any filter
+    ids: Tensor  # (B,)
+    logits: Tensor  # (B, V) of the model itself, before any filter
+
+    @property
+    def logprobs(self) -> Tensor:
+        """(B,) natural logarithm of the probability that the model itself gave to each token."""
+        return self.logits.float().log_softmax(-1).gather(1, self.ids[:, None]).squeeze(1)
 
 
 class Writer:
@@ -84,9 +90,8 @@ class Writer:
         pick = Picker(settings, torch.Generator(self.device).manual_seed(seed), start.expand(samples, -1))
         decoders = [self.tokenizer.decoder() for _ in range(samples)]
         for tokens, logits in generate(self.model, start, pick, samples=samples):
-            logprobs = logits.float().log_softmax(-1).gather(1, tokens[:, None]).squeeze(1)
             texts = [decoder.feed(token) for decoder, token in zip(decoders, tokens.tolist(), strict=True)]
-            yield Piece(texts, logprobs)
+            yield Piece(texts, tokens, logits)
 
     def stream(
         self,

@@ -71,7 +71,8 @@ def sample(
     for number, piece in enumerate(pieces, 1):
         if number == 1 and not json:
             write(text)  # not before: a prompt that cannot be read must leave nothing behind
-        for row, new, logprob in zip(rows, piece.texts, piece.logprobs.tolist(), strict=True):
+        logprobs = piece.logprobs.tolist() if json else [0.0] * amount.samples
+        for row, new, logprob in zip(rows, piece.texts, logprobs, strict=True):
             row.add(new, logprob, keep=amount.samples > 1 or json)
         if not json:
             write(rows[0].new)  # the first text streams, the others follow when all are done

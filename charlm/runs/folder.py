@@ -111,7 +111,7 @@ def locked(path: Path) -> Iterator[None]:
 
     The lock is the system's own and ends with its process, however that ends; only the empty file stays.
     """
-    lock = FileLock(path / ".lock", blocking=False)
+    lock = FileLock(path / ".lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:

@@ -16,6 +16,8 @@ from torch import Generator, Tensor
 
 from charlm.sampling.settings import MEMORY, SampleSettings
 
+NOISE = 1 << 20  # numbers that are drawn at once, at most
+
 
 def penalise(logits: Tensor, recent: Tensor, penalty: float) -> Tensor:
     """logits (B, V) with the tokens in recent (B, R) made less likely."""
@@ -47,20 +49,30 @@ def keep_min_p(logits: Tensor, p: float) -> Tensor:
 
 
 class Picker:
-    """Picks a token per row, remembering what the filters need to know of the text so far."""
+    """Picks a token per row, remembering what the filters need to know of the text so far.
+
+    Adding Gumbel noise and taking the largest is drawing from the softmax (Gumbel 1954; Maddison, Tarlow & Minka 2014,
+    arXiv:1411.0030, section 2). The noise of many tokens is drawn at once.
+    """
 
     def __init__(self, settings: SampleSettings, generator: Generator, prompt: Tensor | None = None) -> None:
         self.settings, self.generator = settings, generator
+        self.temperatures = settings.temperatures
+        self.filters = bool(settings.top_k or settings.top_p < 1 or settings.min_p)
         self.count = 0
+        self.noise: list[Tensor] = []  # (B, V) each, for the tokens to come, the next one last
         self.recent = None if prompt is None else prompt[:, -MEMORY:]  # (B, R)
 
     def __call__(self, logits: Tensor) -> Tensor:
         """logits (B, V) -> ids (B,)."""
-        logits = self.filtered(logits.float())
-        if self.temperature == 0:
-            ids = logits.argmax(-1)
+        logits, temperature = logits.float(), self.temperature
+        if not self.filters and temperature:  # the same as below without dividing
+            logits = self.penalised(logits).add(self.gumbel(logits), alpha=temperature)
         else:
-            ids = torch.multinomial(logits.softmax(-1), 1, generator=self.generator).squeeze(1)
+            logits = self.filtered(logits)
+            if temperature:
+                logits = logits + self.gumbel(logits)
+        ids = logits.argmax(-1)
         self.count += 1
         if self.settings.repetition_penalty != 1:
             new = ids[:, None]
@@ -69,14 +81,24 @@ class Picker:
 
     @property
     def temperature(self) -> float:
-        cycle = self.settings.temperatures
-        return cycle[self.count % len(cycle)]
+        return self.temperatures[self.count % len(self.temperatures)]
+
+    def gumbel(self, logits: Tensor) -> Tensor:
+        """Noise (B, V) for one token."""
+        if not self.noise:
+            tokens = max(1, min(64, NOISE // logits.numel()))
+            drawn = torch.empty(tokens, *logits.shape, device=logits.device).exponential_(generator=self.generator)
+            self.noise = list(drawn.clamp_(min=1e-12).log_().neg_())  # 0 would win against anything
+        return self.noise.pop()
+
+    def penalised(self, logits: Tensor) -> Tensor:
+        if self.recent is None or self.settings.repetition_penalty == 1:
+            return logits
+        return penalise(logits, self.recent, self.settings.repetition_penalty)
 
     def filtered(self, logits: Tensor) -> Tensor:
         """logits (B, V) after every filter that is on; what is ruled out is -inf."""
-        s = self.settings
-        if self.recent is not None and s.repetition_penalty != 1:
-            logits = penalise(logits, self.recent, s.repetition_penalty)
+        s, logits = self.settings, self.penalised(logits)
         if self.temperature == 0:
             return logits
         logits = logits - logits.amax(-1, keepdim=True)  # so that a tiny temperature cannot overflow

@@ -5,7 +5,8 @@ reaches over a border. Vocabularies are learnt from the training part alone, wit
 is that of the whole text, so that the validation text can be spelled.
 
 The cache holds two files per text and settings: `KEY.ids`, the ids of the three parts one after the other, and
-`KEY.json`, which describes them. Both are written beside and renamed, the description last: without it nothing counts.
+`KEY.json`, which describes them. Both are written beside, flushed to the disk and renamed, the description last:
+without it nothing counts.
 """
 
 from __future__ import annotations
@@ -212,6 +213,8 @@ def _beside(path: Path) -> Iterator[BinaryIO]:
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
             os.unlink(temporary)

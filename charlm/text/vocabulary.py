@@ -35,7 +35,7 @@ from charlm.text.tokenizers import (
 
 Chunks = Callable[[], Iterator[str]]  # the training text in pieces, as often as it is called
 
-LARGEST_ALPHABET = 65_536  # characters; every script in use today at once has fewer in one text
+LARGEST_ALPHABET = 200_000  # characters: more than Unicode has so far
 SAMPLE = 10_000_000  # characters that bpe and unigram are trained on
 MANY_WORDS = 500_000  # different ones that are counted at least
 

@@ -89,19 +89,21 @@ def torture(plan: str, kills: int, rng: random.Random) -> Iterator[str]:
     began = time.monotonic()
     assert start(*words, "--out", str(straight)).wait() == 0
     whole = time.monotonic() - began
-    goes_on = True
-    while goes_on:
+    while True:
         begun = opens(run)
+        if begun and folder.info(run).training["finished"]:
+            assert differences(straight, run) == [], f"{plan}: lost or changed"
+            shutil.rmtree(run)
+            if not kills:
+                return
+            begun = False
         process = start("train", "--resume", str(run), "--quiet") if begun else start(*words, "--out", str(run))
-        goes_on = kills > 0
-        if goes_on and kill(process, run, rng.uniform(0.4, 1.0) * whole, in_a_save=kills % 2 == 0):
+        if not kills:
+            assert process.wait() == 0
+            assert not list(run.glob(".*.tmp")), "rubbish was left"
+        elif kill(process, run, rng.uniform(0.4, 1.0) * whole, in_a_save=kills % 2 == 0):
             kills -= 1
             yield "while writing" if any(run.glob(".*.tmp")) else "while training" if begun else "while starting"
-            continue
-        assert process.wait() == 0
-        assert differences(straight, run) == [], f"{plan}: lost or changed"
-        assert not list(run.glob(".*.tmp")), "rubbish was left"
-        shutil.rmtree(run)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shlex
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from charlm.config import DataSettings
 from charlm.errors import CorpusError, VocabularyError
@@ -50,6 +53,16 @@ def texts(store: Store) -> list[str]:
 
 
 # What is in it
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1), shares=st.tuples(*[st.floats(0, 0.45)] * 2))
+@pytest.mark.parametrize("kind", ["char", "byte", "word"])
+def test_any_text_comes_back_out_of_its_ids(tmp_path: Path, kind: str, text: str, shares: tuple[float, float]) -> None:
+    store = ids(tmp_path, text, tokenizer=kind, val_frac=shares[0], test_frac=shares[1])
+    expected = re.sub("\r\n?", "\n", text.lstrip("\ufeff"))  # lines end in a newline, byte order marks are none
+    assert "".join(texts(store)) == expected
+    assert [len(part) for part in texts(store)] == [split.chars for split in splits(store)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
