@@ -1,24 +1,23 @@
 """Quality per minute on Tiny Shakespeare: trains with the defaults through the command line, then one exact pass.
 
-    python bench/quality.py tinyshakespeare.txt [--only lstm,transformer] [--out quality.json]
+    python -m bench quality tinyshakespeare.txt [--only lstm,transformer] [--json quality.json]
 
 nanoGPT's split (the last 10 % is the validation text). One run after the other: two at once would share the cores.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
+import math
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
+from bench._table import Row, machine, parser, show
 
 
 class Goal(NamedTuple):
@@ -28,6 +27,12 @@ class Goal(NamedTuple):
 
 
 GOALS = [
+    Goal("lstm", 100 / 60, 1.50),
+    Goal("lstm", 5, 1.45),
+    Goal("lstm", 30, 1.41),
+    Goal("transformer", 100 / 60, 1.65),
+    Goal("transformer", 5, 1.55),
+    Goal("transformer", 30, 1.48),
     Goal("lstm", 20 / 60, 1.90),
     Goal("transformer", 40 / 60, 1.90),
     Goal("lstm", 1.5, 1.52),
@@ -41,7 +46,7 @@ def charlm(*words: str) -> str:
     return subprocess.run([sys.executable, "-m", "charlm", *words], check=True, capture_output=True, text=True).stdout
 
 
-def measure(goal: Goal, text: Path, folder: Path) -> dict[str, Any]:
+def measure(goal: Goal, text: Path, folder: Path) -> Row:
     """Train with nothing but the budget and the split given, and score the whole validation text."""
     run = folder / f"{goal.arch}-{goal.minutes:.2f}"
     began = time.monotonic()
@@ -54,34 +59,22 @@ def measure(goal: Goal, text: Path, folder: Path) -> dict[str, Any]:
         "arch": goal.arch,
         "seconds": round(60 * goal.minutes),
         "goal": goal.nats,
-        "nats_per_char": round(score["nats_per_char"], 4),
+        "nats_per_char": f"{score['nats_per_char']:.4f}",
+        "met": "yes" if score["nats_per_char"] <= goal.nats else "no",
         "params": score["params"],
         "chars_per_second": round(training["tokens"] / training["seconds"]),
         "whole_command_seconds": round(elapsed),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("text", type=Path)
-    parser.add_argument("--only", default="", help="architectures, with commas between")
-    parser.add_argument("--out", type=Path, help="write the table as JSON too")
-    options = parser.parse_args()
-    wanted = options.only.split(",") if options.only else [goal.arch for goal in GOALS]
-    print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}\n")
-    print("| architecture | seconds | nats/char | goal | parameters | chars/s |\n|---|--:|--:|--:|--:|--:|", flush=True)
-    rows = []
+def main(argv: Sequence[str]) -> None:
+    options = parser(__doc__)
+    options.add_argument("text", type=Path)
+    options.add_argument("--only", default="", help="architectures, with commas between")
+    options.add_argument("--longest", type=float, default=math.inf, help="minutes; goals beyond that are left out")
+    asked = options.parse_args(argv)
+    wanted = asked.only.split(",") if asked.only else [goal.arch for goal in GOALS]
+    goals = [goal for goal in GOALS if goal.arch in wanted and goal.minutes <= asked.longest]
+    columns = ["arch", "seconds", "nats_per_char", "goal", "met", "params", "chars_per_second"]
     with tempfile.TemporaryDirectory() as folder:
-        for goal in GOALS:
-            if goal.arch in wanted:
-                row = measure(goal, options.text, Path(folder))
-                rows.append(row)
-                met = "" if row["nats_per_char"] <= goal.nats else " (missed)"
-                cells = [row["arch"], row["seconds"], row["nats_per_char"], f"{goal.nats:.2f}{met}"]
-                print("|", " | ".join(map(str, [*cells, row["params"], row["chars_per_second"]])), "|", flush=True)
-    if options.out:
-        options.out.write_text(json.dumps(rows, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        show((measure(goal, asked.text, Path(folder)) for goal in goals), columns, asked.json, where=machine())

@@ -271,7 +271,9 @@ class Job:
             )
 
     def sample(self) -> Iterator[Event]:
-        """A little text from the model as it is, cut short where writing is slow."""
+        """Save, and write a little text with the model as it is, cut short where writing is slow."""
+        if self.record.saved < self.trainer.position.step:
+            yield from self.save()
         began, texts, step = time.monotonic(), [], self.trainer.position.step
         for piece in islice(self.writer.pieces("", SampleSettings(), seed=self.plan.train.seed), SAMPLE_TOKENS):
             texts.append(piece.texts[0])

@@ -16,6 +16,8 @@ from charlm.config import DataSpec, Settings
 
 State = Any  # a tree (tuples) of tensors, batch first; only the architecture that made it looks inside
 
+Step = Callable[[Tensor, State], tuple[Tensor, State]]  # see LanguageModel.step
+
 PAD = -1
 """No token here: masked when read, not scored when a target."""
 
@@ -72,9 +74,13 @@ class LanguageModel(nn.Module, ABC):
         return None
 
     def step(self, token: Tensor, state: State) -> tuple[Tensor, State]:
-        """One token (B,) -> logits (B, V) and the next state: `features` with T = 1, overridden for speed."""
+        """One token (B,) -> logits (B, V) and the next state: `features` with T = 1."""
         out = self.features(token[:, None], state)
         return self.head(out.hidden[:, 0]), out.state
+
+    def stepper(self, batch_size: int) -> Step:  # noqa: ARG002
+        """`step` for as many rows, overridden where it can be made faster for the weights as they are now."""
+        return self.step
 
     def forward(self, tokens: Tensor, state: State = None, source: Tensor | None = None) -> Output:
         """All that torch.compile wraps; not overridden. A `source` (B, S) is read first and replaces `state`."""

@@ -94,12 +94,14 @@ def test_text_in_pieces_means_the_same_as_text_at_once(arch: str, read: int) -> 
 
 @torch.no_grad()
 def test_a_step_is_features_of_one_token(arch: str) -> None:
-    model, text = build(arch), tokens(2, 40)
-    expected = model(text).logits
-    state = None
-    for t in range(text.size(1)):
-        logits, state = model.step(text[:, t], state)
-        close(logits, expected[:, t])
+    """From nothing and from a state that was read, for one row and for two, within the window and past it."""
+    for rows, read in itertools.product((1, 2), (0, 5, 30)):
+        model, text = build(arch), tokens(rows, 40)
+        start = lambda: model.read(tokens(rows, read, seed=7)) if read else None  # noqa: B023, E731
+        expected, state, step = model.head(model.features(text, start()).hidden), start(), model.stepper(rows)
+        for t in range(text.size(1)):
+            logits, state = step(text[:, t], state)
+            close(logits, expected[:, t])
 
 
 @torch.no_grad()

@@ -209,6 +209,12 @@ def test_a_checkpoint_is_saved_before_every_validation(verses: Path) -> None:
             assert json.loads(Path("r/training.json").read_text())["step"] == event.step
 
 
+def test_a_checkpoint_is_saved_before_every_sample(verses: Path) -> None:
+    for event in train(verses, "r", minutes=0.15, eval_every="1h", save_every="1h"):
+        if isinstance(event, events.Wrote):
+            assert position("r")["step"] == event.step > 0
+
+
 def test_with_minutes_the_budget_is_time(verses: Path) -> None:
     seen = list(train(verses, "r", minutes=0.03))
     ended = seen[-1]

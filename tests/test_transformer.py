@@ -60,6 +60,10 @@ def test_every_mixture_of_options_streams(positions: str, norm: str, norm_place:
     whole = model(tokens).logits
     first = model(tokens[:, :11])
     torch.testing.assert_close(model(tokens[:, 11:], first.state).logits, whole[:, 11:], atol=1e-4, rtol=1e-4)
+    step, state = model.stepper(1), model(tokens[:1, :11]).state
+    for t in range(11, 30):
+        logits, state = step(tokens[:1, t], state)
+        torch.testing.assert_close(logits, whole[:1, t], atol=1e-4, rtol=1e-4)
 
 
 def test_a_fresh_pre_norm_model_says_what_its_last_token_says_and_nothing_else() -> None:

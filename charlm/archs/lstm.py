@@ -13,6 +13,8 @@ from __future__ import annotations
 from torch import nn
 
 from charlm.archs._recurrent import LSTMConfig, Stacked, raise_forget_bias
+from charlm.archs._step import LSTMStep, on_cpu
+from charlm.model import Step
 
 
 class LSTM(Stacked):
@@ -26,3 +28,8 @@ class LSTM(Stacked):
         rnn = super().build(input_size)
         raise_forget_bias(rnn, self.config.forget_bias)
         return rnn
+
+    def stepper(self, batch_size: int) -> Step:
+        if batch_size > 1 or not on_cpu(self):
+            return self.step
+        return LSTMStep(self.embed, self.rnn.all_weights, self.head)

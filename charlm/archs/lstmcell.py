@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from charlm.archs._recurrent import LSTMConfig, Recurrent, raise_forget_bias
-from charlm.model import State
+from charlm.archs._step import LSTMStep, on_cpu
+from charlm.model import State, Step
 
 
 class LSTMCell(Recurrent):
@@ -28,6 +29,12 @@ class LSTMCell(Recurrent):
         cells = nn.ModuleList(nn.LSTMCell(size, c.hidden_size) for size in sizes)
         raise_forget_bias(cells, c.forget_bias)
         return cells
+
+    def stepper(self, batch_size: int) -> Step:
+        if batch_size > 1 or not on_cpu(self):
+            return self.step
+        weights = [[cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh] for cell in self.rnn]
+        return LSTMStep(self.embed, weights, self.head)
 
     def recur(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         last = []

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charlm.archs._attention import Block, BlockConfig, Past, norm, rotations, sinusoids
+from charlm.archs._step import TransformerStep, on_cpu
 from charlm.archs._window import Windowed
 from charlm.config import Arg, DataSpec
-from charlm.model import tie
+from charlm.model import Step, tie
 
 
 class Cache(NamedTuple):
@@ -79,6 +80,9 @@ class Transformer(Windowed):
     def slide(self, state: Cache) -> Cache:
         newest = state.tokens[:, -(self.spec.seq_len // 2) :]
         return self.write(newest, self.blank(newest))[1]
+
+    def stepper(self, batch_size: int) -> Step:
+        return TransformerStep(self) if batch_size == 1 and on_cpu(self) else self.step
 
     def write(self, tokens: Tensor, state: Cache) -> tuple[Tensor, Cache]:
         size, room = state.tokens.size(1), self.spec.seq_len

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import math
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,7 +89,7 @@ class Lines(Silent):
         elif isinstance(event, events.Validated):
             self.validated(event)
         elif isinstance(event, events.Stopped):
-            self.say(f"stopped after step {event.step}, all saved; go on with: charlm train --resume {event.path}")
+            self.say(f"stopped after step {event.step}, all saved; go on with: {resume_command(event.path)}")
         elif isinstance(event, events.Ended):
             self.close()
             self.say(ended(event, self.chars_per_token))
@@ -235,5 +236,9 @@ def ended(event: events.Ended, chars_per_token: float) -> RenderableType:
     return Group("", compared, "", f"{line}; {nats}; {verdict}", next_command(event.path))
 
 
+def resume_command(path: Path) -> str:
+    return f"charlm train --resume {shlex.quote(str(path))}"
+
+
 def next_command(path: Path) -> str:
-    return f"next: charlm sample {path}"
+    return f"next: charlm sample {shlex.quote(str(path))}"

@@ -20,8 +20,8 @@ def generate(
     """
     model.eval()
     state = fork(model.read(prompt[:, :-1]), samples) if prompt.size(1) > 1 else None
-    token = prompt[:, -1].expand(samples)
+    token, step = prompt[:, -1].expand(samples), model.stepper(samples)
     while True:
-        logits, state = model.step(token, state)
+        logits, state = step(token, state)
         token = pick(logits)
         yield token, logits

@@ -1,0 +1,54 @@
+"""Ingestion: megabytes of text per second that become ids, vocabulary included, and the memory that it takes.
+
+    python -m bench ingest TEXT [--megabytes 100] [--json FILE]
+
+TEXT is repeated to the size that is asked for. `sentencepiece` is its own encoder over the same text in one thread.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench._table import Row, machine, parser, show
+
+WORK = """
+import resource, sys, time
+from pathlib import Path
+from charlm.config import DataSettings
+from charlm.progress import result
+from charlm.text.corpus import Corpus
+from charlm.text.store import prepare
+text, cache, kind = sys.argv[1:]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+began = time.perf_counter()
+store = result(prepare(Corpus.open([text]), DataSettings(tokenizer=kind), Path(cache)))
+spent = time.perf_counter() - began
+peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
+print(Path(text).stat().st_size / 1e6 / spent, peak)
+"""
+
+
+def rows(source: Path, megabytes: int) -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as place:
+        text = Path(place, "text.txt")
+        once = source.read_bytes()
+        with text.open("wb") as file:
+            for _ in range(max(1, megabytes * 1_000_000 // len(once))):
+                file.write(once)
+        for kind in ("char", "byte", "word", "bpe", "unigram"):
+            command = [sys.executable, "-c", WORK, str(text), str(Path(place, kind)), kind]
+            speed, peak = map(float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+            yield {"tokenizer": kind, "MB/s": speed, "peak MB": peak}
+
+
+def main(argv: Sequence[str]) -> None:
+    options = parser(__doc__)
+    options.add_argument("text", type=Path)
+    options.add_argument("--megabytes", type=int, default=100)
+    asked = options.parse_args(argv)
+    found = rows(asked.text, asked.megabytes)
+    show(found, ["tokenizer", "MB/s", "peak MB"], asked.json, where=machine())

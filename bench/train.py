@@ -1,0 +1,128 @@
+"""Training: tokens per second of charlm's own loop, of a plain fp32 GPT loop, and the share of the machine's limit.
+
+    python -m bench train [--device cpu|cuda] [--json FILE]
+
+The limit is a large fp32 matrix product measured in the same run; a model's work is counted as 6 x parameters x tokens,
+plus attention. `optimizer` and `data` are shares of a step's time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from bench._table import Row, machine, parser, rate, show
+from charlm.config import DataSpec
+from charlm.model import LanguageModel, parameter_count
+from charlm.plan import Plan
+from charlm.text.windows import Windows
+from charlm.training.loop import Trainer
+from charlm.training.optim import build_optimizers
+
+GPT = {"arch": "transformer", "layers": 6, "hidden_size": 384, "heads": 6, "batch_size": 16, "seq_len": 256}
+VARIANTS: list[dict[str, Any]] = [
+    GPT | {"precision": "fp32", "compile": False},
+    GPT | {"precision": "bf16", "compile": False},
+    GPT | {"precision": "bf16", "compile": True},
+    {"arch": "transformer"},
+    {"arch": "lstm", "hidden_size": 512, "batch_size": 16, "seq_len": 64},
+    {"arch": "lstm", "hidden_size": 512, "batch_size": 24, "seq_len": 128},
+    {"arch": "lstm"},
+]
+VOCABULARY = 65
+IDS = np.random.default_rng(0).integers(VOCABULARY, size=300_000, dtype=np.uint8)
+
+
+def peak(device: str) -> float:
+    """FLOP/s of a matrix product of 2048 x 2048."""
+    x = torch.randn(2048, 2048, device=device)
+    return 2 * 2048**3 * rate(lambda: (x @ x).sum().item(), seconds=2)
+
+
+def trainer(settings: dict[str, Any], device: str) -> Trainer:
+    plan = Plan.of({"steps": 10**9, "warmup": 0.0, **settings})
+    s = plan.train
+    windows = Windows(IDS, batch_size=s.batch_size, seq_len=s.seq_len, order="stream", seed=0)
+    torch.manual_seed(0)
+    model = plan.build(DataSpec(VOCABULARY, s.seq_len)).to(device)
+    return Trainer(model, windows, build_optimizers(model, s), s)
+
+
+def speed(settings: dict[str, Any], device: str, seconds: float = 12) -> Row:
+    made = trainer(settings, device)
+    steps = iter(made)
+    for _ in range(3):
+        float(next(steps).nats)
+    work = flops(made.model, settings) * made.windows.batch_size * made.windows.seq_len
+    steps_per_second = rate(lambda: float(next(steps).nats), seconds=seconds)
+    updating = 1 / rate(lambda: update(made), seconds=2)
+    reading = 1 / rate(lambda: made.next_batch(7), seconds=0.5)
+    tokens = steps_per_second * made.windows.batch_size * made.windows.seq_len
+    return {
+        "tokens/s": tokens,
+        "GFLOP/s": work * steps_per_second / 1e9,
+        "optimizer": f"{updating * steps_per_second:.1%}",
+        "data": f"{reading * steps_per_second:.2%}",
+    }
+
+
+def update(made: Trainer) -> None:
+    """What a step does after its gradients are known."""
+    for p in made.model.parameters():
+        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+    for optimizer in made.optimizers:
+        optimizer.found_inf = torch.zeros(())  # type: ignore[attr-defined]
+        optimizer.step()
+
+
+def flops(model: LanguageModel, settings: dict[str, Any]) -> float:
+    """Per token, forward and backward."""
+    attention = 12 * settings["layers"] * settings["hidden_size"] * settings["seq_len"] if "heads" in settings else 0
+    return 6 * parameter_count(model) + attention
+
+
+def plain_gpt(device: str) -> float:
+    """Tokens per second of a loop as a tutorial would write it: PyTorch's own layers, fp32, AdamW."""
+    layer = torch.nn.TransformerEncoderLayer(384, 6, 1536, 0.0, "gelu", batch_first=True, norm_first=True, bias=False)
+    body = torch.nn.TransformerEncoder(layer, 6, enable_nested_tensor=False).to(device)
+    embed, head = torch.nn.Embedding(VOCABULARY, 384).to(device), torch.nn.Linear(384, VOCABULARY).to(device)
+    parameters = [*body.parameters(), *embed.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, 1e-3)
+    tokens = torch.randint(VOCABULARY, (16, 257), device=device)
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(256, device=device)
+
+    def step() -> None:
+        logits = head(body(embed(tokens[:, :-1]), mask, is_causal=True))
+        F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return 16 * 256 * rate(step, seconds=12)
+
+
+def rows(device: str) -> Iterator[Row]:
+    limit = peak(device)
+    yield {"what": "matrix product 2048", "GFLOP/s": limit / 1e9}
+    plain = plain_gpt(device)
+    yield {"what": "plain GPT loop, fp32, 6 x 384", "tokens/s": plain}
+    for settings in VARIANTS:
+        began = time.perf_counter()
+        row = speed(settings, device)
+        name = ", ".join(f"{key} {value}" for key, value in settings.items() if key not in ("arch", "heads"))
+        row |= {"what": f"{settings['arch']} {name}", "of fp32 limit": row["GFLOP/s"] * 1e9 / limit}
+        if settings["arch"] == "transformer" and "heads" in settings:
+            row["of plain"] = row["tokens/s"] / plain
+        yield row | {"all seconds": time.perf_counter() - began}
+
+
+def main(argv: Sequence[str]) -> None:
+    options = parser(__doc__)
+    options.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    asked = options.parse_args(argv)
+    columns = ["what", "tokens/s", "GFLOP/s", "of fp32 limit", "of plain", "optimizer", "data"]
+    show(rows(asked.device), columns, asked.json, where=machine(asked.device))

@@ -1,0 +1,126 @@
+"""Writing: tokens per second of charlm, of its peers and of the machine's own limit, in one process.
+
+    python -m bench write [--device cpu|cuda] [--json FILE]
+
+The limit of one stream is the speed at which the weights can be read once per token, measured by NumPy's matrix-vector
+products over matrices of the model's own sizes (on a GPU by copying). Every figure is the best of some rounds.
+Peers: a loop over `nn.LSTM`, as most tutorials have it, and `generate` of transformers (extra `bench`), with its cache
+and without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bench._table import Row, machine, parser, rate, show
+from charlm.config import DataSpec
+from charlm.model import LanguageModel
+from charlm.plan import Plan
+from charlm.sampling.filters import Picker
+from charlm.sampling.generate import generate
+from charlm.sampling.settings import SampleSettings
+
+SPEC = DataSpec(vocab_size=65, seq_len=256)
+LSTMS = [{"arch": "lstm", "layers": 1, "hidden_size": 256}, {"arch": "lstm", "layers": 2, "hidden_size": 512}]
+TRANSFORMER = {"arch": "transformer", "layers": 6, "hidden_size": 384, "heads": 6}
+
+
+def build(**settings: Any) -> LanguageModel:
+    torch.manual_seed(0)
+    return Plan.of(settings).build(SPEC).eval()
+
+
+def charlm(model: LanguageModel, rows: int, tokens: int) -> float:
+    """Tokens per second and row of what `charlm sample` does: step, pick, hand over."""
+    device = next(model.parameters()).device
+    pick = Picker(SampleSettings("0.8"), torch.Generator(device).manual_seed(0))
+    written = generate(model, torch.zeros(1, 1, dtype=torch.long, device=device), pick, samples=rows)
+    return tokens * rows * rate(lambda: [ids.tolist() for ids, _ in islice(written, tokens)], seconds=4)
+
+
+@torch.inference_mode()
+def lstm_loop(model: Any, tokens: int) -> float:
+    """`nn.LSTM` called with one token after the other, softmax and multinomial."""
+    state, token = None, torch.zeros(1, 1, dtype=torch.long)
+
+    def work() -> None:
+        nonlocal state, token
+        for _ in range(tokens):
+            hidden, state = model.rnn(model.embed(token), state)
+            token = torch.multinomial((model.head(hidden[:, 0]) / 0.8).softmax(-1), 1)
+            token.item()
+
+    return tokens * rate(work, seconds=4)
+
+
+def transformers_peer() -> Callable[[int, bool, int], float] | None:
+    try:
+        from transformers import GPT2Config, GPT2LMHeadModel
+    except ImportError:
+        return None
+    sizes = {"vocab_size": 65, "n_positions": 256, "n_embd": 384, "n_layer": 6, "n_head": 6}
+    model = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)).eval()
+    model.generation_config.eos_token_id = None
+    how = {"do_sample": True, "temperature": 0.8, "top_k": 0, "pad_token_id": 0}
+
+    def measure(rows: int, cached: bool, tokens: int) -> float:
+        start = torch.zeros(rows, 1, dtype=torch.long)
+        write = lambda: model.generate(start, max_new_tokens=tokens, use_cache=cached, **how)  # noqa: E731
+        return tokens * rows * rate(write, seconds=4)
+
+    return measure
+
+
+def reading_limit(shapes: Sequence[tuple[int, int]]) -> float:
+    """Passes per second over matrices of these shapes, as matrix-vector products."""
+    rng = np.random.default_rng(0)
+    pairs = [(rng.random(shape, np.float32), rng.random(shape[1], np.float32)) for shape in shapes]
+    return rate(lambda: [np.dot(w, x) for w, x in pairs], seconds=2)
+
+
+def matrices(model: nn.Module) -> list[tuple[int, int]]:
+    return [(p.size(0), p.size(1)) for name, p in model.named_parameters() if p.dim() == 2 and "embed" not in name]
+
+
+def on_cpu() -> Iterator[Row]:
+    for settings in LSTMS:
+        model = build(**settings)
+        ours, peer = charlm(model, 1, 500), lstm_loop(model, 100)
+        size = f"{settings['layers']} x {settings['hidden_size']}"
+        limit = reading_limit(matrices(model))
+        yield {"what": f"lstm {size}", "rows": 1, "charlm": ours, "peer": peer, "name": "nn.LSTM loop", "limit": limit}
+    peer_speed = transformers_peer()
+    for rows, cached in ((1, True), (1, False), (16, True)):
+        model = build(**TRANSFORMER)
+        name = "transformers generate" + ("" if cached else ", no cache")
+        row = {"what": "transformer 6 x 384", "rows": rows, "name": name, "charlm": charlm(model, rows, 200)}
+        row["peer"] = peer_speed(rows, cached, 200) if peer_speed else "not installed"
+        row["limit"] = reading_limit(matrices(model)) if rows == 1 else ""
+        yield row
+
+
+def on_gpu() -> Iterator[Row]:
+    for rows in (1, 256):
+        model = build(**TRANSFORMER).to("cuda", torch.bfloat16)
+        yield {"what": "transformer 6 x 384, bf16", "rows": rows, "charlm": charlm(model, rows, 200)}
+
+
+def with_ratio(rows: Iterator[Row]) -> Iterator[Row]:
+    for row in rows:
+        both = isinstance(row.get("peer"), float)
+        yield row | ({"charlm / peer": row["charlm"] / row["peer"]} if both else {})
+
+
+def main(argv: Sequence[str]) -> None:
+    options = parser(__doc__)
+    options.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    asked = options.parse_args(argv)
+    rows = with_ratio(on_gpu() if asked.device == "cuda" else on_cpu())
+    columns = ["what", "rows", "charlm", "peer", "name", "charlm / peer", "limit"]
+    show(rows, columns, asked.json, where=machine(asked.device) + "; tokens per second")
