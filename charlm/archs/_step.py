@@ -1,4 +1,4 @@
-"""One token of one row at a time on a CPU, in NumPy.
+"""One token of one row, or of a few, at a time on a CPU, in NumPy.
 
 Such a step reads every weight once and calls a hundred small functions. NumPy's matrix-vector products come closer to
 the memory's speed than PyTorch's, and its calls cost a fraction (docs/results.md has the figures). Nothing here has a
@@ -18,6 +18,7 @@ from charlm.model import State
 
 Array = NDArray[np.float32]
 
+FEW = 32  # rows; with more of them PyTorch is as fast
 EPSILON = float(np.finfo(np.float32).eps)  # of PyTorch's rms_norm where none is given
 TABLE = 1 << 24  # numbers in a table that is kept instead of a product per token
 
@@ -27,14 +28,14 @@ def array(t: Tensor) -> Array:
 
 
 class Linear:
-    """y = W x + b on vectors."""
+    """y = W x + b on rows (B, in). Few rows are faster as columns of the product's right side, W X."""
 
     def __init__(self, module: nn.Linear) -> None:
         self.weight = array(module.weight)
         self.bias = None if module.bias is None else array(module.bias)
 
     def __call__(self, x: Array) -> Array:
-        y: Array = np.dot(self.weight, x)
+        y: Array = np.dot(self.weight, x[0])[None] if len(x) == 1 else np.dot(self.weight, x.T).T
         if self.bias is not None:
             y += self.bias
         return y
@@ -42,10 +43,6 @@ class Linear:
 
 def on_cpu(model: nn.Module) -> bool:
     return all(p.device.type == "cpu" and p.dtype == torch.float32 for p in model.parameters())
-
-
-def one_row(logits: Array) -> Tensor:
-    return torch.from_numpy(logits)[None]  # (1, V)
 
 
 class LSTMStep:
@@ -105,11 +102,11 @@ class LSTMStep:
             cell += new
             np.tanh(cell, out=x)
             x *= leave
-        return one_row(self.head(x)), (h, c)
+        return torch.from_numpy(self.head(x[None])), (h, c)
 
 
 class Norm:
-    """Root-mean-square or layer normalisation of a vector."""
+    """Root-mean-square or layer normalisation of rows (B, D)."""
 
     def __init__(self, module: nn.RMSNorm | nn.LayerNorm) -> None:
         self.gain, self.eps = array(module.weight), float(module.eps or 0)
@@ -119,8 +116,8 @@ class Norm:
 
     def __call__(self, x: Array) -> Array:
         if self.centred:
-            x = x - x.mean()
-        y: Array = x * (np.dot(x, x) / x.size + self.eps) ** -0.5
+            x = x - x.mean(-1, keepdims=True)
+        y: Array = x * (np.einsum("bd,bd->b", x, x)[:, None] / x.shape[1] + self.eps) ** -0.5
         y *= self.gain
         if self.bias is not None:
             y += self.bias
@@ -128,11 +125,11 @@ class Norm:
 
 
 class Rows(NamedTuple):
-    """What a transformer's window holds of one row."""
+    """What a transformer's window holds."""
 
-    tokens: list[int]
-    keys: Array  # (L, H, W, D/H)
-    values: Array  # (L, H, W, D/H)
+    tokens: list[NDArray[np.int64]]  # (B,) each
+    keys: Array  # (L, B, H, W, D/H)
+    values: Array  # (L, B, H, W, D/H)
 
 
 class TransformerStep:
@@ -168,13 +165,13 @@ class TransformerStep:
         self.norm = Norm(model.norm) if self.pre else None
         self.head = Linear(model.head)
 
-    def adopt(self, cache: Any) -> Rows:
-        """The same window, from the model's own cache of one row."""
-        tokens = [] if cache is None else cache.tokens[0].tolist()
-        rows = Rows(tokens, *np.empty((2, len(self.blocks), self.heads, self.room, self.size), np.float32))
+    def adopt(self, cache: Any, count: int) -> Rows:
+        """The same window, from the model's own cache of so many rows."""
+        tokens = [] if cache is None else list(cache.tokens.T.numpy())
+        rows = Rows(tokens, *np.empty((2, len(self.blocks), count, self.heads, self.room, self.size), np.float32))
         for layer, past in enumerate(cache.layers if tokens else ()):
             for to, part in ((rows.keys, past.keys), (rows.values, past.values)):
-                to[layer, :, : len(tokens)] = array(part[0])[:, : len(tokens)]
+                to[layer, :, :, : len(tokens)] = array(part[:, :, : len(tokens)])
         if self.turns is not None:
             rows.keys[:] = rows.keys[..., self.order]
         return rows
@@ -191,12 +188,12 @@ class TransformerStep:
 
     @torch.inference_mode()
     def __call__(self, token: Tensor, state: State) -> tuple[Tensor, Rows]:
-        rows = state if isinstance(state, Rows) else self.adopt(state)
+        rows = state if isinstance(state, Rows) else self.adopt(state, len(token))
         if len(rows.tokens) == self.room:  # slide as the model does
-            newest = torch.tensor([rows.tokens[-(self.room // 2) :]])
-            rows = self.adopt(self.model.features(newest).state)
+            newest = torch.from_numpy(np.stack(rows.tokens[-(self.room // 2) :], 1))  # (B, W/2)
+            rows = self.adopt(self.model.features(newest).state, len(token))
         at = len(rows.tokens)
-        rows.tokens.append(int(token))
+        rows.tokens.append(token.numpy())
         x = self.embedding[rows.tokens[-1]]
         if self.table is not None:
             x = x + self.table[at]
@@ -205,30 +202,30 @@ class TransformerStep:
             x = x + y if self.pre else norm1(x + y)
             y = down(self.activate(up(norm2(x) if self.pre else x)))
             x = x + y if self.pre else norm2(x + y)
-        return one_row(self.head(self.norm(x) if self.norm else x)), rows
+        return torch.from_numpy(self.head(self.norm(x) if self.norm else x)), rows
 
     def attend(self, qkv: Array, keys: Array, values: Array, at: int) -> Array:
-        """qkv (3D,) of the token at place `at`; keys and values (H, W, D/H) -> (D,)."""
-        qkv = qkv.reshape(3, self.heads, -1)
-        qk, v = qkv[:2], qkv[2]
+        """qkv (B, 3D) of the tokens at place `at`; keys and values (B, H, W, D/H) -> (B, D)."""
+        qkv = np.ascontiguousarray(qkv).reshape(len(qkv), 3, self.heads, self.size)
+        qk, v = qkv[:, :2], qkv[:, 2]  # (B, 2, H, D/H), (B, H, D/H)
         if self.qk_norm:
-            squares = np.einsum("khd,khd->kh", qk, qk)
+            squares = np.einsum("bkhd,bkhd->bkh", qk, qk)
             qk *= (squares / self.size + EPSILON)[..., None] ** -0.5
         if self.turns is not None:
             turned = qk.view(np.complex64)
             turned *= self.turns[at]
-        keys[:, at], values[:, at] = qk[1], v
-        q = qk[0] * self.size**-0.5
-        scores = np.matmul(keys[:, : at + 1], q[:, :, None])[:, :, 0]  # (H, P)
+        keys[:, :, at], values[:, :, at] = qk[:, 1], v
+        q = qk[:, 0] * self.size**-0.5
+        scores = np.matmul(keys[:, :, : at + 1], q[..., None])[..., 0]  # (B, H, P)
         scores -= scores.max(-1, keepdims=True)
         np.exp(scores, out=scores)
-        mixed = np.matmul(scores[:, None], values[:, : at + 1])[:, 0]  # (H, D/H)
+        mixed = np.matmul(scores[:, :, None], values[:, :, : at + 1])[:, :, 0]  # (B, H, D/H)
         mixed /= scores.sum(-1, keepdims=True)
-        return np.asarray(mixed).reshape(-1)
+        return np.asarray(mixed).reshape(len(mixed), -1)
 
     def activate(self, x: Array) -> Array:
         if self.activation == "swiglu":
-            gate, x = np.split(x, 2)
+            gate, x = np.split(x, 2, -1)
             return np.asarray(x * gate / (1 + np.exp(-gate)))
         if self.activation == "gelu":
             return np.asarray(0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))), np.float32)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charlm.archs._attention import Block, BlockConfig, Past, norm, rotations, sinusoids
-from charlm.archs._step import TransformerStep, on_cpu
+from charlm.archs._step import FEW, TransformerStep, on_cpu
 from charlm.archs._window import Windowed
 from charlm.config import Arg, DataSpec
 from charlm.model import Step, tie
@@ -82,7 +82,7 @@ class Transformer(Windowed):
         return self.write(newest, self.blank(newest))[1]
 
     def stepper(self, batch_size: int) -> Step:
-        return TransformerStep(self) if batch_size == 1 and on_cpu(self) else self.step
+        return TransformerStep(self) if batch_size <= FEW and on_cpu(self) else self.step
 
     def write(self, tokens: Tensor, state: Cache) -> tuple[Tensor, Cache]:
         size, room = state.tokens.size(1), self.spec.seq_len

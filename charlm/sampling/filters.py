@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from charlm.sampling.settings import MEMORY, SampleSettings
 
-NOISE = 1 << 20  # numbers that are drawn at once, at most
+NOISE = 1 << 16  # numbers that are drawn at once, roughly
 
 
 def penalise(logits: Tensor, recent: Tensor, penalty: float) -> Tensor:
@@ -86,7 +86,7 @@ class Picker:
     def gumbel(self, logits: Tensor) -> Tensor:
         """Noise (B, V) for one token."""
         if not self.noise:
-            tokens = max(1, min(64, NOISE // logits.numel()))
+            tokens = max(1, min(512, NOISE // logits.numel()))
             drawn = torch.empty(tokens, *logits.shape, device=logits.device).exponential_(generator=self.generator)
             self.noise = list(drawn.clamp_(min=1e-12).log_().neg_())  # 0 would win against anything
         return self.noise.pop()
