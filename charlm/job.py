@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from charlm import archs
 from charlm.baselines import LONGEST_TRAIN, LONGEST_VALIDATION, baselines
 from charlm.config import DataSpec, Interval, TrainSettings
 from charlm.device import choose_device, refuse_what_cannot_fit, settle
@@ -91,7 +92,7 @@ def resume(
         job = Job(plan, store, wishes)
         job.record.path = path
         if previous:
-            job.record.go_back()
+            job.record.go_back(job.trainer)
         job.record.restore(job.trainer)
         if found.training.get("finished") and not previous and job.trainer.progress() == 1:
             spent = next(
@@ -107,7 +108,8 @@ class Job:
 
     def __init__(self, plan: Plan, store: Store, wishes: Wishes | None) -> None:
         device = choose_device(plan.train.device)
-        train, self.where = settle(plan.train, device)
+        wide = getattr(plan.model, "hidden_size", 0) >= archs.load(plan.arch).bf16_from
+        train, self.where = settle(plan.train, device, bf16_pays=wide)
         self.plan, self.store, self.wishes = replace(plan, train=train), store, wishes or Wishes()
         self.windows = Windows(
             store.train.ids,
@@ -117,9 +119,8 @@ class Job:
             seed=train.seed,
         )
         spec = DataSpec(store.tokenizer.vocab_size, self.windows.seq_len)
-        with torch.device("meta"):  # sizes without memory
-            logits = self.windows.batch_size * self.windows.seq_len * spec.vocab_size
-            refuse_what_cannot_fit(parameter_count(plan.build(spec)), logits, device)
+        logits = self.windows.batch_size * self.windows.seq_len * spec.vocab_size
+        refuse_what_cannot_fit(parameter_count(plan.outline(spec)), logits, device)
         torch.manual_seed(train.seed)
         model = plan.build(spec).to(device)
         self.average = copy.deepcopy(model).requires_grad_(False) if train.ema else None

@@ -5,6 +5,7 @@ Shapes: B batch, T tokens fed, S source, P past, V vocabulary, D width, H heads,
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -47,6 +48,7 @@ class LanguageModel(nn.Module, ABC):
     Config: ClassVar[type[Settings]]
     objectives: ClassVar[tuple[str, ...]] = ("causal",)  # what it can be trained on, the default first
     recipe: ClassVar[Mapping[str, Any]] = {}  # training settings that were measured to suit it
+    bf16_from: ClassVar[float] = math.inf  # hidden size from which bf16 was measured to train it faster on a CPU
     head: Callable[[Tensor], Tensor]  # (..., D) -> (..., V)
 
     def __init__(self, config: Settings, spec: DataSpec) -> None:

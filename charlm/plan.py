@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+from torch.overrides import TorchFunctionMode
+
 from charlm import archs
 from charlm.config import DataSettings, DataSpec, Settings, TrainSettings, fields_of, take
 from charlm.errors import RunError, SettingsError
@@ -60,6 +63,20 @@ class Plan:
     def build(self, spec: DataSpec) -> LanguageModel:
         """The model with fresh weights."""
         return archs.load(self.arch)(self.model, spec)
+
+    def outline(self, spec: DataSpec) -> LanguageModel:
+        """The model without memory for its weights, to know its sizes."""
+        with torch.device("meta"), Undrawn():
+            return self.build(spec)
+
+
+class Undrawn(TorchFunctionMode):
+    """No random numbers are drawn: without memory that would do nothing, and import half of PyTorch to do it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.__name__ in ("normal_", "uniform_"):  # of a tensor, and of nn.init
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def merge(*layers: Values) -> dict[str, Any]:

@@ -62,10 +62,8 @@ class Writer:
         if not 1 <= config["seq_len"] <= plan.train.seq_len:
             raise RunError(f"{path / 'config.json'} does not describe a run: its seq_len is {config['seq_len']}")
         spec = DataSpec(tokenizer.vocab_size, config["seq_len"])
-        with torch.device("meta"):  # sizes without memory: they are compared before anything is made
-            sizes = plan.build(spec)
-        try:
-            tensors, _ = checkpoint.read_weights(path / WEIGHTS[weights], sizes)
+        try:  # what is expected is known before any memory is taken
+            tensors, _ = checkpoint.read_weights(path / WEIGHTS[weights], plan.outline(spec))
             model = plan.build(spec)
             checkpoint.set_weights(model, tensors, path / WEIGHTS[weights])
         except RunError as error:

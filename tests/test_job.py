@@ -101,6 +101,11 @@ def test_from_the_checkpoint_before_the_last_a_run_comes_to_the_same_end(verses:
         list(job.resume(Path("r"), changes={}))
     list(job.resume(Path("r"), previous=True, changes={}))
     same_weights("straight", "r")
+    last = Path("r/training.safetensors").read_bytes()
+    Path("r/previous.safetensors").write_bytes(b"damaged too")
+    with pytest.raises(RunError, match=r"previous\.safetensors is damaged"):
+        list(job.resume(Path("r"), previous=True, changes={"steps": 20}))
+    assert Path("r/training.safetensors").read_bytes() == last
 
 
 def test_two_trainings_are_kept_out_of_one_run_and_a_dead_one_keeps_nobody_out(verses: Path) -> None:

@@ -31,6 +31,7 @@ class Transformer(Windowed):
     """A stack of blocks. When its window is full it reads the newer half again and goes on."""
 
     recipe = {"optimizer": "muon", "lr": 8e-3}
+    bf16_from = 256
 
     @dataclass(frozen=True)
     class Config(BlockConfig):

@@ -129,9 +129,11 @@ class Record:
             with folder.replacing(metrics) as beside:
                 beside.write_text(past, encoding="utf-8")
 
-    def go_back(self) -> None:
-        """Let the checkpoint before the last be the last: for when that one is damaged."""
-        checkpoint.copy(self.path / "previous.safetensors", self.path / "training.safetensors")
+    def go_back(self, trainer: Trainer) -> None:
+        """Take the last but one checkpoint for the last, which is damaged. Raises `RunError` if both are."""
+        previous = self.path / "previous.safetensors"
+        checkpoint.load_training(previous, trainer)
+        checkpoint.copy(previous, self.path / "training.safetensors")
 
     def summarise(self, trainer: Trainer, *, finished: bool = False) -> None:
         """training.json, for people and for `charlm runs`."""
