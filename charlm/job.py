@@ -134,15 +134,15 @@ class Job:
         """Train until the budget is spent, patience ends, or someone or `stop_after` steps stop it."""
         trainer, here, train, wishes = self.trainer, self.trainer.position, self.plan.train, self.wishes
         splits = {"train": self.store.train, "validation": self.store.validation, "test": self.store.test}
-        params, vocab_size = parameter_count(trainer.model), self.store.tokenizer.vocab_size
-        yield Started(self.record.path, self.plan, params, splits, vocab_size, self.where)
+        facts = parameter_count(trainer.model), splits, self.store.tokenizer.vocab_size, self.where
+        yield Started(self.record.path, self.plan, *facts)
         yield from self.warnings()
         validation = Timer(Interval.parse("--eval-every", train.eval_every, auto=True), VALIDATION_SHARE)
         saving, sampling = Timer(Interval.parse("--save-every", train.save_every)), Timer(Interval(), SAMPLE_SHARE)
-        if self.record.pending:  # it was stopped when a validation was due
+        if pending := self.record.pending:  # it was stopped when a validation was due
             yield from self.validate()
         last = here.step + (stop_after or sys.maxsize)
-        for step in trainer:
+        for step in () if pending and not self.patient() else trainer:
             self.record.add(step)
             yield step
             if (step.number % LOOK == 0 or step.progress == 1 or wishes.stop) and (yield from self.look()):
@@ -153,12 +153,11 @@ class Job:
                 return
             if step.progress == 1:
                 break
-            if validation.due(step.number, self.validation_cost()):
+            if validation.due(step.number, self.validation_cost()) and not int(trainer.skipped):
                 yield from self.validate()
                 validation.reset()
                 saving.reset()
-                if train.patience and self.record.stale >= train.patience:
-                    yield Note(f"stopped early: {self.record.stale} validations without a new best (--patience)")
+                if not self.patient():
                     break
             elif wishes.save or saving.due(step.number):
                 yield from self.save(asked=wishes.save)
@@ -168,6 +167,8 @@ class Job:
                 yield from self.sample()
                 sampling.reset()
         seconds = here.clock()
+        if not self.patient():
+            yield Note(f"stopped early: {self.record.stale} validations without a new best (--patience)")
         trainer.skipped.zero_()  # the end is kept, even if its last step was skipped
         if here.step > self.record.validated:
             yield from self.validate()
@@ -176,9 +177,12 @@ class Job:
         yield Progress("seeing what simple methods reach", 0, 1)
         yield self.end(seconds)
 
+    def patient(self) -> bool:
+        return not self.plan.train.patience or self.record.stale < self.plan.train.patience
+
     def save(self, *, asked: bool = False) -> Iterator[Note]:
-        """A checkpoint, unless steps are being skipped: that is no place to come back to."""
-        if int(self.trainer.skipped):
+        """A checkpoint. While steps are skipped only if someone asked: it is no good place to come back to."""
+        if int(self.trainer.skipped) and not asked:
             return
         before = self.record.saved
         yield from self.attempt(partial(self.record.save, self.trainer, self.writer.model))
@@ -194,8 +198,7 @@ class Job:
 
     def stop(self) -> Stopped:
         """Save, and say from where to go on. Raises `RunError` if it cannot be saved."""
-        if not int(self.trainer.skipped):
-            self.record.save(self.trainer, self.writer.model)
+        self.record.save(self.trainer, self.writer.model)
         return Stopped(self.record.path, self.record.saved)
 
     def look(self) -> Generator[Event, None, bool]:

@@ -59,7 +59,7 @@ class Writer:
         if tokenizer.sha256 != config.get("tokenizer_sha256"):
             raise RunError(f"{path / 'tokenizer.json'} is not the vocabulary that this run was trained with")
         plan = Plan.from_dict(config)
-        if not 1 <= config["seq_len"] <= plan.train.seq_len:
+        if not 2 <= config["seq_len"] <= plan.train.seq_len:
             raise RunError(f"{path / 'config.json'} does not describe a run: its seq_len is {config['seq_len']}")
         spec = DataSpec(tokenizer.vocab_size, config["seq_len"])
         try:  # what is expected is known before any memory is taken

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from charlm import events, job
 from charlm.errors import RunError, SettingsError
 from charlm.plan import Plan
+from charlm.progress import Progress
 from charlm.runs import folder
 from charlm.text.corpus import Corpus
 from charlm.training.loop import Position, Step
@@ -47,6 +48,19 @@ def test_patience_ends_a_training_that_gets_no_better(verses: Path) -> None:
     steps = [event.number for event in seen if isinstance(event, Step)]
     assert max(steps) == 20  # the first validation is the best, three more are not
     assert any(isinstance(event, events.Note) and "--patience" in event.text for event in seen)
+
+
+def test_patience_ends_a_run_that_was_killed_in_its_last_validation_too(verses: Path) -> None:
+    settings = {"steps": 1000, "eval_every": "5", "lr": 0.0, "patience": 3, "warmup": 0.0}
+    seen = train(verses, "r", **settings)
+    for event in seen:
+        if isinstance(event, Step) and event.number == 20:
+            break
+    next(event for event in seen if isinstance(event, Progress))  # the validation has begun
+    seen.close()  # type: ignore[attr-defined]
+    steps = [event for event in job.resume(Path("r"), changes={}) if isinstance(event, Step)]
+    assert steps == []
+    assert folder.info(Path("r")).training["finished"]
 
 
 def test_learning_by_heart_is_said_in_words(tmp_path: Path) -> None:

@@ -164,8 +164,10 @@ def sinusoids(length: int, size: int) -> Tensor:
 
 def angle_table(length: int, size: int) -> Tensor:
     """(length, size / 2) position times frequency, from 1 down to 1/10000."""
-    frequency = 10_000.0 ** (-torch.arange(0, size, 2, device="cpu") / size)
-    return torch.arange(length, device="cpu")[:, None] * frequency
+    if torch.get_default_device().type == "meta":  # only sizes are wanted
+        return torch.empty(length, size // 2)
+    frequency = 10_000.0 ** (-torch.arange(0, size, 2) / size)
+    return torch.arange(length)[:, None] * frequency
 
 
 def rotations(length: int, size: int) -> Tensor:

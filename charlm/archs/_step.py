@@ -226,7 +226,7 @@ class TransformerStep:
     def activate(self, x: Array) -> Array:
         if self.activation == "swiglu":
             gate, x = np.split(x, 2, -1)
-            return np.asarray(x * gate / (1 + np.exp(-gate)))
+            return np.asarray(x * gate / (1 + np.exp(-np.maximum(gate, -80))))
         if self.activation == "gelu":
             return np.asarray(0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))), np.float32)
         x = np.maximum(x, 0)

@@ -18,8 +18,16 @@ from charlm.progress import Progress as Doing
 R = TypeVar("R")
 WIDE = 400  # columns in a pipe, where nothing should be cut or wrapped
 
-out = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
-err = Console(stderr=True, width=None if sys.stderr.isatty() else WIDE, highlight=False)
+
+class Piped(Console):
+    """Rich's console, but a pipe that is closed is an error like any other and not the end of the program."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+out = Piped(width=None if sys.stdout.isatty() else WIDE, highlight=False)
+err = Piped(stderr=True, width=None if sys.stderr.isatty() else WIDE, highlight=False)
 
 BARS = "▁▂▃▄▅▆▇█"
 

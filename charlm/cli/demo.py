@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlm.cli.console import out, write
-from charlm.errors import CorpusError
+from charlm.errors import CorpusError, RunError
 from charlm.runs import folder
 
 if TYPE_CHECKING:
     from charlm.plan import Plan
+    from charlm.text.corpus import Corpus
 
 
 def demo(
@@ -34,11 +36,12 @@ def demo(
         raise CorpusError("the bundled play is missing from this installation; install charlm again")
     with heeding_signals() as signals:
         plan = Plan.of({"arch": arch, "minutes": minutes})
-        if begun := unfinished(plan, play):
+        corpus = Corpus.open([play])
+        if begun := unfinished(plan, corpus):
             out.print(f"going on with {begun}, which was interrupted", markup=False)
             events = job.resume(begun, changes={}, wishes=signals.wishes)
         else:
-            events = job.train(plan, Corpus.open([play]), wishes=signals.wishes)
+            events = job.train(plan, corpus, wishes=signals.wishes)
         finished = show(until(events, signals), quiet=False, json=False)
     if not finished:
         raise typer.Exit(128 + signals.number)
@@ -48,13 +51,16 @@ def demo(
     write("\n")
 
 
-def unfinished(plan: Plan, play: Path) -> Path | None:
-    """An earlier demo of the same plan that was killed or interrupted."""
-    asked = plan.to_dict()
+def unfinished(plan: Plan, corpus: Corpus) -> Path | None:
+    """An earlier demo of the same plan and text that was killed or interrupted, and that nobody is training now."""
+    settled = {"device", "precision", "compile"}  # what auto has become
     for info in reversed(folder.list_runs()):
-        same = all(info.config[part] == asked[part] for part in ("arch", "model", "data"))
-        same = same and info.config["train"]["minutes"] == plan.train.minutes
-        if same and info.config["corpus"]["paths"] == [str(play.resolve())] and not info.training.get("finished"):
-            path: Path = info.path
-            return path
+        there = {part: info.config[part] for part in ("arch", "model", "train", "data")}
+        asked = plan.to_dict()
+        for one in (there, asked):
+            one["train"] = {name: value for name, value in one["train"].items() if name not in settled}
+        if there == asked and info.config["corpus"]["sha256"] == corpus.sha256 and not info.training.get("finished"):
+            with suppress(RunError), folder.locked(info.path):
+                path: Path = info.path
+                return path
     return None

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from charlm.events import Event, Wishes
 
 DEFAULT_ARCH = "lstm"
+READING = ("reading", "learning the vocabulary", "encoding")  # what happens before a run is one
 
 
 def command(argv: Sequence[str]) -> Callable[..., None]:
@@ -139,10 +140,16 @@ def train(
 
 def until(events: Iterator[Event], signals: Signals) -> Iterator[Event]:
     """The same events; an interrupt while the text is being read, when there is nothing to save, ends them at once."""
-    for event in events:
-        if signals.number and isinstance(event, Progress) and event.what != "scoring":
-            raise KeyboardInterrupt
-        yield event
+    try:
+        for event in events:
+            if signals.number and isinstance(event, Progress) and event.what in READING:
+                break
+            yield event
+        else:
+            return
+    except KeyboardInterrupt:
+        pass
+    raise typer.Exit(128 + signals.number)
 
 
 class Signals:
@@ -157,7 +164,8 @@ class Signals:
             raise KeyboardInterrupt
         self.number, self.wishes.stop = number, True
         if not self.quiet and not sys.stdout.isatty():  # a live display would be torn, and ends soon anyway
-            os.write(2, b"\nfinishing this step and saving; interrupt again to end at once\n")
+            with suppress(OSError):  # whoever read it may be gone: that must not keep us from saving
+                os.write(2, b"\nfinishing this step and saving; interrupt again to end at once\n")
 
     def save(self, _number: int, _frame: Any) -> None:
         self.wishes.save = True

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from charlm import events
-from charlm.cli.console import count, duration, out, printable, sparkline, table
+from charlm.cli.console import close_quietly, count, duration, out, printable, sparkline, table
 from charlm.plan import BUDGETS
 from charlm.progress import Progress as Encoding
 from charlm.training.loop import Step
@@ -34,7 +34,11 @@ def show(happenings: Iterator[events.Event], *, quiet: bool, json: bool) -> bool
     event: events.Event | None = None
     try:
         for event in happenings:
-            view.show(event)
+            try:
+                view.show(event)
+            except OSError:  # nobody reads any more, or the log's disk is full: the training goes on
+                close_quietly()
+                view = Silent()
     finally:
         view.close()
     return isinstance(event, events.Ended)

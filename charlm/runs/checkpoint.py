@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,16 +24,18 @@ from charlm.training.loop import Trainer
 
 Tensors = dict[str, Tensor]
 Shape = tuple[int, ...]
+KINDS = ("F32", "F16", "BF16")
 Fits = Callable[[str, Shape], bool]  # whether a tensor of this name and shape belongs into the file
 
-LARGEST_CARRIED = 1 << 28  # numbers in one tensor of the state that training carries along
 
+def save_tensors(path: Path, tensors: Tensors, metadata: dict[str, Any], *, keep: Path | None = None) -> None:
+    """Write tensors and a JSON value, replacing the file only when the new one is whole; the old one becomes `keep`.
 
-def save_tensors(path: Path, tensors: Tensors, metadata: dict[str, Any]) -> None:
-    """Write tensors and a JSON value, replacing the file only when the new one is whole. Raises `RunError` if not."""
+    Raises `RunError` if they cannot be written.
+    """
     whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     said = json.dumps(metadata)
-    with replacing(path) as beside:
+    with replacing(path, keep=keep) as beside:
         try:
             save_file(whole, beside, {"charlm": said, "sha256": digest(whole, said)})
         except SafetensorError as error:
@@ -49,16 +49,17 @@ def load_tensors(path: Path, fits: Fits) -> tuple[Tensors, dict[str, Any]]:
         with safe_open(plain_file(path), "pt") as file:
             names = list(file.keys())
             for name in names:
-                shape = tuple(file.get_slice(name).get_shape())
-                if not fits(name, shape):
-                    raise RunError(f"{path} does not fit its config.json: it has no {name} of shape {shape}")
+                part = file.get_slice(name)
+                shape, kind = tuple(part.get_shape()), part.get_dtype()
+                if kind not in KINDS or not fits(name, shape):
+                    raise RunError(f"{path} does not fit its config.json: it has no {name} of shape {shape}, {kind}")
             tensors = {name: file.get_tensor(name).clone() for name in names}
             labels = file.metadata() or {}
             said = labels.get("charlm", "")
             if labels.get("sha256") != digest(tensors, said):
                 raise RunError(f"{path} is damaged: its checksum is not that of what it holds")
             return tensors, dict(json.loads(said))
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise RunError(f"{path} is damaged: {error}") from None
 
 
@@ -108,18 +109,9 @@ def save_training(path: Path, trainer: Trainer, notes: dict[str, Any]) -> None:
         for p, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{p}/{key}": value for key, value in values.items()}
     position = {"step": here.step, "tokens": here.tokens, "seconds": here.clock(), "lr_scale": here.lr_scale}
-    if path.exists():
-        copy(path, path.with_name("previous.safetensors"))
-    save_tensors(path, tensors, {"position": position, "notes": notes})
-
-
-def copy(path: Path, to: Path) -> None:
-    """A second name for a file that is only ever replaced, never written into; a real copy where there are no links."""
-    with replacing(to) as beside:
-        try:
-            os.link(path, beside)
-        except OSError:
-            shutil.copyfile(path, beside)
+    position["skipped"] = int(trainer.skipped)
+    said = {"position": position, "notes": notes}
+    save_tensors(path, tensors, said, keep=path.with_name("previous.safetensors"))
 
 
 def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
@@ -127,11 +119,13 @@ def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
     expected = {
         f"{part}/{name}": shape for part in ("model", "average") for name, shape in shapes(trainer.model).items()
     }
+    with torch.no_grad():
+        tokens = torch.zeros(trainer.windows.batch_size, 1, dtype=torch.long, device=trainer.device)
+        carried = flatten("carried", trainer.model.carry(trainer.model.features(tokens).state))
+    expected |= {name: tuple(t.shape) for name, t in carried.items()}
     slots = [[p.shape for group in o.param_groups for p in group["params"]] for o in trainer.optimizers]
 
     def fits(name: str, shape: Shape) -> bool:
-        if name.startswith("carried"):
-            return shape[:1] == (trainer.windows.batch_size,) and torch.Size(shape).numel() <= LARGEST_CARRIED
         if name.startswith("optimizer/"):
             _, number, p, _ = name.split("/")
             return shape in ((), slots[int(number)][int(p)])
@@ -152,10 +146,11 @@ def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
         here.step, here.tokens = int(position["step"]), int(position["tokens"])
         here.seconds, here.resumed_at = float(position["seconds"]), time.monotonic()
         here.lr_scale = float(position["lr_scale"])
+        trainer.skipped.fill_(int(position["skipped"]))
         carried = under("carried", tensors)
         here.carried = unflatten({name: t.to(trainer.device) for name, t in carried.items()}) if carried else None
         return dict(metadata["notes"])
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise RunError(f"{path} holds no training of this run: {error!r}") from None
 
 

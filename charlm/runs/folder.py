@@ -20,6 +20,7 @@ import difflib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -61,16 +62,19 @@ class RunInfo(NamedTuple):
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
     """A path to write to; what was written reaches the disk, and only then takes the place of `path`.
 
-    Raises `RunError`, and leaves what was there, if the disk is full or may not be written to.
+    What `path` held before becomes `keep`. Raises `RunError`, and leaves what was there, if the disk is full or may not
+    be written to.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield beside
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
+        if keep and path.exists():
+            second_name(path, keep)
         beside.replace(path)
         flush_names(path.parent)
     except OSError as error:
@@ -78,6 +82,15 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def second_name(path: Path, to: Path) -> None:
+    """For a file that is only ever replaced, never written into; a copy where the system has no second names."""
+    with replacing(to) as beside:
+        try:
+            os.link(path, beside)
+        except OSError:
+            shutil.copyfile(path, beside)
 
 
 def flush_names(path: Path) -> None:
@@ -92,6 +105,8 @@ def flush_names(path: Path) -> None:
 
 def append(path: Path, text: str) -> None:
     """Add to a log, all of `text` or nothing. Raises `RunError` if the disk is full or may not be written to."""
+    if os.path.lexists(path):
+        plain_file(path)
     try:
         with path.open("ab") as file:
             end = file.tell()
@@ -177,10 +192,11 @@ def claim(out: Path | None, name: str) -> Path:
                 raise RunError(f"{out} already holds a run; give another --out, or delete it first")
             out.mkdir(parents=True, exist_ok=True)
             return out
+        ROOT.mkdir(parents=True, exist_ok=True)
         for number in count(1):
             path = ROOT / (name if number == 1 else f"{name}-{number}")
             with suppress(FileExistsError):  # taken, perhaps by another training just now
-                path.mkdir(parents=True)
+                path.mkdir()
                 return path
     except OSError as error:
         raise RunError(f"{error.filename} cannot be made: {error.strerror}; give another --out") from None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -45,6 +47,7 @@ class Record:
     nats: Tensor | float = 0.0  # training loss per token, summed over the steps since then
     pending: bool = False  # a validation is due before the next step
     saved: int = -1  # the step of the checkpoint on disk
+    owed: tuple[Score | None, int] | None = None  # score and step of best weights that could not be written
 
     def begin(self, plan: Plan, store: Store, corpus: Corpus, trainer: Trainer, kept: LanguageModel) -> None:
         """All that is needed to open, explain, repeat and resume the run; config.json, which makes it one, last."""
@@ -74,8 +77,9 @@ class Record:
 
     def take(self, score: Score, step: int, trainer: Trainer, kept: LanguageModel) -> None:
         """Note a validation, and keep the weights if they are the best."""
-        better = self.best is None or score.bits_per_byte < self.best.bits_per_byte
-        if math.isfinite(score.bits_per_byte) and (better or step == self.best_step):  # the same: it was cut off there
+        bits = score.bits_per_byte
+        again = self.best is not None and (step, bits) == (self.best_step, self.best.bits_per_byte)  # it was cut off
+        if math.isfinite(bits) and (again or self.best is None or bits < self.best.bits_per_byte):
             self.save_best(score, step, trainer, kept)
             self.stale = 0
         elif step > self.best_step:  # before it only where an earlier checkpoint was gone back to
@@ -85,15 +89,16 @@ class Record:
         """A checkpoint to resume from, and the newest weights to look at."""
         notes = {name: getattr(self, name) for name in NOTES} | {"nats": float(self.nats)}
         checkpoint.save_training(self.path / "training.safetensors", trainer, notes)
-        self.saved = trainer.position.step
         checkpoint.save_weights(self.path / "last.safetensors", kept, {"step": trainer.position.step})
         self.summarise(trainer)
+        self.saved = trainer.position.step
 
     def save_best(self, score: Score | None, step: int, trainer: Trainer, kept: LanguageModel) -> None:
         """The weights to write with. Their score stands in the same file, so the two cannot disagree."""
+        self.owed = (score, step)
         said = {"step": step, "score": score._asdict() if score else None}
         checkpoint.save_weights(self.path / "model.safetensors", kept, said)
-        self.best, self.best_step = score, step
+        self.best, self.best_step, self.owed = score, step, None
         self.summarise(trainer)
 
     def restore(self, trainer: Trainer) -> None:
@@ -123,7 +128,7 @@ class Record:
             except (RunError, KeyError, TypeError, ValueError) as error:
                 raise RunError(f"{error}; delete it to go on without: the next best is kept anew") from None
         metrics = self.path / "metrics.jsonl"
-        if metrics.exists():
+        if os.path.lexists(metrics):
             end = trainer.position.step + (not self.pending)
             past = "".join(line for step, line in whole_lines(metrics) if step < end)
             with folder.replacing(metrics) as beside:
@@ -133,7 +138,8 @@ class Record:
         """Take the last but one checkpoint for the last, which is damaged. Raises `RunError` if both are."""
         previous = self.path / "previous.safetensors"
         checkpoint.load_training(previous, trainer)
-        checkpoint.copy(previous, self.path / "training.safetensors")
+        with folder.replacing(self.path / "training.safetensors") as beside:
+            shutil.copyfile(previous, beside)
 
     def summarise(self, trainer: Trainer, *, finished: bool = False) -> None:
         """training.json, for people and for `charlm runs`."""
@@ -147,8 +153,11 @@ class Record:
 
     def finish(self, trainer: Trainer, kept: LanguageModel) -> None:
         """The end: what could not be saved so far is tried once more."""
-        if self.saved != trainer.position.step:
+        step = trainer.position.step
+        if self.saved != step:
             self.save(trainer, kept)
+        if self.owed and self.owed[1] == step:
+            self.save_best(*self.owed, trainer, kept)
         self.summarise(trainer, finished=True)
 
     def log(self, trainer: Trainer, train_nats: float, score: Score | None) -> None:
@@ -164,9 +173,11 @@ class Record:
 
 def whole_lines(metrics: Path) -> Iterator[tuple[int, str]]:
     """(step, line) of metrics.jsonl, without what a killed process left half written."""
-    for line in metrics.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+    if folder.plain_file(metrics).stat().st_size > folder.LARGEST_JSON:
+        raise RunError(f"{metrics} is damaged: no such file is so large; delete it, it is only for people")
+    for line in metrics.read_text(encoding="utf-8", errors="replace").splitlines():
         with suppress(ValueError, KeyError, TypeError):
-            yield int(json.loads(line)["step"]), line.rstrip("\n") + "\n"
+            yield int(json.loads(line)["step"]), line + "\n"
 
 
 def position(trainer: Trainer) -> dict[str, Any]:

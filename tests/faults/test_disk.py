@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import pytest
 from safetensors.torch import load_file
@@ -83,6 +84,23 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.usefixtures("verses")
+def test_a_log_that_cannot_be_written_does_not_end_the_training() -> None:
+    """`charlm train … > train.log` on a disk that is full, or into a pipe that nobody reads any more."""
+    for log in (open("/dev/full", "w"), broken_pipe()):  # noqa: SIM115
+        command = [sys.executable, "-m", "charlm", *TRAIN[:-1], f"r/{log.fileno()}", "--steps", "5"]
+        with log:
+            assert subprocess.run(command, stdout=log, stderr=subprocess.PIPE).returncode == 0
+            assert folder.info(Path(f"r/{log.fileno()}")).training["finished"]
+
+
+def broken_pipe() -> IO[str]:
+    reading, writing = os.pipe()
+    os.close(reading)
+    return os.fdopen(writing, "w")
 
 
 @pytest.mark.usefixtures("verses")

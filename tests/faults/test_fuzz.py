@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import charlm
 from charlm import job
 from charlm.errors import CharlmError, RunError
+from charlm.events import Note
 from charlm.plan import Plan
 from charlm.runs import checkpoint, folder
 from charlm.text.corpus import Corpus
@@ -163,7 +164,7 @@ FORGERIES: dict[str, Callable[[Path], object]] = {
 
 
 def link(path: Path, to: object) -> None:
-    path.unlink()
+    path.unlink(missing_ok=True)
     path.symlink_to(os.path.abspath(str(to)) if str(to) != path.name else path.name)
 
 
@@ -176,6 +177,20 @@ def test_a_forged_run_is_refused_with_the_reason(run: Path, message: str) -> Non
     assert peak() - memory < 500_000
 
 
+def test_logs_that_lead_out_of_the_run_are_not_followed(run: Path) -> None:
+    Path("diary.txt").write_text("dear diary\n")
+    link(run / "samples.txt", "diary.txt")
+    for event in job.resume(run, changes={}):
+        if isinstance(event, Note) and "is a link to" in event.text:
+            break
+    else:
+        raise AssertionError("it said nothing")
+    assert Path("diary.txt").read_text() == "dear diary\n"
+    link(run / "metrics.jsonl", "diary.txt")
+    with pytest.raises(RunError, match=r"metrics\.jsonl is a link to"):
+        list(job.resume(run, changes={"steps": 20}))
+
+
 def test_a_forged_checkpoint_is_refused_before_anything_is_made_of_it(run: Path) -> None:
     path = run / "training.safetensors"
     tensors, said = checkpoint.load_tensors(path, lambda *_: True)
@@ -186,6 +201,8 @@ def test_a_forged_checkpoint_is_refused_before_anything_is_made_of_it(run: Path)
         (tensors | {"optimizer/x": torch.zeros(())}, said),
         (tensors | {"carried/0": torch.zeros(3, 3)}, said),
         (tensors | {"code": torch.zeros(1)}, said),
+        (tensors | {"carried/0": torch.zeros(tensors["carried/0"].size(0), 3)}, said),
+        ({name: tensor.double() for name, tensor in tensors.items()}, said),
         (tensors, {"notes": {}}),
         (tensors, said | {"position": {"step": "many"}}),
         (tensors, said | {"notes": {}}),
