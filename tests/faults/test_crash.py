@@ -16,12 +16,12 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows knows n
 
 def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_happened() -> None:
     Path("text.txt").write_text(crash.TEXT)
-    assert len(list(crash.torture(crash.PLANS[1], 3, random.Random(1)))) == 3
+    assert len(list(crash.torture(crash.PLANS[1], 2, random.Random(1)))) == 2
 
 
 def test_killing_the_demo_in_a_loop_loses_nothing() -> None:
     """The same command, typed again, goes on where the last checkpoint stands."""
-    words, steps = ("demo", "--minutes", "0.15"), [0]
+    words, steps = ("demo", "--minutes", "0.12"), [0]
     for after in (5.0, 6.0):
         crash.kill(crash.start(*words), Path("runs/saltmere-lstm"), after, in_a_save=after == 6.0)
         steps += [info.training["step"] for info in folder.list_runs() if crash.opens(info.path)]

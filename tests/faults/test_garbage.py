@@ -125,11 +125,10 @@ def at_bounds() -> Iterator[tuple[str, float]]:
 
 
 @pytest.mark.parametrize(("name", "value"), list(at_bounds()))
-@pytest.mark.parametrize("arch", ["lstm", "transformer"])
-def test_a_number_at_its_bound_is_trained_with(verses: Path, arch: str, name: str, value: float) -> None:
+def test_a_number_at_its_bound_is_trained_with(verses: Path, name: str, value: float) -> None:
     sizes = {"hidden_size": 8, "layers": 1, "seq_len": 16, "batch_size": 4, "tokenizer": "word", "steps": 2}
     kind = next(plain(f.type)[0] for group in (TrainSettings, DataSettings) for f in fields_of(group) if f.name == name)
-    plan = Plan.of({"arch": arch, **sizes, name: kind(value)})
+    plan = Plan.of({**sizes, name: kind(value)})
     list(job.train(plan, Corpus.open([verses]), out=Path("r")))
     assert len(charlm.load("r", weights="last").sample(length=5))
 
