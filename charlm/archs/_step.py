@@ -60,9 +60,8 @@ class LSTMStep:
         self.shift[2 * size : 3 * size] = 0
         self.weights, self.biases = [], []
         for number, (w, u, b_w, b_u) in enumerate(layers):
-            self.weights.append(
-                array(half[:, None] * (torch.cat([w, u], 1) if number else u))
-            )  # (4D, 2D), first (4D, D)
+            both = torch.cat([w, u], 1) if number else u  # (4D, 2D), first (4D, D)
+            self.weights.append(array(half[:, None] * both))
             self.biases.append(array(half * (b_w + b_u)))
         self.embedding, self.first = array(embed.weight), array(half[:, None] * layers[0][0])
         self.table = None

@@ -48,10 +48,12 @@ def chosen_arch(argv: Sequence[str]) -> str:
 
 def name_the_run(argv: Sequence[str]) -> list[str]:
     """`--resume` without a run means the last one; Typer knows no option whose value may be left out."""
-    pairs = zip(argv, [*argv[1:], "--"], strict=True)
-    return [
-        word for here, after in pairs for word in (here, *(["last"] if here == "--resume" and after[:1] == "-" else []))
-    ]
+    words: list[str] = []
+    for here, after in zip(argv, [*argv[1:], "--"], strict=True):
+        words.append(here)
+        if here == "--resume" and after.startswith("-"):
+            words.append("last")
+    return words
 
 
 def peek(argv: Sequence[str], flag: str) -> str | None:
