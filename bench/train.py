@@ -26,9 +26,9 @@ from charlm.training.optim import build_optimizers
 
 GPT = {"arch": "transformer", "layers": 6, "hidden_size": 384, "heads": 6, "batch_size": 16, "seq_len": 256}
 VARIANTS: list[dict[str, Any]] = [
-    GPT | {"precision": "fp32", "compile": False},
-    GPT | {"precision": "bf16", "compile": False},
-    GPT | {"precision": "bf16", "compile": True},
+    GPT | {"precision": "fp32", "compile": "off"},
+    GPT | {"precision": "bf16", "compile": "off"},
+    GPT | {"precision": "bf16", "compile": "on"},
     {"arch": "transformer"},
     {"arch": "lstm", "hidden_size": 512, "batch_size": 16, "seq_len": 64},
     {"arch": "lstm", "hidden_size": 512, "batch_size": 24, "seq_len": 128},

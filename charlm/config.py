@@ -152,7 +152,9 @@ class TrainSettings(Settings):
         float, Arg("chance that the model is fed the true token and not its own guess", min=0, max=1)
     ] = 1.0
     precision: Annotated[Literal["auto", "fp32", "bf16"], Arg("arithmetic of the matrix products")] = "auto"
-    compile: Annotated[bool, Arg("let torch.compile translate the model first")] = False
+    compile: Annotated[
+        Literal["auto", "on", "off"], Arg("let torch.compile translate the model first; auto: if the budget repays it")
+    ] = "auto"
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Arg("where to compute")] = "auto"
     seed: Annotated[int, Arg("seed of every random choice", min=0, max=2**63 - 1)] = 0
     eval_every: Annotated[str, Arg("steps (500) or time (30s, 2m) between validations; auto: 5 % of the time")] = "auto"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,25 +25,32 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def settle(settings: TrainSettings, device: torch.device, *, bf16_pays: bool) -> tuple[TrainSettings, str]:
+REPAYS = {"cpu": 20.0, "cuda": 3.0}  # minutes of a budget that repay the wait for torch.compile
+
+
+def settle(
+    settings: TrainSettings, device: torch.device, *, bf16_pays: bool, compiles: bool
+) -> tuple[TrainSettings, str]:
     """The settings with nothing left automatic, and one line that says what was chosen and why.
 
-    `bf16_pays` says whether bf16 makes this model faster on a CPU that has it; on a GPU it always does.
+    `bf16_pays` says whether bf16 makes this model faster on a CPU that has it; on a GPU it always does. `compiles` says
+    whether torch.compile makes it faster.
     """
     precision, notes = settings.precision, []
     if precision == "auto":
-        wanted = device.type == "cuda" or bf16_pays
-        precision = "bf16" if wanted and multiplies_bf16(device) else "fp32"
-    compiles = settings.compile
-    if compiles and not can_compile(device):
-        compiles = False
+        pays = device.type == "cuda" or bf16_pays
+        precision = "bf16" if pays and multiplies_bf16(device) else "fp32"
+    long = (settings.minutes or 0) >= REPAYS.get(device.type, math.inf)
+    wanted = settings.compile == "on" or (settings.compile == "auto" and compiles and long)
+    compiled = wanted and can_compile(device)
+    if wanted and not compiled:
         notes.append("not compiled: torch.compile finds no working compiler here")
     if device.type == "cpu":
         where = f"the CPU, {torch.get_num_threads()} threads"
     else:
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else "the Apple GPU"
-    line = ", ".join([where, precision, *(["compiled"] if compiles else []), *notes])
-    settled: Any = {"device": device.type, "precision": precision, "compile": compiles}
+    line = ", ".join([where, precision, *(["compiled"] if compiled else []), *notes])
+    settled: Any = {"device": device.type, "precision": precision, "compile": "on" if compiled else "off"}
     return replace(settings, **settled), line
 
 

@@ -108,8 +108,9 @@ class Job:
 
     def __init__(self, plan: Plan, store: Store, wishes: Wishes | None) -> None:
         device = choose_device(plan.train.device)
-        wide = getattr(plan.model, "hidden_size", 0) >= archs.load(plan.arch).bf16_from
-        train, self.where = settle(plan.train, device, bf16_pays=wide)
+        kind = archs.load(plan.arch)
+        wide = getattr(plan.model, "hidden_size", 0) >= kind.bf16_from
+        train, self.where = settle(plan.train, device, bf16_pays=wide, compiles=kind.compiles)
         self.plan, self.store, self.wishes = replace(plan, train=train), store, wishes or Wishes()
         self.windows = Windows(
             store.train.ids,

@@ -24,23 +24,38 @@ BEFORE = 8192  # tokens of the text before a held-out part that are at hand to b
 
 
 def score_run(
-    run: str | Path, *, split: str = "val", text: Sequence[str] = (), weights: str = "best", device: str = "auto"
+    run: str | Path,
+    *,
+    split: str = "val",
+    text: Sequence[str] = (),
+    weights: str = "best",
+    device: str = "auto",
+    quantize: str | None = None,
 ) -> Generator[Progress, None, dict[str, Any]]:
     """What `charlm eval` says: the score of `text` (files), or of the run's own `val` or `test` part, by name.
+
+    With `quantize` it is scored with exact weights as well, and the difference is what 8 bits cost.
 
     Raises `RunError` if the run's text is gone or changed, and `CorpusError` if the part is empty.
     """
     path = folder.find(run)
-    writer = Writer.load(path, weights=weights, device=device)
     found = folder.info(path)
     config = found.config
+    writers = [Writer.load(path, weights=weights, device=device, quantize=q) for q in (*filter(None, [quantize]), None)]
     if text:
-        score = yield from writer.scoring("".join(Corpus.open(text, config["data"]["encoding"]).chunks()))
+        read = "".join(Corpus.open(text, config["data"]["encoding"]).chunks())
+        scorings = [writer.scoring(read) for writer in writers]
     else:
         store = yield from same_store(found, None)
         parts = {"val": (store.validation, store.train), "test": (store.test, store.validation)}
-        score = yield from score_split(writer, *parts[split])
-    return describe(writer.model, score, config["arch"])
+        scorings = [score_split(writer, *parts[split]) for writer in writers]
+    scores = []
+    for scoring in scorings:
+        scores.append((yield from scoring))
+    described = describe(writers[-1].model, scores[0], config["arch"])
+    if quantize:
+        described["bits_per_byte_lost"] = scores[0].bits_per_byte - scores[-1].bits_per_byte
+    return described
 
 
 def score_split(writer: Writer, split: Split, before: Split) -> Generator[Progress, None, Score]:

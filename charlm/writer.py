@@ -17,6 +17,7 @@ from charlm.errors import RunError, SettingsError, VocabularyError
 from charlm.model import LanguageModel
 from charlm.plan import Plan
 from charlm.progress import Progress, result
+from charlm.quantize import quantize as round_weights
 from charlm.runs import checkpoint, folder
 from charlm.sampling.filters import Picker
 from charlm.sampling.generate import generate
@@ -49,10 +50,14 @@ class Writer:
         self.device = next(model.parameters()).device
 
     @classmethod
-    def load(cls, run: str | Path = "last", *, weights: str = "best", device: str = "auto") -> Writer:
+    def load(
+        cls, run: str | Path = "last", *, weights: str = "best", device: str = "auto", quantize: str | None = None
+    ) -> Writer:
         """Open a run folder; see `charlm.load`."""
         if weights not in WEIGHTS:
             raise SettingsError(f"weights must be one of {', '.join(WEIGHTS)}, got {weights!r}")
+        if quantize not in (None, "int8"):
+            raise SettingsError(f"quantize must be int8 or None, got {quantize!r}")
         path = folder.find(run)
         config = folder.info(path).config
         tokenizer = from_json(folder.read_json(path / "tokenizer.json"))
@@ -70,7 +75,10 @@ class Writer:
             other = next(name for name in WEIGHTS if name != weights)
             hint = f"; --weights {other} may be whole" if (path / WEIGHTS[other]).exists() else ""
             raise RunError(f"{error}{hint}") from None
-        return cls(model.to(choose_device(device)), tokenizer)
+        model = model.to(choose_device(device))
+        if quantize:
+            round_weights(model)
+        return cls(model, tokenizer)
 
     def pieces(
         self, prompt: str, settings: SampleSettings, *, samples: int = 1, seed: int = 0, unknown: str = "error"

@@ -17,12 +17,13 @@ FLOORS = [
     {"errors", "progress"},
     {"config"},
     {"timer", "model", "text", "presets", "sampling.settings", "sampling.stream"},
+    {"quantize"},
     {"archs", "objectives", "device", "baselines"},
     {"plan"},
     {"training", "sampling"},
     {"runs"},
     {"writer"},
-    {"scoring", "events"},
+    {"scoring", "events", "inside"},
     {"job"},
     {"cli"},
     {"__main__"},
@@ -96,7 +97,7 @@ def test_the_core_is_short_enough_to_read_over_coffee() -> None:
     core += [f"archs/{name}.py" for name in ("lstm", "lstmcell", "seq2seq", "transformer")]
     core += [f"archs/{name}.py" for name in ("_recurrent", "_attention", "_window")]
     lines = sum(len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in core)
-    assert lines < 1200, lines
+    assert lines < 1400, lines
 
 
 def test_no_file_is_a_shed() -> None:

@@ -54,6 +54,10 @@ class BlockConfig(Settings):
         return self.heads or max(1, self.hidden_size // (64 if self.hidden_size >= 256 else 32))
 
 
+Here = slice | Tensor
+"""The places of the tokens fed: a slice, or one place (1,) that only the device knows, so that no shape changes."""
+
+
 class Past(NamedTuple):
     """One layer's keys and values. Outside autograd the buffers have room for a whole window."""
 
@@ -68,23 +72,27 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(c.hidden_size, 3 * c.hidden_size, bias=c.bias)
         self.out = nn.Linear(c.hidden_size, c.hidden_size, bias=c.bias)
 
-    def forward(self, x: Tensor, turn: Tensor | None, past: Past | None, size: int, room: int) -> tuple[Tensor, Past]:
-        """Causal attention of x (B, T, D) over itself and the `size` tokens before it, `room` tokens at the most."""
-        t = x.size(1)
+    def forward(self, x: Tensor, turn: Tensor | None, past: Past | None, here: Here, room: int) -> tuple[Tensor, Past]:
+        """Causal attention of x (B, T, D), whose places are `here`, over itself and the tokens before it, `room` tokens
+        at the most.
+        """
+        t, mask = x.size(1), None
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, T, D/H) each
         if self.qk_norm:
             q, k = F.rms_norm(q, q.shape[-1:]), F.rms_norm(k, k.shape[-1:])
         if turn is not None:
             q, k = rotate(q, turn), rotate(k, turn)
-        past = extend(past, k, v, size, room)
-        y = F.scaled_dot_product_attention(
-            q,
-            past.keys[:, :, : size + t],
-            past.values[:, :, : size + t],
-            attn_mask=causal_mask(t, size, x.device) if size and t > 1 else None,
-            is_causal=size == 0 and t > 1,
-            dropout_p=self.dropout if self.training else 0.0,
-        )
+        if isinstance(here, Tensor):
+            assert past is not None
+            past = Past(past.keys.index_copy_(2, here, k), past.values.index_copy_(2, here, v))
+            seen, mask = past, (torch.arange(room, device=x.device) <= here)[None]  # (B, H, W, D/H), (1, W)
+        else:
+            past = extend(past, k, v, here.start, room)
+            seen = Past(past.keys[:, :, : here.stop], past.values[:, :, : here.stop])
+            if here.start and t > 1:
+                mask = causal_mask(t, here.start, x.device)
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, *seen, mask, dropout, is_causal=mask is None and t > 1)
         return self.out(y.transpose(1, 2).flatten(2)), past
 
 
@@ -135,9 +143,9 @@ class Block(nn.Module):
         self.norm1, self.attention = norm(c), Attention(c)
         self.norm2, self.feed_forward = norm(c), FeedForward(c)
 
-    def forward(self, x: Tensor, turn: Tensor | None, past: Past | None, size: int, room: int) -> tuple[Tensor, Past]:
+    def forward(self, x: Tensor, turn: Tensor | None, past: Past | None, here: Here, room: int) -> tuple[Tensor, Past]:
         """One layer on x (B, T, D); the arguments are those of `Attention`."""
-        y, past = self.attention(self.norm1(x) if self.pre else x, turn, past, size, room)
+        y, past = self.attention(self.norm1(x) if self.pre else x, turn, past, here, room)
         x = x + F.dropout(y, self.dropout, self.training)
         x = x if self.pre else self.norm1(x)
         y = self.feed_forward(self.norm2(x) if self.pre else x)

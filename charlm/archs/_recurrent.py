@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from charlm.archs._graph import CarriedStep
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import Features, LanguageModel, State, detach, map_state, tie
+from charlm.model import Features, LanguageModel, State, Step, detach, map_state, tie
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,9 @@ class Recurrent(LanguageModel):
 
     def carry(self, state: State) -> State:
         return detach(state)
+
+    def stepper(self, batch_size: int) -> Step:
+        return CarriedStep(self, batch_size) if self.embed.weight.is_cuda else self.step
 
     def dropped(self, module: nn.Module) -> dict[str, Tensor]:
         """The module's recurrent weights, some of them zero when weight drop is on; else nothing to replace."""

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from charlm.model import State
+from charlm.quantize import Int8Linear, product
 
 Array = NDArray[np.float32]
 
 FEW = 32  # rows; with more of them PyTorch is as fast
 EPSILON = float(np.finfo(np.float32).eps)  # of PyTorch's rms_norm where none is given
+ALL = slice(None)
 TABLE = 1 << 24  # numbers in a table that is kept instead of a product per token
 
 
@@ -30,12 +32,18 @@ def array(t: Tensor) -> Array:
 class Linear:
     """y = W x + b on rows (B, in). Few rows are faster as columns of the product's right side, W X."""
 
-    def __init__(self, module: nn.Linear) -> None:
-        self.weight = array(module.weight)
-        self.bias = None if module.bias is None else array(module.bias)
+    def __init__(self, module: nn.Linear | Int8Linear, order: NDArray[np.intp] | slice = ALL) -> None:
+        """`order` says which output stands where."""
+        self.bias = None if module.bias is None else array(module.bias)[order]
+        self.int8 = (module.weight[order], module.scale[order]) if isinstance(module, Int8Linear) else None
+        self.weight = array(module.weight)[order]
 
     def __call__(self, x: Array) -> Array:
-        y: Array = np.dot(self.weight, x[0])[None] if len(x) == 1 else np.dot(self.weight, x.T).T
+        y: Array
+        if self.int8:
+            y = product(torch.from_numpy(np.ascontiguousarray(x)), *self.int8).numpy()
+        else:
+            y = np.dot(self.weight, x[0])[None] if len(x) == 1 else np.dot(self.weight, x.T).T
         if self.bias is not None:
             y += self.bias
         return y
@@ -145,6 +153,8 @@ class TransformerStep:
         self.size = c.hidden_size // c.head_count  # of a head
         self.order = np.arange(self.size).reshape(2, -1).T.reshape(-1)  # 0, D/2H, 1, D/2H + 1, …
         self.embedding = array(model.embed.weight)
+        earlier = model.earlier  # tables (V + 1, D), the last token's first
+        self.earlier = [] if earlier is None else np.split(array(earlier.weight), model.ngram - 1)[::-1]
         table = model.place.weight if model.place is not None else model.table
         self.table = None if table is None else array(table)
         self.turns: NDArray[np.complex64] | None = None  # (W, D/2H)
@@ -153,7 +163,7 @@ class TransformerStep:
         self.blocks = [
             (
                 Norm(block.norm1),
-                self.paired(Linear(block.attention.qkv)),
+                Linear(block.attention.qkv, self.paired()),
                 Linear(block.attention.out),
                 Norm(block.norm2),
                 Linear(block.feed_forward.up),
@@ -175,15 +185,13 @@ class TransformerStep:
             rows.keys[:] = rows.keys[..., self.order]
         return rows
 
-    def paired(self, qkv: Linear) -> Linear:
-        """The same layer with the two halves of each head's queries and keys interleaved, if they are to be turned."""
-        if self.turns is not None:
-            for name in ("weight", "bias"):
-                if (value := getattr(qkv, name)) is not None:
-                    value = value.reshape(3, self.heads, self.size, -1).copy()
-                    value[:2] = value[:2, :, self.order]
-                    setattr(qkv, name, value.reshape(getattr(qkv, name).shape))
-        return qkv
+    def paired(self) -> NDArray[np.intp] | slice:
+        """The order of outputs that interleaves the two halves of each head's queries and keys, if they are turned."""
+        if self.turns is None:
+            return ALL
+        outputs = np.arange(3 * self.heads * self.size).reshape(3, self.heads, self.size)
+        outputs[:2] = outputs[:2][..., self.order]
+        return outputs.reshape(-1)
 
     @torch.inference_mode()
     def __call__(self, token: Tensor, state: State) -> tuple[Tensor, Rows]:
@@ -194,6 +202,8 @@ class TransformerStep:
         at = len(rows.tokens)
         rows.tokens.append(token.numpy())
         x = self.embedding[rows.tokens[-1]]
+        for back, earlier in enumerate(self.earlier, 2):
+            x = x + earlier[rows.tokens[-back] + 1 if back <= len(rows.tokens) else 0]
         if self.table is not None:
             x = x + self.table[at]
         for layer, (norm1, qkv, out, norm2, up, down) in enumerate(self.blocks):

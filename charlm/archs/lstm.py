@@ -31,5 +31,5 @@ class LSTM(Stacked):
 
     def stepper(self, batch_size: int) -> Step:
         if batch_size > 1 or not on_cpu(self):
-            return self.step
+            return super().stepper(batch_size)
         return LSTMStep(self.embed, self.rnn.all_weights, self.head)

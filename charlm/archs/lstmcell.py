@@ -32,7 +32,7 @@ class LSTMCell(Recurrent):
 
     def stepper(self, batch_size: int) -> Step:
         if batch_size > 1 or not on_cpu(self):
-            return self.step
+            return super().stepper(batch_size)
         weights = [[cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh] for cell in self.rnn]
         return LSTMStep(self.embed, weights, self.head)
 

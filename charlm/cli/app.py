@@ -11,7 +11,7 @@ from charlm import __version__
 from charlm.cli.console import close_quietly, err
 from charlm.errors import CharlmError
 
-MAKE, WRITE, MANAGE = "Make a model", "Write and score", "Manage"
+MAKE, WRITE, COMPARE, INSIDE, MANAGE = "Make a model", "Write", "Compare", "Look inside", "Manage"
 
 
 def build(argv: Sequence[str]) -> typer.Typer:
@@ -30,7 +30,7 @@ def build(argv: Sequence[str]) -> typer.Typer:
     app.command("demo", rich_help_panel=MAKE)(demo.demo)
     app.command("train", rich_help_panel=MAKE)(train.command(argv))
     app.command("sample", rich_help_panel=WRITE)(sample.sample)
-    app.command("eval", rich_help_panel=WRITE)(evaluate.evaluate)
+    app.command("eval", rich_help_panel=COMPARE)(evaluate.evaluate)
     app.command("runs", rich_help_panel=MANAGE)(runs.runs)
     app.command("info", rich_help_panel=MANAGE)(runs.info)
     app.command("archs", rich_help_panel=MANAGE)(lists.archs)

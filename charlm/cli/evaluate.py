@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from charlm.cli.console import show, table, watch
-from charlm.cli.options import Device, Weights
+from charlm.cli.options import Device, Quantize, Weights
 from charlm.errors import SettingsError
 
 
@@ -24,6 +24,7 @@ def evaluate(
     ] = None,
     weights: Annotated[Weights, typer.Option(help="the best on the validation text, or the last")] = "best",
     device: Annotated[Device, typer.Option(help="where to compute")] = "auto",
+    quantize: Quantize = None,
     json: Annotated[bool, typer.Option("--json", help="as a JSON object")] = False,
 ) -> None:
     """Score a text exactly, each byte once. [dim]charlm eval --split test[/]"""
@@ -31,7 +32,9 @@ def evaluate(
         raise SettingsError("--split and --text are two different texts; give one of them")
     from charlm.scoring import score_run
 
-    values = watch(score_run(run, split=split or "val", text=text or (), weights=weights, device=device))
+    values = watch(
+        score_run(run, split=split or "val", text=text or (), weights=weights, device=device, quantize=quantize)
+    )
     if json:
         print(jsonlib.dumps(values))
         return

@@ -15,6 +15,10 @@ from charlm.config import Field, Settings, fields_of, plain
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Weights = Literal["best", "last"]
+Quantize = Annotated[
+    Literal["int8"] | None,
+    typer.Option(help="round the weights to 8 bits: a large transformer writes faster", show_default=False),
+]
 Panels = Mapping[str, type[Settings]]
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from charlm.cli.console import err, write
-from charlm.cli.options import Device, Weights, with_settings
+from charlm.cli.options import Device, Quantize, Weights, with_settings
 from charlm.config import Arg, Settings, take
 from charlm.errors import SettingsError
 from charlm.sampling.settings import SampleSettings
@@ -51,6 +51,7 @@ def sample(
     ] = "error",
     weights: Annotated[Weights, typer.Option(help="the best on the validation text, or the last")] = "best",
     device: Annotated[Device, typer.Option(help="where to compute")] = "auto",
+    quantize: Quantize = None,
     json: Annotated[bool, typer.Option("--json", help="one JSON object per text, with log-probabilities")] = False,
     *,
     given: dict[str, Any],
@@ -63,7 +64,7 @@ def sample(
     seed = secrets.randbits(31) if amount.seed is None else amount.seed
     from charlm.writer import Writer
 
-    writer = Writer.load(run, weights=weights, device=device)
+    writer = Writer.load(run, weights=weights, device=device, quantize=quantize)
     pieces = iter(writer.pieces(text, settings, samples=amount.samples, seed=seed, unknown=unknown))
     with err.status("reading the prompt") if len(text) > LONG else nullcontext():
         pieces = chain([next(pieces)], pieces)

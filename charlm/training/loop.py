@@ -73,7 +73,7 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.skipped = torch.zeros((), device=self.device)
         self.objective = OBJECTIVES[model.objectives[0]]
-        self.forward = torch.compile(model) if settings.compile else model
+        self.forward = torch.compile(model) if settings.compile == "on" else model
 
     def progress(self) -> float:
         """Share of the budget that is spent, in [0, 1]."""
@@ -102,7 +102,7 @@ class Trainer:
         scored = sum(int((batch.targets != PAD).sum()) for batch, _ in batches)
         total = torch.zeros((), device=self.device)
         for batch, fresh in batches:
-            targets = batch.targets.to(self.device, non_blocking=True)  # before the model: so nothing waits for it
+            targets = self.there(batch.targets)  # before the model: so nothing waits for it
             with self.autocast():
                 out = self.guess(batch, None if fresh else here.carried)
             here.carried = self.model.carry(out.state)
@@ -125,6 +125,10 @@ class Trainer:
         windows, fresh = self.windows.batch(number)
         return self.objective(torch.from_numpy(windows)), fresh
 
+    def there(self, ids: Tensor) -> Tensor:
+        """The same on the device; pinned memory is what a GPU can fetch while this thread goes on."""
+        return (ids.pin_memory() if self.device.type == "cuda" else ids).to(self.device, non_blocking=True)
+
     def autocast(self) -> AbstractContextManager[None]:
         if self.settings.precision == "bf16":
             return torch.autocast(self.device.type, torch.bfloat16)
@@ -132,8 +136,8 @@ class Trainer:
 
     def guess(self, batch: Batch, state: State) -> Output:
         """Logits for a batch: from the true text at once, or token by token where the model hears itself."""
-        tokens = batch.tokens.to(self.device, non_blocking=True)
-        source = None if batch.source is None else batch.source.to(self.device, non_blocking=True)
+        tokens = self.there(batch.tokens)
+        source = None if batch.source is None else self.there(batch.source)
         if self.settings.teacher_forcing == 1:
             out: Output = self.forward(tokens, state, source)
             return out

@@ -1,0 +1,56 @@
+"""Linear layers with 8-bit weights: a large model writes one row as fast as its weights can be read, and these are a
+quarter of the size.
+
+Each output's weights are whole numbers from -127 to 127 times a scale of its own (Jacob et al. 2018, arXiv:1712.05877,
+section 2, without offsets); what goes in and comes out stays a floating-point number, in bf16.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from charlm.errors import SettingsError
+from charlm.model import LanguageModel, parameter_count
+
+
+class Int8Linear(nn.Module):
+    """What a linear layer computes, with its weights rounded."""
+
+    weight: Tensor  # (O, I) int8
+    scale: Tensor  # (O,) bf16
+
+    @torch.no_grad()
+    def __init__(self, exact: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.bias = exact.in_features, exact.out_features, exact.bias
+        scale = (exact.weight.abs().amax(1) / 127).clamp(min=1e-12).bfloat16()
+        self.register_buffer("scale", scale)
+        self.register_buffer("weight", (exact.weight / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., I) -> (..., O)"""
+        y = product(x.reshape(-1, self.in_features), self.weight, self.scale).reshape(*x.shape[:-1], -1)
+        return y if self.bias is None else y + self.bias
+
+
+def product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """x (B, I) times the transpose of weight (O, I), each output times its scale (O,) -> (B, O)."""
+    return torch._weight_int8pack_mm(x.bfloat16(), weight, scale).to(x.dtype)
+
+
+def quantize(model: LanguageModel) -> None:
+    """Round every linear layer of `model`, in place, for good.
+
+    Raises `SettingsError` if it is not on a CPU, or has most of its weights elsewhere, where nothing would be gained.
+    """
+    if any(p.device.type != "cpu" for p in model.parameters()):
+        raise SettingsError("--quantize int8 is for writing on a CPU; add --device cpu or leave it out")
+    linear = {name: module for name, module in model.named_modules() if type(module) is nn.Linear}
+    if 2 * sum(module.weight.numel() for module in linear.values()) < parameter_count(model):
+        raise SettingsError(
+            "--quantize int8 rounds linear layers, and most weights of this architecture are in others; leave it out"
+        )
+    for name, module in linear.items():
+        parent, _, own = name.rpartition(".")
+        setattr(model.get_submodule(parent), own, Int8Linear(module))

@@ -1,0 +1,94 @@
+"""Writing on a GPU: a recorded step gives what the model gives. The same work is held to it here without a GPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from charlm.archs._graph import CarriedStep, WindowStep
+from charlm.config import DataSpec
+from charlm.model import LanguageModel
+from charlm.plan import Plan
+
+SPEC = DataSpec(vocab_size=11, seq_len=12)
+MODELS = {
+    "lstm": CarriedStep,
+    "lstmcell": CarriedStep,
+    "gru": CarriedStep,
+    "rnn": CarriedStep,
+    "transformer": WindowStep,
+}
+
+
+def build(arch: str, **settings: object) -> LanguageModel:
+    torch.manual_seed(0)
+    model = Plan.of({"arch": arch, "hidden_size": 32, "layers": 2, **settings}).build(SPEC).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    return model
+
+
+def tokens(rows: int, length: int, seed: int = 0) -> Tensor:
+    return torch.randint(SPEC.vocab_size, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("arch", MODELS)
+@torch.no_grad()
+def test_a_step_on_tensors_that_stay_is_features_of_one_token(arch: str) -> None:
+    """From nothing and from a state that was read, and for one text after another."""
+    model, text = build(arch), tokens(2, 30)
+    step = MODELS[arch](model, 2)
+    for read in (0, 5, 25, 0):
+        start = lambda: model.read(tokens(2, read, seed=7)) if read else None  # noqa: B023, E731
+        expected, state = model.head(model.features(text, start()).hidden), start()
+        for t in range(text.size(1)):
+            logits, state = step(text[:, t], state)
+            torch.testing.assert_close(logits, expected[:, t], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"positions": "learned"}, {"positions": "sinusoidal"}, {"ngram": 1}, {"ngram": 9}])
+@torch.no_grad()
+def test_so_it_is_with_every_kind_of_position(options: dict[str, object]) -> None:
+    model, text = build("transformer", **options), tokens(2, 20)
+    step, state, expected = WindowStep(model, 2), None, model(text).logits
+    for t in range(text.size(1)):
+        logits, state = step(text[:, t], state)
+        torch.testing.assert_close(logits, expected[:, t], atol=1e-4, rtol=1e-4)
+
+
+ON_GPU = """
+import sys, torch
+from itertools import islice
+from charlm.plan import Plan
+from charlm.config import DataSpec
+from charlm.sampling.filters import Picker
+from charlm.sampling.generate import generate
+from charlm.sampling.settings import SampleSettings
+for arch in sys.argv[1:]:
+    torch.manual_seed(0)
+    model = Plan.of({"arch": arch, "hidden_size": 64, "layers": 2}).build(DataSpec(11, 12)).cuda().eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    start = torch.randint(11, (1, 5), device="cuda")
+    pick = Picker(SampleSettings("0"), torch.Generator("cuda"))
+    rows = [ids for ids, _ in islice(generate(model, start, pick, samples=3), 40)]
+    text = torch.cat([start, torch.stack(rows, 1)[:1]], 1)
+    with torch.no_grad():
+        again = model(text[:, :-1]).logits[:, 4:].argmax(-1)
+    assert (again == text[:, 5:]).float().mean() > 0.9, arch  # ties and rounding may turn a choice
+    print(arch, type(model.stepper(3)).__name__)
+"""
+
+
+@pytest.mark.skipif(not torch.cuda.device_count(), reason="there is no CUDA device")
+def test_graphs_equal_eager_on_a_gpu() -> None:
+    command = [sys.executable, "-c", ON_GPU, *MODELS]
+    shown = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=True).stdout.split()
+    assert shown[1::2] == [kind.__name__ for kind in MODELS.values()]

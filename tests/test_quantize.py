@@ -1,0 +1,83 @@
+"""Weights of 8 bits: what they are, that they change little, and where they are refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import charlm
+from charlm import job
+from charlm.archs._step import TransformerStep
+from charlm.config import DataSpec
+from charlm.errors import SettingsError
+from charlm.plan import Plan
+from charlm.quantize import Int8Linear, quantize
+from charlm.text.corpus import Corpus
+
+Typed = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def transformer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("quantize")
+    text = folder / "verses.txt"
+    text.write_text(12 * "The lamp is out, the tide is in.\nWICK: I am wet to the knee, and the broth is cold.\n")
+    sizes = {"hidden_size": 64, "layers": 2, "seq_len": 32, "batch_size": 8, "steps": 60}
+    for _ in job.train(Plan.of({"arch": "transformer", **sizes}), Corpus.open([text]), out=folder / "run"):
+        pass
+    return folder / "run"
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_every_weight_is_the_nearest_of_255_and_the_product_follows(bias: bool) -> None:
+    torch.manual_seed(0)
+    exact, x = nn.Linear(48, 96, bias=bias), torch.randn(5, 7, 48)
+    rounded = Int8Linear(exact)
+    step = rounded.scale.float()[:, None]
+    assert ((rounded.weight * step - exact.weight).abs() <= step * 0.5001 + step * 127 / 256).all()  # scales are bf16
+    inner = exact.weight.abs() < 126 * step
+    assert ((rounded.weight * step - exact.weight).abs()[inner] <= (step * 0.5001).expand_as(inner)[inner]).all()
+    expected = x.bfloat16().float() @ (rounded.weight * step).T + (exact.bias if bias else 0)
+    torch.testing.assert_close(rounded(x), expected, atol=0.02, rtol=0.01)
+
+
+@torch.no_grad()
+def test_a_step_is_features_of_the_rounded_model(transformer: Path) -> None:
+    lm = charlm.load(transformer, quantize="int8")
+    text = torch.from_numpy(lm.tokenizer.encode("WICK:\nThe lamp is out, the tide is in"))[None]
+    expected, step, state = lm.model(text).logits, lm.model.stepper(1), None
+    assert isinstance(step, TransformerStep)
+    for t in range(text.size(1)):
+        logits, state = step(text[:, t], state)
+        torch.testing.assert_close(logits, expected[:, t], atol=0.15, rtol=0.05)
+
+
+def test_it_costs_less_than_a_hundredth_of_a_bit_and_eval_says_so(transformer: Path, typed: Typed) -> None:
+    code, out, _ = typed("eval", transformer, "--quantize", "int8", "--json")
+    rounded = json.loads(out)
+    exact = json.loads(typed("eval", transformer, "--json")[1])
+    assert code == 0
+    assert rounded["bits_per_byte_lost"] == pytest.approx(rounded["bits_per_byte"] - exact["bits_per_byte"])
+    assert 0 < abs(rounded["bits_per_byte_lost"]) < 0.01
+    assert rounded["params"] == exact["params"]
+
+
+def test_it_writes(transformer: Path, typed: Typed) -> None:
+    code, out, _ = typed("sample", transformer, "--quantize", "int8", "--length", "50", "--prompt", "WICK")
+    assert code == 0
+    assert len(out) == len("WICK") + 50 + 1
+
+
+def test_where_it_gains_nothing_it_is_refused(trained: Path, typed: Typed) -> None:
+    code, out, error = typed("sample", trained, "--quantize", "int8")
+    assert (code, out) == (2, "")
+    assert "most weights of this architecture are in others; leave it out" in error
+    with pytest.raises(SettingsError, match="for writing on a CPU"):
+        quantize(Plan.of({"arch": "transformer"}).outline(DataSpec(11, 8)))
+    with pytest.raises(SettingsError, match="must be int8 or None, got 'int4'"):
+        charlm.load(trained, quantize="int4")
