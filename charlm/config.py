@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args
 
 from charlm.errors import SettingsError
 
+LONG = 15.0  # minutes of a budget in which a larger model, held back more from learning by heart, gets further
+
 S = TypeVar("S", bound="Settings")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -80,6 +81,18 @@ def refuse_what_cannot_fit(params: int, logits: int, device: torch.device) -> No
             f"{params:,} parameters and logits need at least {needed / 1e9:.1f} GB to train and {device.type} "
             f"has {there / 1e9:.1f}; try a smaller --hidden-size, --batch-size or --seq-len"
         )
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most bytes that this process ever held, of the GPU's memory or else of main memory, torch itself included."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def memory(device: torch.device) -> int | None:

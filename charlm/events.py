@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -64,7 +65,7 @@ class Ended(NamedTuple):
     steps: int
     seconds: float
     tokens_per_second: float
-    baselines: Baselines | None
+    baselines: Callable[[], Baselines | None]  # what simple methods reach, which takes seconds to see
 
 
 Event = Progress | Note | Started | Step | Validated | Wrote | Stopped | Ended

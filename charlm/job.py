@@ -15,18 +15,16 @@ from typing import Any
 import torch
 
 from charlm import archs
-from charlm.baselines import LONGEST_TRAIN, LONGEST_VALIDATION, baselines
 from charlm.config import DataSpec, Interval, TrainSettings
 from charlm.device import choose_device, refuse_what_cannot_fit, settle
 from charlm.errors import RunError, SettingsError
 from charlm.events import Ended, Event, Note, Started, Stopped, Validated, Wishes, Wrote
 from charlm.model import parameter_count
 from charlm.plan import BUDGETS, Plan, merge
-from charlm.progress import Progress
 from charlm.runs import folder
 from charlm.runs.record import Record
 from charlm.sampling.settings import SampleSettings
-from charlm.scoring import same_store, score_split
+from charlm.scoring import same_store, score_split, store_baselines
 from charlm.text.corpus import Corpus
 from charlm.text.store import Store, prepare
 from charlm.text.windows import Windows
@@ -175,8 +173,8 @@ class Job:
             yield from self.validate()
             yield from self.sample()
         self.record.finish(trainer, self.writer.model)
-        yield Progress("seeing what simple methods reach", 0, 1)
-        yield self.end(seconds)
+        record, speed, simple = self.record, here.tokens / seconds, partial(store_baselines, self.store)
+        yield Ended(record.path, record.best, record.best_step, here.step, seconds, speed, simple)
 
     def patient(self) -> bool:
         return not self.plan.train.patience or self.record.stale < self.plan.train.patience
@@ -288,13 +286,3 @@ class Job:
         wrote = Wrote(step, "".join(texts))
         yield from self.attempt(partial(self.record.log_sample, step, wrote.text))
         yield wrote
-
-    def end(self, seconds: float) -> Ended:
-        record, here, reference = self.record, self.trainer.position, None
-        if len(self.store.validation):
-            decode = self.store.tokenizer.decode
-            reference = baselines(
-                decode(self.store.train.ids[-LONGEST_TRAIN:]), decode(self.store.validation.ids[:LONGEST_VALIDATION])
-            )
-        speed = here.tokens / seconds
-        return Ended(record.path, record.best, record.best_step, here.step, seconds, speed, reference)

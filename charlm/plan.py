@@ -11,7 +11,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from charlm import archs
-from charlm.config import DataSettings, DataSpec, Settings, TrainSettings, fields_of, take
+from charlm.config import LONG, DataSettings, DataSpec, Settings, TrainSettings, fields_of, take
 from charlm.errors import RunError, SettingsError
 from charlm.model import LanguageModel
 
@@ -41,7 +41,7 @@ class Plan:
         known = {f.name for group in (kind.Config, TrainSettings, DataSettings) for f in fields_of(group)}
         for name in given.keys() - known:
             raise SettingsError(stranger(name, arch))
-        values = merge({"minutes": MINUTES}, kind.recipe, given)
+        values = merge({"minutes": MINUTES}, kind.recipe, kind.long_recipe if is_long(given) else {}, given)
         return cls(arch, take(kind.Config, values), take(TrainSettings, values), take(DataSettings, values))
 
     @classmethod
@@ -77,6 +77,12 @@ class Undrawn(TorchFunctionMode):
         if func.__name__ in ("normal_", "uniform_"):  # of a tensor, and of nn.init
             return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
+
+
+def is_long(given: Values) -> bool:
+    """Whether the budget is known to take `LONG` minutes or more."""
+    minutes = given.get("minutes")
+    return isinstance(minutes, (int, float)) and minutes >= LONG
 
 
 def merge(*layers: Values) -> dict[str, Any]:

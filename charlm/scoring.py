@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.baselines import LONGEST_TRAIN, LONGEST_VALIDATION, Baselines, baselines
 from charlm.errors import CorpusError, RunError
 from charlm.plan import Plan
 from charlm.progress import Progress
@@ -64,6 +65,13 @@ def score_split(writer: Writer, split: Split, before: Split) -> Generator[Progre
         raise CorpusError("that part of the text is empty: its share was 0, or the text is too short")
     context: NDArray[Any] = before.ids[-BEFORE:] if len(before) else np.array([writer.tokenizer.start])
     return (yield from evaluate(writer.model, split.ids, context, chars=split.chars, bytes=split.bytes))
+
+
+def store_baselines(store: Store) -> Baselines | None:
+    """What simple methods reach on the validation text."""
+    train, validation = store.train.ids[-LONGEST_TRAIN:], store.validation.ids[:LONGEST_VALIDATION]
+    decode = store.tokenizer.decode
+    return baselines(decode(train), decode(validation)) if len(validation) else None
 
 
 def same_store(run: RunInfo, cache_dir: Path | None) -> Generator[Progress, None, Store]:

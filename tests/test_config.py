@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from charlm import archs
-from charlm.config import DataSettings, Interval, TrainSettings, check, fields_of
+from charlm.config import LONG, DataSettings, Interval, TrainSettings, check, fields_of
 from charlm.errors import RunError, SettingsError
 from charlm.plan import Plan, merge
 from charlm.presets import read_settings
@@ -68,6 +68,17 @@ def test_a_later_budget_replaces_an_earlier_one_of_another_kind() -> None:
 def test_without_a_budget_a_training_takes_five_minutes() -> None:
     plan = Plan.of({})
     assert (plan.train.minutes, plan.train.steps, plan.train.epochs) == (5.0, None, None)
+
+
+def test_a_long_budget_has_a_recipe_of_its_own() -> None:
+    kind = archs.load("lstm")
+    assert kind.long_recipe
+    for name, value in kind.long_recipe.items():
+        short, long = Plan.of({"minutes": LONG / 2}).to_dict(), Plan.of({"minutes": LONG}).to_dict()
+        group = next(part for part in ("model", "train") if name in short[part])
+        assert long[group][name] == value != short[group][name]
+    assert Plan.of({"steps": 10**9}).model == Plan.of({}).model  # nobody knows how long that takes
+    assert Plan.of({"minutes": LONG, "hidden_size": 8}).model.to_dict()["hidden_size"] == 8
 
 
 def test_the_recipe_stands_between_the_defaults_and_what_is_typed() -> None:

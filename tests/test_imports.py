@@ -25,6 +25,7 @@ FLOORS = [
     {"writer"},
     {"scoring", "events", "inside"},
     {"job"},
+    {"compare"},
     {"cli"},
     {"__main__"},
 ]

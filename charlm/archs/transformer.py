@@ -36,6 +36,7 @@ class Transformer(Windowed):
     """A stack of blocks. When its window is full it reads the newer half again and goes on."""
 
     recipe = {"lr": 3e-3}
+    long_recipe = {"dropout": 0.1, "seq_len": 128}
     compiles, bf16_from = True, 256
 
     @dataclass(frozen=True)

@@ -16,7 +16,7 @@ MAKE, WRITE, COMPARE, INSIDE, MANAGE = "Make a model", "Write", "Compare", "Look
 
 def build(argv: Sequence[str]) -> typer.Typer:
     """The application. The options of `train` depend on its --arch, so the command line is looked at first."""
-    from charlm.cli import corpus, demo, evaluate, lists, runs, sample, train
+    from charlm.cli import compare, corpus, demo, evaluate, explain, lists, runs, sample, score, train, watch
 
     app = typer.Typer(
         name="charlm",
@@ -29,8 +29,12 @@ def build(argv: Sequence[str]) -> typer.Typer:
     app.callback()(version_option)
     app.command("demo", rich_help_panel=MAKE)(demo.demo)
     app.command("train", rich_help_panel=MAKE)(train.command(argv))
+    app.command("watch", rich_help_panel=MAKE)(watch.watch)
     app.command("sample", rich_help_panel=WRITE)(sample.sample)
+    app.command("compare", rich_help_panel=COMPARE)(compare.compare)
     app.command("eval", rich_help_panel=COMPARE)(evaluate.evaluate)
+    app.command("score", rich_help_panel=INSIDE)(score.score)
+    app.command("explain", rich_help_panel=INSIDE)(explain.explain)
     app.command("runs", rich_help_panel=MANAGE)(runs.runs)
     app.command("info", rich_help_panel=MANAGE)(runs.info)
     app.command("archs", rich_help_panel=MANAGE)(lists.archs)

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 from rich.markup import escape
 
-from charlm.config import Field, Settings, fields_of, plain
+from charlm.config import LONG, Field, Settings, fields_of, plain
 
+NONE: Mapping[str, Any] = {}
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Weights = Literal["best", "last"]
 Quantize = Annotated[
@@ -22,13 +23,19 @@ Quantize = Annotated[
 Panels = Mapping[str, type[Settings]]
 
 
-def with_settings(panels: Panels, recipe: Mapping[str, Any] | None = None) -> Callable[..., Callable[..., None]]:
+def with_settings(
+    panels: Panels, recipe: Mapping[str, Any] = NONE, long_recipe: Mapping[str, Any] = NONE
+) -> Callable[..., Callable[..., None]]:
     """Give a command an option per field, and pass it as `given` those that were typed, as a dict.
 
-    `panels` maps a heading of the help page to a settings class; `recipe` holds defaults that replace the fields' own.
+    `panels` maps a heading of the help page to a settings class; `recipe` holds defaults that replace the fields' own,
+    `long_recipe` those of long budgets.
     """
     shown = [(panel, field) for panel, settings in panels.items() for field in fields_of(settings)]
-    options = [as_parameter(panel, field, (recipe or {}).get(field.name, field.default)) for panel, field in shown]
+    options = [
+        as_parameter(panel, field, recipe.get(field.name, field.default), long_recipe.get(field.name))
+        for panel, field in shown
+    ]
 
     def wrap(function: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(function, include_extras=True)
@@ -52,13 +59,14 @@ def with_settings(panels: Panels, recipe: Mapping[str, Any] | None = None) -> Ca
     return wrap
 
 
-def as_parameter(panel: str, field: Field, default: Any) -> inspect.Parameter:
+def as_parameter(panel: str, field: Field, default: Any, long: Any) -> inspect.Parameter:
     """A keyword parameter that Typer makes an option of. None stands for 'not typed'; the default is only shown."""
     kind, _ = plain(field.type)
     help_text = field.arg.help
     if default is not None:
         shown = {True: "on", False: "off"}[default] if kind is bool else default
-        help_text += f" [default: {shown}]"
+        later = "" if long is None else f"; {long} if --minutes is {LONG:g} or more"
+        help_text += f" [default: {shown}{later}]"
     names = [f"{field.flag}/--no-{field.flag[2:]}"] if kind is bool else [field.flag]
     # Numbers come as text and without bounds: settings check themselves, in the same words for shell, files and Python.
     number = kind in (int, float)

@@ -34,7 +34,7 @@ def command(argv: Sequence[str]) -> Callable[..., None]:
 
     arch = chosen_arch(argv)
     kind = archs.load(arch)
-    return with_settings({f"Architecture: {arch}": kind.Config, **panels}, kind.recipe)(train)
+    return with_settings({f"Architecture: {arch}": kind.Config, **panels}, kind.recipe, kind.long_recipe)(train)
 
 
 def chosen_arch(argv: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ import math
 import shlex
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from charlm import events
-from charlm.cli.console import close_quietly, count, duration, out, printable, sparkline, table
+from charlm.cli.console import close_quietly, count, duration, err, out, printable, sparkline, table
 from charlm.plan import BUDGETS
 from charlm.progress import Progress as Encoding
 from charlm.training.loop import Step
@@ -68,6 +69,7 @@ class JsonLines(Silent):
 
 
 def plain_value(value: Any) -> Any:
+    value = value() if callable(value) else value
     return value._asdict() if hasattr(value, "_asdict") else value
 
 
@@ -221,20 +223,22 @@ def ended(event: events.Ended, chars_per_token: float) -> RenderableType:
     """The summary: the model among what simple methods reach, and what to type next."""
     speed = count(event.tokens_per_second * chars_per_token)
     line = f"{event.steps} steps in {duration(event.seconds)}, {speed} chars/s"
-    if event.best is None or event.baselines is None:
+    with err.status("seeing what simple methods reach") if err.is_terminal else nullcontext():
+        simple = event.baselines()
+    if event.best is None or simple is None:
         return f"{line}\n{next_command(event.path)}"
     rows = {
-        "uniform": event.baselines.uniform,
-        "unigram": event.baselines.unigram,
-        "xz -9e": event.baselines.xz,
-        "6-gram": event.baselines.ngram6,
+        "uniform": simple.uniform,
+        "unigram": simple.unigram,
+        "xz -9e": simple.xz,
+        "6-gram": simple.ngram6,
         f"this model (step {event.best_step})": event.best.bits_per_byte,
     }
     compared = table("validation text", ">bits per byte")
     for name, bits in sorted(rows.items(), key=lambda item: -item[1]):
         style = "bold" if name.startswith("this") else ""
         compared.add_row(name, f"{bits:.3f}", style=style)
-    ahead = event.baselines.ngram6 - event.best.bits_per_byte
+    ahead = simple.ngram6 - event.best.bits_per_byte
     verdict = f"{abs(ahead):.3f} bits per byte {'better' if ahead > 0 else 'worse'} than counting 6-grams"
     nats = f"{event.best.nats_per_token:.4f} nats per token"
     return Group("", compared, "", f"{line}; {nats}; {verdict}", next_command(event.path))

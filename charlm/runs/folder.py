@@ -141,6 +141,17 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_locked(path: Path) -> bool:
+    """Whether some process trains it now."""
+    lock = FileLock(path / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except (Timeout, OSError):
+        return os.access(path, os.W_OK)  # where nobody may write, nobody trains
+    lock.release()
+    return False
+
+
 def plain_file(path: Path) -> Path:
     """`path`, if it is a file that lies in its run. Raises `RunError` for links that lead out of it, and for pipes."""
     try:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from charlm import __version__
+from charlm.device import peak_memory
 from charlm.errors import RunError
 from charlm.model import LanguageModel, parameter_count
 from charlm.plan import Plan
@@ -148,6 +149,7 @@ class Record:
             "finished": finished,
             "best": self.best._asdict() if self.best else None,
             "best_step": self.best_step,
+            "peak_memory": peak_memory(trainer.device),
         }
         folder.write_json(self.path / "training.json", summary)
 

@@ -11,6 +11,8 @@ Each of 3 to 5 looks at the distribution that the ones before it left, and alway
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Generator, Tensor
 
@@ -46,6 +48,31 @@ def keep_min_p(logits: Tensor, p: float) -> Tensor:
     """Tokens at least p times as likely as the likeliest stay."""
     share = logits.softmax(-1)
     return logits.masked_fill(share < p * share.amax(-1, keepdim=True), -torch.inf)
+
+
+def stages(
+    s: SampleSettings, temperature: float, logits: Tensor, recent: Tensor | None
+) -> Iterator[tuple[str, Tensor]]:
+    """The logits (B, V) as the model gave them, and after each filter that is on, with its name."""
+    yield "model", logits
+    if recent is not None and s.repetition_penalty != 1:
+        logits = penalise(logits, recent, s.repetition_penalty)
+        yield f"repetition penalty {s.repetition_penalty:g}", logits
+    if temperature == 0:
+        yield "temperature 0", keep_top_k(logits, 1)
+        return
+    if temperature != 1:
+        logits = (logits - logits.amax(-1, keepdim=True)) / temperature  # so that a tiny one cannot overflow
+        yield f"temperature {temperature:g}", logits
+    if s.top_k:
+        logits = keep_top_k(logits, s.top_k)
+        yield f"top-k {s.top_k}", logits
+    if s.top_p < 1:
+        logits = keep_top_p(logits, s.top_p)
+        yield f"top-p {s.top_p:g}", logits
+    if s.min_p:
+        logits = keep_min_p(logits, s.min_p)
+        yield f"min-p {s.min_p:g}", logits
 
 
 class Picker:
@@ -98,15 +125,6 @@ class Picker:
 
     def filtered(self, logits: Tensor) -> Tensor:
         """logits (B, V) after every filter that is on; what is ruled out is -inf."""
-        s, logits = self.settings, self.penalised(logits)
-        if self.temperature == 0:
-            return logits
-        logits = logits - logits.amax(-1, keepdim=True)  # so that a tiny temperature cannot overflow
-        logits = logits / self.temperature
-        if s.top_k:
-            logits = keep_top_k(logits, s.top_k)
-        if s.top_p < 1:
-            logits = keep_top_p(logits, s.top_p)
-        if s.min_p:
-            logits = keep_min_p(logits, s.min_p)
+        for _, left in stages(self.settings, self.temperature, logits, self.recent):
+            logits = left
         return logits

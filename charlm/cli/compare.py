@@ -1,0 +1,188 @@
+"""`charlm compare`."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import shlex
+from collections.abc import Generator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from charlm.cli.console import count, err, out, show, table, watch
+from charlm.cli.options import with_settings
+from charlm.config import DataSettings, TrainSettings
+from charlm.errors import RunError, SettingsError
+from charlm.runs import folder
+
+if TYPE_CHECKING:
+    from charlm.cli.curves import Along
+    from charlm.compare.run import Comparison, Event
+
+DEFAULT = "lstm,gru,seq2seq,transformer"
+
+
+@with_settings({"Training, the same for all": TrainSettings, "Text": DataSettings})
+def compare(
+    what: Annotated[list[str], typer.Argument(help="a text to train on, or runs that are there", show_default=False)],
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            help=f"architectures, with commas; settings of one after colons: lstm:layers=2 \\[default: {DEFAULT}]",
+            show_default=False,
+        ),
+    ] = None,
+    match: Annotated[
+        Literal["time", "tokens", "params"] | None,
+        typer.Option(
+            help="what is equal: time (--minutes), text read (--epochs, --steps), or parameters as well "
+            "\\[default: by the budget given]",
+            show_default=False,
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="trainings of each, with seeds that follow each other", min=1)] = 1,
+    jobs: Annotated[int, typer.Option(help="trainings at once, which share the processor", min=1)] = 1,
+    target: Annotated[
+        float | None, typer.Option(help="bits per byte: show when each came there", show_default=False)
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="of runs: score all on this text instead", show_default=False)
+    ] = None,
+    along: Annotated[
+        Literal["time", "tokens", "steps"], typer.Option(help="what the learning curves are drawn along")
+    ] = "time",
+    folder_: Annotated[
+        Path | None,
+        typer.Option("--out", help="folder for the runs \\[default: a new one under runs/]", show_default=False),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="save a report with curves and samples (extra: report)", show_default=False)
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="as a JSON object")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="as CSV, a line per training")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="as a Markdown table")] = False,
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Train several architectures alike and compare them, or compare runs. [dim]charlm compare corpus.txt[/]
+
+    Interrupted, the same command goes on where it was.
+    """
+    if sum((json, csv, markdown)) > 1:
+        raise SettingsError("--json, --csv and --markdown are different forms; give one of them")
+    if html:
+        from charlm.compare import report  # before hours of training, not after
+
+        report.available()
+    if arch is None and all(map(is_run, what)):
+        from charlm.compare.run import compare_runs
+
+        if given or match or seeds > 1 or folder_:
+            raise SettingsError("these are runs: they are compared as they are, without settings of a training")
+        made = watch(compare_runs(what, text=text or (), target=target))
+    else:
+        from charlm.compare.contest import Contest
+        from charlm.compare.run import train_and_compare
+        from charlm.text.corpus import Corpus
+
+        if text:
+            raise SettingsError("--text is for runs; what is trained here is scored on the text's own held-out part")
+        chosen = match or ("tokens" if given.keys() & {"epochs", "steps"} else "time")
+        contest = Contest.of((arch or DEFAULT).split(","), chosen, seeds, given)
+        corpus = Corpus.open(what, given.get("encoding", DataSettings().encoding))
+        made = follow(train_and_compare(contest, corpus, out=folder_, jobs=jobs, target=target), jobs)
+    tell(made, along, json=json, csv=csv, markdown=markdown)
+    if html:
+        from charlm.compare import report
+
+        report.save(made, html)
+        err.print(f"saved {html}", markup=False)
+
+
+def is_run(name: str) -> bool:
+    with suppress(RunError):
+        folder.find(name)
+        return True
+    return False
+
+
+def follow(work: Generator[Event, None, Comparison], jobs: int) -> Comparison:
+    """Show the trainings while they run: a bar each on a terminal, else a line at the end of each."""
+    from charlm.compare.run import Begun
+    from charlm.compare.worker import Returned, Went
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
+    bars: dict[Path, TaskID] = {}
+    begun: Begun | None = None
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as shown:
+        other = shown.add_task("", total=None, said="")
+        try:
+            while True:
+                event = next(work)
+                if isinstance(event, Begun):
+                    begun = event
+                    tell_begun(event, jobs)
+                    bars = {run: shown.add_task(run.name, total=1.0, said="waiting") for run in event.plans}
+                    for run in event.done:
+                        shown.update(bars[run], completed=1.0, said="done before")
+                elif isinstance(event, Went):
+                    bits = f"{event.bits_per_byte:.3f} bits/byte" if event.bits_per_byte is not None else ""
+                    shown.update(bars[event.path], completed=event.progress, said=f"{event.progress:4.0%}  {bits}")
+                elif isinstance(event, Returned):
+                    said = f"failed: {event.failure}" if event.failure else "done"
+                    shown.update(bars[event.path], completed=1.0, said=said[:60])
+                    err.print(f"{event.path.name}: {said}", markup=False)
+                else:
+                    shown.update(other, description=event.what, completed=event.done, total=event.total)
+        except StopIteration as end:
+            made: Comparison = end.value
+            return made
+        except KeyboardInterrupt:
+            if begun:
+                err.print(f"\ninterrupted; {begun.path} keeps what was trained: the same command goes on", markup=False)
+            raise
+        finally:
+            work.close()
+
+
+def tell_begun(event: Any, jobs: int) -> None:
+    left = [plan for run, (_, plan) in event.plans.items() if run not in event.done]
+    minutes = sum(plan.train.minutes or 0 for plan in left) / jobs
+    time = f", about {minutes:g} minutes" if minutes else ""
+    err.print(f"{len(left)} trainings to do{time}; {len(event.done)} done before; in {event.path}", markup=False)
+    if jobs > 1:
+        err.print(f"{jobs} at once share the processor: speeds are of that", markup=False)
+
+
+def tell(made: Comparison, along: Along, *, json: bool, csv: bool, markdown: bool) -> None:
+    from charlm.cli.curves import curves
+    from charlm.compare import cells
+    from charlm.compare.rows import verdict
+
+    if json:
+        print(jsonlib.dumps(made.to_dict()))
+        return
+    if csv or markdown:
+        print(cells.as_csv(made) if csv else cells.markdown(made))
+        return
+    titles, lines = cells.lines(made)
+    shown = table(titles[0], *(f">{title}" for title in titles[1:]))
+    for line in lines:
+        if len(line.cells) == 1:
+            shown.add_row(line.cells[0], f"failed: {line.note}", style="red")
+        else:
+            shown.add_row(*cells.marked(line), style="dim" if line.simple else "")
+    size = made.text["validation_bytes"]
+    out.print(f"\n{made.text['name']}: {count(size)} bytes to be scored on, each once; * is the best of a column\n")
+    show(shown)
+    notes = [f"{line.cells[0]}: {line.note}" for line in lines if line.note and len(line.cells) > 1]
+    out.print("\n".join(["", *notes, verdict(made.rows)]), markup=False)
+    drawn = {row.label: [each.curve for each in row.trained] for row in made.rows}
+    if any(len(curve) > 1 for each in drawn.values() for curve in each):
+        out.print(curves(drawn, along), markup=False)
+    first = next((row.trained[0].run for row in made.rows if row.trained), None)
+    if first:
+        out.print(f"next: charlm sample {shlex.quote(str(first))}", markup=False, soft_wrap=True)

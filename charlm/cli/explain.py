@@ -1,0 +1,58 @@
+"""`charlm explain`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.text import Text
+
+from charlm.cli.console import table
+from charlm.cli.options import Device, Weights, with_settings
+from charlm.cli.pictures import Html, Json, Png, Svg, present
+from charlm.config import take
+from charlm.sampling.settings import SampleSettings
+
+WIDTH = 12  # columns of a bar
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+@with_settings({"Picking": SampleSettings})
+def explain(
+    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    prompt: Annotated[str, typer.Option(help="the text before the token")] = "",
+    top: Annotated[int, typer.Option(help="tokens to show", min=1, max=1000)] = 12,
+    weights: Annotated[Weights, typer.Option(help="the best on the validation text, or the last")] = "best",
+    device: Annotated[Device, typer.Option(help="where to compute")] = "auto",
+    html: Html = None,
+    svg: Svg = None,
+    png: Png = None,
+    json: Json = False,
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Show what may come next, before and after each filter. [dim]charlm explain --prompt "ROMEO" --top-k 5[/]"""
+    settings = take(SampleSettings, given)
+    from charlm.inside.explain import explain as explained
+    from charlm.writer import Writer
+
+    found = explained(Writer.load(run, weights=weights, device=device), prompt, settings, top)
+    shown = table("token", *(stage.name for stage in found.stages))
+    for row, token in enumerate(found.tokens):
+        shown.add_row(repr(token), *(cell(stage.probabilities[row]) for stage in found.stages))
+    shown.add_row("others", *(cell(stage.rest) for stage in found.stages), style="dim")
+    shown.add_row("possible", *(f"{stage.kept}" for stage in found.stages), style="dim")
+    value = {"prompt": prompt, "tokens": found.tokens, "stages": [stage._asdict() for stage in found.stages]}
+    present(
+        Group(Text(f"after {prompt!r}, from left to right:\n"), shown), value, json=json, html=html, svg=svg, png=png
+    )
+
+
+def cell(share: float) -> str:
+    """A bar and the number; nothing for what cannot come any more."""
+    if share <= 0:
+        return ""
+    eighths = round(share * WIDTH * 8)
+    bar = "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()
+    return f"{share:6.1%} {bar}"

@@ -1,0 +1,130 @@
+"""`charlm score`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from charlm.cli.console import printable, table, watch
+from charlm.cli.options import Device, Weights
+from charlm.cli.pictures import Html, Json, Png, Svg, heat, present, tilt
+from charlm.errors import CorpusError, SettingsError
+
+if TYPE_CHECKING:
+    from charlm.inside.surprise import Surprise, Total
+
+HOT = 8.0  # bits at which a character is as red as it gets: as if one of 256 had been equally likely
+APART = 4.0  # bits of difference at which a character is as blue or red as it gets
+
+
+def score(
+    what: Annotated[list[str], typer.Argument(metavar="[RUN] FILE", help="a text, or - for standard input")],
+    diff: Annotated[
+        str | None, typer.Option(help="another run: colour where one beats the other", show_default=False)
+    ] = None,
+    weights: Annotated[Weights, typer.Option(help="the best on the validation text, or the last")] = "best",
+    device: Annotated[Device, typer.Option(help="where to compute")] = "auto",
+    html: Html = None,
+    svg: Svg = None,
+    png: Png = None,
+    json: Json = False,
+) -> None:
+    """Colour a text by how much each character surprises a model. [dim]charlm score text.txt[/]"""
+    run, text = run_and_text(what)
+    from charlm.inside.surprise import surprise
+    from charlm.writer import Writer
+
+    found = watch(surprise(Writer.load(run, weights=weights, device=device), text))
+    value = as_json(found)
+    if diff is None:
+        view: RenderableType = Group(heat_map(found), Text(), summary(found))
+    else:
+        other = watch(surprise(Writer.load(diff, weights=weights, device=device), text))
+        value = {"run": value, "other": as_json(other), "ahead": (other.bits - found.bits).round(4).tolist()}
+        view = Group(difference(found, other), Text(), versus(found, other, run, diff))
+    present(view, value, json=json, html=html, svg=svg, png=png)
+
+
+def run_and_text(what: list[str]) -> tuple[str, str]:
+    """`[RUN] FILE`, the file read. Raises `SettingsError` for more than that, `CorpusError` for what is no text."""
+    if len(what) > 2:
+        raise SettingsError(f"one run and one file, got {len(what)}: {' '.join(what)}")
+    run, name = what if len(what) == 2 else ("last", what[0])
+    try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return run, raw.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"{name} cannot be read as text: {error}") from None
+
+
+def heat_map(found: Surprise) -> Text:
+    view = Text()
+    for line, bits in found.lines():
+        for c, b in zip(line, bits.tolist(), strict=True):
+            view.append(visible(c), heat(b / HOT))
+        view.append(f"  {bits.mean():.2f}\n", "dim")
+    return view
+
+
+def difference(found: Surprise, other: Surprise) -> Text:
+    view = Text()
+    for (line, mine), (_, theirs) in zip(found.lines(), other.lines(), strict=True):
+        for c, ahead in zip(line, (theirs - mine).tolist(), strict=True):
+            view.append(visible(c), tilt(-ahead / APART))  # blue: the run is ahead
+        view.append(f"  {np.mean(theirs - mine):+.2f}\n", "dim")
+    return view
+
+
+def visible(character: str) -> str:
+    return "↵" if character == "\n" else printable(character)
+
+
+def summary(found: Surprise) -> Group:
+    parts: list[RenderableType] = [
+        Text(f"{found.bits_per_byte:.4f} bits per byte; the redder, the more surprising; at a line's end its mean")
+    ]
+    for title, totals in by(found).items():
+        shown = table(title, ">characters", ">bits each")
+        for total in totals:
+            shown.add_row(total.name, f"{total.chars:,}", f"{total.bits:.3f}")
+        parts += [Text(), shown]
+    return Group(*parts)
+
+
+def versus(found: Surprise, other: Surprise, run: str, diff: str) -> Group:
+    parts: list[RenderableType] = [
+        Text(
+            f"{run} {found.bits_per_byte:.4f}, {diff} {other.bits_per_byte:.4f} bits per byte; "
+            f"blue: {run} guesses better, red: {diff} does"
+        )
+    ]
+    for (title, mine), theirs in zip(by(found).items(), by(other).values(), strict=True):
+        shown = table(title, ">characters", f">{run}", f">{diff}")
+        for a, b in zip(mine, theirs, strict=True):
+            shown.add_row(a.name, f"{a.chars:,}", f"{a.bits:.3f}", f"{b.bits:.3f}")
+        parts += [Text(), shown]
+    return Group(*parts)
+
+
+def by(found: Surprise) -> dict[str, list[Total]]:
+    return {
+        "kind of character": found.by_class(),
+        "place in a word": found.by_place_in_word(),
+        "text before it": found.by_distance(),
+    }
+
+
+def as_json(found: Surprise) -> dict[str, Any]:
+    return {
+        "bits_per_byte": found.bits_per_byte,
+        "text": found.text,
+        "bits": found.bits.round(4).tolist(),
+        "lines": [{"text": line.rstrip("\n"), "bits": float(bits.sum())} for line, bits in found.lines()],
+        **{title.replace(" ", "_"): [total._asdict() for total in totals] for title, totals in by(found).items()},
+    }

@@ -1,0 +1,100 @@
+"""`charlm watch`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.text import Text
+
+from charlm.cli.console import count, duration, out, printable
+from charlm.cli.pictures import Json, present
+from charlm.runs import folder
+from charlm.runs.folder import RunInfo
+
+EVERY = 1.0  # seconds between looks
+TAIL = 20_000  # bytes of samples.txt that are read
+
+
+def watch(
+    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    once: Annotated[bool, typer.Option("--once", help="show how it stands and end")] = False,
+    json: Json = False,
+) -> None:
+    """Look on at a training, from this terminal or another one: curve, speed, time left, latest sample."""
+    path = folder.find(run)
+    if json or once or not out.is_terminal or not folder.is_locked(path):
+        present(view(path), state(path), json=json)
+        return
+    with Live(view(path), console=out, screen=False, auto_refresh=False) as live:
+        while folder.is_locked(path):
+            time.sleep(EVERY)
+            live.update(view(path), refresh=True)
+
+
+def state(path: Path) -> dict[str, Any]:
+    """How a training stands. While it runs, what was saved last is carried on at the speed so far."""
+    from charlm.compare.rows import curve_of
+
+    info, running = folder.info(path), folder.is_locked(path)
+    training = info.training
+    progress, seconds = training.get("progress", 0.0), training.get("seconds", 0.0)
+    if running and progress:
+        since = time.time() - (path / "training.json").stat().st_mtime
+        progress = min(1.0, progress * (1 + since / max(seconds, 1e-9)))
+    left = seconds * (1 - progress) / training["progress"] if running and training.get("progress") else None
+    return {
+        "run": str(path),
+        "state": "training" if running else "finished" if training.get("finished") else "stopped",
+        "progress": progress,
+        "seconds": seconds,
+        "seconds_left": left,
+        "tokens_per_second": training.get("tokens", 0) / seconds if seconds else None,
+        "best_bits_per_byte": info.bits_per_byte,
+        "curve": [point._asdict() for point in curve_of(info)],
+        "sample": latest_sample(path),
+    }
+
+
+def view(path: Path) -> RenderableType:
+    from charlm.cli.curves import curves
+    from charlm.compare.rows import Point
+
+    now, info = state(path), folder.info(path)
+    parts: list[RenderableType] = [Text(headline(info, now))]
+    points = [Point(**point) for point in now["curve"]]
+    if len(points) > 1:
+        parts.append(curves({info.config["arch"]: [points]}, "time", height=12))
+    if now["sample"]:
+        room = max(4, out.height - 18)
+        text = "\n".join(printable(now["sample"]).strip("\n").split("\n")[:room])
+        parts.append(Panel(Text(text), title="latest sample", title_align="left", border_style="dim"))
+    return Group(*parts)
+
+
+def headline(info: RunInfo, now: dict[str, Any]) -> str:
+    said = [f"{info.path}: {info.config['arch']}, {count(info.config['params'])} parameters, {now['state']}"]
+    said.append(f"{now['progress']:.0%} in {duration(now['seconds'])}")
+    if now["tokens_per_second"]:
+        said.append(f"{count(now['tokens_per_second'])} tokens/s")
+    if now["best_bits_per_byte"] is not None:
+        said.append(f"best {now['best_bits_per_byte']:.4f} bits/byte")
+    if now["seconds_left"] is not None:
+        said.append(f"about {duration(now['seconds_left'])} left")
+    return ", ".join(said)
+
+
+def latest_sample(path: Path) -> str:
+    """The last one in samples.txt; empty if there is none."""
+    file = path / "samples.txt"
+    if not file.exists():
+        return ""
+    with folder.plain_file(file).open("rb") as opened:
+        opened.seek(max(0, file.stat().st_size - TAIL))
+        text = opened.read().decode("utf-8", "replace")
+    return text.rpartition("--- step ")[2].partition("\n")[2]

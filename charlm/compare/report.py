@@ -1,0 +1,109 @@
+"""The report: one page that needs no network. Tables and text are written here, curves and maps drawn by Vega-Lite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from charlm.compare.cells import BEST, lines
+from charlm.compare.rows import Point, Row, verdict
+from charlm.compare.run import Comparison
+from charlm.errors import SettingsError
+from charlm.inside.surprise import Surprise, surprise
+from charlm.progress import result
+from charlm.writer import Writer
+
+TEMPLATE = Path(__file__).with_name("report.html")
+AXES = {"seconds": "seconds of training", "tokens": "tokens read", "step": "optimizer steps"}
+HOT = 8.0  # bits at which a character is as red as it gets
+
+
+class Heat(NamedTuple):
+    label: str
+    bits_per_byte: float
+    marks: list[tuple[str, float, float]]  # character, share of the hottest colour, bits
+
+
+class Chart(NamedTuple):
+    title: str
+    spec: str  # JSON of Vega-Lite
+
+
+def available() -> None:
+    """Raise `SettingsError` if the extra is not installed."""
+    try:
+        import jinja2
+        import vl_convert
+    except ImportError:
+        raise SettingsError('--html needs an extra: pip install "charlm[report]"; --markdown does not') from None
+    del jinja2, vl_convert
+
+
+def save(made: Comparison, path: Path) -> None:
+    """Write the page. Raises `SettingsError` if it cannot be written."""
+    text = page(made)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}; name another file") from None
+
+
+def page(made: Comparison) -> str:
+    """The whole page, scripts and all."""
+    available()
+    import vl_convert
+    from jinja2 import Environment
+
+    titles, shown = lines(made)
+    there = [row for row in made.rows if row.trained]
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        made=made,
+        verdict=verdict(made.rows),
+        titles=titles,
+        lines=shown,
+        best=BEST,
+        curves=[Chart(title, inline(curve(there, field, title))) for field, title in AXES.items()],
+        points=[(row.label, each.seed, each.curve) for row in there for each in row.trained],
+        heats=list(heats(made, there)),
+        script=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script"),
+    )
+
+
+def inline(spec: dict[str, Any]) -> str:
+    """JSON that may stand in a script: nothing in it can end the script."""
+    return json.dumps(spec).replace("<", "\\u003c")
+
+
+def curve(rows: list[Row], field: str, title: str) -> dict[str, Any]:
+    """Bits per byte of each validation along `field` of its `Point`."""
+    values = [
+        {"model": row.label, "seed": each.seed, **point._asdict()}
+        for row in rows
+        for each in row.trained
+        for point in each.curve
+    ]
+    tooltips = [{"field": name} for name in ("model", "seed", *Point._fields)]
+    return {
+        "data": {"values": values},
+        "width": "container",
+        "height": 260,
+        "mark": {"type": "line", "point": True, "tooltip": True},
+        "encoding": {
+            "x": {"field": field, "type": "quantitative", "title": title},
+            "y": {"field": "bits_per_byte", "type": "quantitative", "title": "bits per byte", "scale": {"zero": False}},
+            "color": {"field": "model", "type": "nominal", "title": None, "legend": {"orient": "top"}},
+            "detail": {"field": "seed"},
+            "tooltip": tooltips,
+        },
+    }
+
+
+def heats(made: Comparison, rows: list[Row]) -> Iterator[Heat]:
+    """How much each character of the passage surprises the first training of each model."""
+    for row in rows if made.passage else ():
+        found: Surprise = result(surprise(Writer.load(row.trained[0].run), made.passage))
+        marks = [(c, min(b / HOT, 1.0), b) for c, b in zip(made.passage, found.bits.tolist(), strict=True)]
+        yield Heat(row.label, found.bits_per_byte, marks)

@@ -1,0 +1,148 @@
+"""From finished trainings to rows of a table, and to a line in words that says what the differences mean."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev, variance
+from typing import Any, NamedTuple
+
+from charlm.runs.folder import RunInfo
+
+# Student's t, two-sided 95 %, by degrees of freedom from 1
+T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+T95_LARGE = 1.96
+CHANCE = 0.02  # bits per byte by which single seeds of one model were seen to differ (docs/recipes.md)
+
+
+class Point(NamedTuple):
+    """One validation of one training."""
+
+    seconds: float
+    tokens: int  # read so far
+    step: int
+    bits_per_byte: float
+
+
+@dataclass
+class Trained:
+    """One finished training, measured."""
+
+    run: Path
+    seed: int
+    bits_per_byte: float
+    nats_per_char: float
+    params: int
+    context: int
+    train_speed: float  # characters per second
+    write_speed: float
+    peak_memory: int | None
+    tokens_seen: int
+    seconds: float
+    bytes: int  # that it was scored on
+    curve: list[Point] = field(default_factory=list)
+
+    def reached(self, target: float) -> float | None:
+        """Seconds of training until a validation was as good as `target`; None if none was."""
+        return next((point.seconds for point in self.curve if point.bits_per_byte <= target), None)
+
+
+@dataclass
+class Row:
+    """One kind of model: its trainings, or why there are none."""
+
+    label: str
+    trained: list[Trained]
+    failures: list[str]
+
+    def mean(self, name: str) -> float | None:
+        values = [value for each in self.trained if (value := getattr(each, name)) is not None]
+        return fmean(values) if values else None
+
+    @property
+    def bits(self) -> list[float]:
+        return [each.bits_per_byte for each in self.trained]
+
+    @property
+    def interval(self) -> float | None:
+        """Half the width of the 95 % confidence interval of the mean over seeds; None for one seed."""
+        return half_width(self.bits)
+
+    def reached(self, target: float) -> float | None:
+        """Mean seconds to `target`; None unless every seed got there."""
+        times = [each.reached(target) for each in self.trained]
+        known = [time for time in times if time is not None]
+        return fmean(known) if known and len(known) == len(times) else None
+
+    def to_dict(self, target: float | None, ngram6: float | None) -> dict[str, Any]:
+        bits = self.mean("bits_per_byte")
+        means = {name: self.mean(name) for name in MEANS}
+        return {
+            "model": self.label,
+            "seeds": len(self.trained),
+            "bits_per_byte": bits,
+            "interval_95": self.interval,
+            **means,
+            "seconds_to_target": self.reached(target) if target else None,
+            "beats_6gram": bits < ngram6 if bits is not None and ngram6 is not None else None,
+            "failures": self.failures,
+            "runs": [asdict(each) | {"run": str(each.run)} for each in self.trained],
+        }
+
+
+MEANS = ("nats_per_char", "params", "train_speed", "write_speed", "peak_memory", "context", "tokens_seen", "seconds")
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    return student(len(values) - 1) * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+
+
+def student(freedom: float) -> float:
+    """The 97.5 % quantile of Student's t distribution, for fewer degrees of freedom where it is not tabled: safer."""
+    whole = max(1, math.floor(freedom))
+    return T95[whole - 1] if whole <= len(T95) else T95_LARGE if whole > 200 else T95[-1]
+
+
+def curve_of(run: RunInfo) -> list[Point]:
+    """What metrics.jsonl says of the validations. Tokens are those read, scored or not."""
+    train, points = run.config["train"], []
+    per_step = train["batch_size"] * run.config["seq_len"] * train["accumulate"]
+    with suppress(OSError):
+        for line in (run.path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError, KeyError, TypeError):
+                said = json.loads(line)
+                step = int(said["step"])
+                points.append(Point(float(said["seconds"]), step * per_step, step, float(said["bits_per_byte"])))
+    return points
+
+
+def verdict(rows: Iterable[Row]) -> str:
+    """What the difference between the best two means, given the seeds."""
+    ranked = sorted((row for row in rows if row.trained), key=lambda row: fmean(row.bits))
+    if not ranked:
+        return "No training came to its end."
+    if len(ranked) == 1:
+        return f"{ranked[0].label} stands alone: nothing to compare it with."
+    first, second = ranked[:2]
+    ahead = fmean(second.bits) - fmean(first.bits)
+    told = f"{first.label} needs {ahead:.3f} bits per byte less than {second.label}"
+    if min(len(first.bits), len(second.bits)) < 2:
+        weight = "more than seeds usually change" if ahead > CHANCE else "no more than another seed may change"
+        return f"{told}, {weight}; one seed proves little: try --seeds 3."
+    margin = welch(first.bits, second.bits)
+    if ahead > margin:
+        return f"{told} (95 % interval: {ahead - margin:.3f} to {ahead + margin:.3f}): more than the seeds explain."
+    return f"{told}, but the seeds alone explain up to {margin:.3f}: no winner between these two."
+
+
+def welch(a: Sequence[float], b: Sequence[float]) -> float:
+    """Half the 95 % interval of the difference of two means (Welch 1947, doi:10.1093/biomet/34.1-2.28)."""
+    x, y = variance(a) / len(a), variance(b) / len(b)
+    if x + y == 0:
+        return 0.0
+    freedom = (x + y) ** 2 / (x**2 / (len(a) - 1) + y**2 / (len(b) - 1))
+    return student(freedom) * math.sqrt(x + y)

@@ -1,0 +1,83 @@
+"""What is held equal, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from charlm.compare.contest import Contest
+from charlm.config import DataSpec
+from charlm.errors import SettingsError
+from charlm.model import parameter_count
+from charlm.plan import Plan
+from charlm.progress import result
+from charlm.text.corpus import Corpus
+from charlm.text.windows import Windows
+
+
+def plans(
+    labels: Sequence[str], text: Path, match: Any = "time", seeds: int = 1, **common: Any
+) -> dict[str, list[Plan]]:
+    return result(Contest.of(labels, match, seeds, common).plans(Corpus.open([text]), None))
+
+
+def test_each_entrant_may_have_settings_of_its_own(verses: Path) -> None:
+    made = plans(["lstm", "lstm:hidden_size=48:tied=on", "transformer:lr=1e-3:tokenizer=byte"], verses, minutes=1.0)
+    assert [plan.arch for (plan,) in made.values()] == ["lstm", "lstm", "transformer"]
+    assert made["lstm:hidden_size=48:tied=on"][0].model.to_dict()["tied"] is True
+    byte = made["transformer:lr=1e-3:tokenizer=byte"][0]
+    assert (byte.train.lr, byte.data.tokenizer, byte.train.minutes) == (1e-3, "byte", 1.0)
+
+
+def test_all_read_the_same_text_in_the_same_order(verses: Path) -> None:
+    """Row r of everyone's batch stands at the same place after the same number of tokens, whatever the window."""
+    made = plans(["lstm", "seq2seq", "transformer"], verses, seeds=2)
+    assert len({plan.train.batch_size for each in made.values() for plan in each}) == 1
+    assert len({plan.train.order for each in made.values() for plan in each}) == 1
+    ids = np.arange(20_000, dtype=np.uint16)
+    for seed in range(2):
+        texts = []
+        for each in made.values():
+            s = each[seed].train
+            assert s.seed == seed
+            w = Windows(ids, batch_size=s.batch_size, seq_len=s.seq_len, order=s.order, seed=s.seed)
+            batches = [w.batch(i)[0][:, :-1] for i in range(1024 // s.seq_len)]
+            texts.append(np.concatenate(batches, 1))
+        assert all((text == texts[0]).all() for text in texts)
+
+
+@pytest.mark.parametrize("order", [["lstm", "transformer", "seq2seq", "gru"], ["transformer", "lstmcell", "rnn"]])
+def test_equal_parameters_are_equal_within_two_percent(verses: Path, order: list[str]) -> None:
+    made = plans(order, verses, "params", minutes=1.0)
+    sizes = [parameter_count(p.outline(DataSpec(40, p.train.seq_len))) for (p,) in made.values()]
+    assert max(sizes) / min(sizes) < 1.05  # the text has another number of characters than 40
+    assert made[order[0]][0].model == Plan.of({"arch": order[0]}).model  # the first one sets the size
+
+
+def test_a_size_that_was_given_stays_and_is_refused_if_it_does_not_fit(verses: Path) -> None:
+    with pytest.raises(SettingsError, match=r"--match params: gru comes no closer to .* parameters than"):
+        plans(["lstm", "gru:hidden_size=8"], verses, "params")
+
+
+@pytest.mark.parametrize(
+    ("labels", "match", "common", "message"),
+    [
+        (["lstm", "lstm"], "time", {}, "names something twice"),
+        (["lstm:hidden_size"], "time", {}, "after a colon comes setting=value"),
+        (["lstm:heads=2"], "time", {}, "--heads belongs to transformer"),
+        (["lstm:steps=5"], "time", {}, "the budget is the same for all"),
+        (["lstn"], "time", {}, "did you mean lstm"),
+        (["lstm:hidden_size=big"], "time", {}, "--hidden-size must be a whole number, got 'big'"),
+        (["lstm"], "tokens", {"minutes": 1.0}, "--match tokens lets all read the same text"),
+        (["lstm"], "time", {"epochs": 1.0}, "add --match tokens"),
+    ],
+)
+def test_what_is_no_fair_contest_is_refused(
+    verses: Path, labels: list[str], match: str, common: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        plans(labels, verses, match, **common)

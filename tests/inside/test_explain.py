@@ -1,0 +1,61 @@
+"""What may come next, before and after each filter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import charlm
+from charlm.inside.explain import explain
+from charlm.sampling.filters import Picker
+from charlm.sampling.settings import SampleSettings
+
+Typed = Callable[..., tuple[int, str, str]]
+ALL = SampleSettings("0.7", top_k=8, top_p=0.9, min_p=0.05, repetition_penalty=1.3)
+
+
+def test_every_filter_that_is_on_is_a_stage_in_its_order(trained: Path) -> None:
+    found = explain(charlm.load(trained), "The la", ALL)
+    names = ["model", "repetition penalty 1.3", "temperature 0.7", "top-k 8", "top-p 0.9", "min-p 0.05"]
+    assert [stage.name for stage in found.stages] == names
+    for stage in found.stages:
+        assert sum(stage.probabilities) + stage.rest == pytest.approx(1, abs=1e-5)
+    kept = [stage.kept for stage in found.stages]
+    assert kept[3] == 8
+    assert kept == sorted(kept, reverse=True)
+    assert [stage.name for stage in explain(charlm.load(trained), "", SampleSettings("1")).stages] == ["model"]
+
+
+@torch.no_grad()
+def test_the_first_stage_is_the_model_and_the_last_is_what_is_sampled_from(trained: Path) -> None:
+    writer, prompt = charlm.load(trained), "Two fools in a pu"
+    found = explain(writer, prompt, ALL, top=writer.tokenizer.vocab_size)
+    ids = torch.from_numpy(writer.tokenizer.encode(prompt))[None]
+    logits = writer.model(ids).logits[:, -1]
+    order = logits[0].argsort(descending=True)
+    assert found.tokens == [writer.tokenizer.decode([i]) for i in order.tolist()]
+    torch.testing.assert_close(torch.tensor(found.stages[0].probabilities), logits[0].softmax(-1)[order])
+    picker = Picker(ALL, torch.Generator().manual_seed(0), ids)
+    last = picker.filtered(logits)[0].softmax(-1)[order]
+    torch.testing.assert_close(torch.tensor(found.stages[-1].probabilities), last)
+
+
+def test_the_command_shows_bars_and_saves_them(typed: Typed, trained: Path) -> None:
+    code, out, error = typed("explain", trained, "--prompt", "WICK", "--top-k", "3", "--svg", "a.svg", "--top", "5")
+    assert code == 0, error
+    assert "top-k 3" in out
+    assert "█" in out
+    assert out.count("%") >= 5
+    assert "possible" in Path("a.svg").read_text()
+    told = json.loads(typed("explain", trained, "--prompt", "WICK", "--top-k", "3", "--json")[1])
+    assert [stage["name"] for stage in told["stages"]] == ["model", "temperature 0.8", "top-k 3"]
+    assert told["stages"][-1]["kept"] == 3
+
+
+def test_with_temperature_0_one_token_is_left(typed: Typed, trained: Path) -> None:
+    told = json.loads(typed("explain", trained, "--temperature", "0", "--json")[1])
+    assert (told["stages"][-1]["kept"], max(told["stages"][-1]["probabilities"])) == (1, 1.0)
