@@ -74,9 +74,9 @@ def compare(
     if sum((json, csv, markdown)) > 1:
         raise SettingsError("--json, --csv and --markdown are different forms; give one of them")
     if html:
-        from charlm.compare import report  # before hours of training, not after
+        from charlm.compare.report import available  # asked before hours of training, not after
 
-        report.available()
+        available()
     if arch is None and all(map(is_run, what)):
         from charlm.compare.run import compare_runs
 
@@ -96,9 +96,9 @@ def compare(
         made = follow(train_and_compare(contest, corpus, out=folder_, jobs=jobs, target=target), jobs)
     tell(made, along, json=json, csv=csv, markdown=markdown)
     if html:
-        from charlm.compare import report
+        from charlm.compare.report import save
 
-        report.save(made, html)
+        save(made, html)
         err.print(f"saved {html}", markup=False)
 
 

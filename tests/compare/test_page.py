@@ -76,7 +76,7 @@ def test_the_tables_numbers_are_those_of_the_comparison(page: Any, compared: Mad
 
 def test_hovering_a_point_of_a_curve_tells_its_numbers(page: Any) -> None:
     point = page.locator("#curve-1 .mark-symbol path").first
-    point.hover()
+    point.hover(force=True)  # another may lie upon it
     page.wait_for_selector("#vg-tooltip-element.visible", timeout=5000)
     said = page.locator("#vg-tooltip-element").inner_text()
     assert re.search(r"model\s+(lstm|transformer)", said)
