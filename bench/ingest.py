@@ -28,7 +28,13 @@ began = time.perf_counter()
 store = result(prepare(Corpus.open([text]), DataSettings(tokenizer=kind), Path(cache)))
 spent = time.perf_counter() - began
 peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
-print(Path(text).stat().st_size / 1e6 / spent, peak)
+peer = 0.0
+if kind in ("bpe", "unigram"):
+    some = Path(text).read_text()[:5_000_000].splitlines()
+    began_peer = time.perf_counter()
+    store.tokenizer._pieces.encode(some, num_threads=1)
+    peer = sum(map(len, some)) / 1e6 / (time.perf_counter() - began_peer)
+print(Path(text).stat().st_size / 1e6 / spent, peak, peer)
 """
 
 
@@ -41,8 +47,9 @@ def rows(source: Path, megabytes: int) -> Iterator[Row]:
                 file.write(once)
         for kind in ("char", "byte", "word", "bpe", "unigram"):
             command = [sys.executable, "-c", WORK, str(text), str(Path(place, kind)), kind]
-            speed, peak = map(float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
-            yield {"tokenizer": kind, "MB/s": speed, "peak MB": peak}
+            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            speed, peak, peer = map(float, said.split())
+            yield {"tokenizer": kind, "MB/s": speed, "peak MB": peak, "sentencepiece MB/s": peer or ""}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -51,4 +58,4 @@ def main(argv: Sequence[str]) -> None:
     options.add_argument("--megabytes", type=int, default=100)
     asked = options.parse_args(argv)
     found = rows(asked.text, asked.megabytes)
-    show(found, ["tokenizer", "MB/s", "peak MB"], asked.json, where=machine())
+    show(found, ["tokenizer", "MB/s", "sentencepiece MB/s", "peak MB"], asked.json, where=machine())

@@ -4,8 +4,8 @@
 
 The limit of one stream is the speed at which the weights can be read once per token, measured by NumPy's matrix-vector
 products over matrices of the model's own sizes (on a GPU by copying). Every figure is the best of some rounds.
-Peers: a loop over `nn.LSTM`, as most tutorials have it, and `generate` of transformers (extra `bench`), with its cache
-and without.
+Peers: a loop over `nn.LSTM`, as most tutorials have it, and `generate` of transformers, with its cache and without, and
+of x-transformers (extra `bench`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from bench._table import Row, machine, parser, rate, show
 from charlm.config import DataSpec
 from charlm.model import LanguageModel
 from charlm.plan import Plan
+from charlm.quantize import quantize
 from charlm.sampling.filters import Picker
 from charlm.sampling.generate import generate
 from charlm.sampling.settings import SampleSettings
@@ -81,6 +82,21 @@ def transformers_peer() -> Callable[[int, bool, int], float] | None:
     return measure
 
 
+def x_transformers_peer() -> Callable[[int, bool, int], float] | None:
+    try:
+        from x_transformers import AutoregressiveWrapper, Decoder, TransformerWrapper
+    except ImportError:
+        return None
+    body = Decoder(dim=384, depth=6, heads=6, rotary_pos_emb=True)
+    model = AutoregressiveWrapper(TransformerWrapper(num_tokens=65, max_seq_len=256, attn_layers=body)).eval()
+
+    def measure(rows: int, cached: bool, tokens: int) -> float:
+        start = torch.zeros(rows, 1, dtype=torch.long)
+        return tokens * rows * rate(lambda: model.generate(start, tokens, temperature=0.8, cache_kv=cached), seconds=4)
+
+    return measure
+
+
 def reading_limit(shapes: Sequence[tuple[int, int]]) -> float:
     """Passes per second over matrices of these shapes, as matrix-vector products."""
     rng = np.random.default_rng(0)
@@ -99,14 +115,17 @@ def on_cpu() -> Iterator[Row]:
         size = f"{settings['layers']} x {settings['hidden_size']}"
         limit = reading_limit(matrices(model))
         yield {"what": f"lstm {size}", "rows": 1, "charlm": ours, "peer": peer, "name": "nn.LSTM loop", "limit": limit}
-    peer_speed = transformers_peer()
+    peers = {"transformers generate": transformers_peer(), "x-transformers generate": x_transformers_peer()}
     for rows, cached in ((1, True), (1, False), (16, True)):
-        model = build(**TRANSFORMER)
-        name = "transformers generate" + ("" if cached else ", no cache")
-        row = {"what": "transformer 6 x 384", "rows": rows, "name": name, "charlm": charlm(model, rows, 200)}
-        row["peer"] = peer_speed(rows, cached, 200) if peer_speed else "not installed"
-        row["limit"] = reading_limit(matrices(model)) if rows == 1 else ""
-        yield row
+        exact, rounded = build(**TRANSFORMER), build(**TRANSFORMER)
+        quantize(rounded)
+        limit = reading_limit(matrices(exact)) if rows == 1 else ""
+        ours = {"transformer 6 x 384": charlm(exact, rows, 200), "the same, int8": charlm(rounded, rows, 200)}
+        for name, peer in peers.items():
+            speed = peer(rows, cached, 200) if peer else "not installed"
+            for what, mine in ours.items():
+                row = {"what": what, "rows": rows, "charlm": mine, "peer": speed, "limit": limit}
+                yield row | {"name": name + ("" if cached else ", no cache")}
 
 
 def on_gpu() -> Iterator[Row]:

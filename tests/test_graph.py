@@ -1,10 +1,12 @@
-"""Writing on a GPU: a recorded step gives what the model gives. The same work is held to it here without a GPU."""
+"""A GPU: training reaches what it reaches on a CPU, and a recorded step gives what the model gives. The same work is held to it here without a GPU."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -62,6 +64,8 @@ def test_so_it_is_with_every_kind_of_position(options: dict[str, object]) -> Non
         torch.testing.assert_close(logits, expected[:, t], atol=1e-4, rtol=1e-4)
 
 
+on_a_gpu = pytest.mark.skipif(not torch.cuda.device_count(), reason="there is no CUDA device")
+
 ON_GPU = """
 import sys, torch
 from itertools import islice
@@ -87,8 +91,25 @@ for arch in sys.argv[1:]:
 """
 
 
-@pytest.mark.skipif(not torch.cuda.device_count(), reason="there is no CUDA device")
+@on_a_gpu
 def test_graphs_equal_eager_on_a_gpu() -> None:
     command = [sys.executable, "-c", ON_GPU, *MODELS]
     shown = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=True).stdout.split()
     assert shown[1::2] == [kind.__name__ for kind in MODELS.values()]
+
+
+@on_a_gpu
+@pytest.mark.parametrize("arch", ["lstm", "lstmcell", "seq2seq", "transformer"])
+@pytest.mark.parametrize("options", [["--precision", "bf16"], ["--precision", "fp32", "--optimizer", "muon"]])
+def test_training_on_a_gpu_learns_and_writes(arch: str, options: list[str], verses: Path) -> None:
+    charlm = [sys.executable, "-m", "charlm"]
+    settings = ["--steps", "150", "--hidden-size", "64", "--seq-len", "32", "--arch", arch, *options]
+    subprocess.run([*charlm, "train", verses, "--device", "cuda", "--out", "run", *settings, "--quiet"], check=True)
+    scores = [
+        json.loads(subprocess.run([*charlm, "eval", "run", "--json", "--device", device], capture_output=True).stdout)
+        for device in ("cuda", "cpu")
+    ]
+    assert scores[0]["bits_per_byte"] < 3
+    assert scores[0]["bits_per_byte"] == pytest.approx(scores[1]["bits_per_byte"], rel=0.01)
+    written = subprocess.run([*charlm, "sample", "run", "--device", "cuda", "--length", "100"], capture_output=True)
+    assert len(written.stdout) == 101
