@@ -1,4 +1,4 @@
-"""A GPU: training reaches what it reaches on a CPU, and a recorded step gives what the model gives. The same work is held to it here without a GPU."""
+"""A GPU learns and writes what a CPU does. The step that is recorded for it is held to the model here without one."""
 
 from __future__ import annotations
 
