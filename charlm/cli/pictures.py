@@ -82,7 +82,9 @@ def save(path: Path, what: bytes) -> None:
 
 
 def drawn(view: RenderableType) -> Console:
-    recorder = Console(record=True, width=WIDTH, file=StringIO(), force_terminal=True, color_system="truecolor")
+    recorder = Console(
+        record=True, width=WIDTH, file=StringIO(), force_terminal=True, color_system="truecolor", no_color=False
+    )
     recorder.print(view, markup=False)
     return recorder
 
