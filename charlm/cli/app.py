@@ -16,7 +16,7 @@ MAKE, WRITE, COMPARE, INSIDE, MANAGE = "Make a model", "Write", "Compare", "Look
 
 def build(argv: Sequence[str]) -> typer.Typer:
     """The application. The options of `train` depend on its --arch, so the command line is looked at first."""
-    from charlm.cli import attend, corpus, demo, evaluate, lists, neurons, runs, sample, train
+    from charlm.cli import attend, context, corpus, demo, evaluate, lists, neurons, runs, sample, train
 
     app = typer.Typer(
         name="charlm",
@@ -33,6 +33,7 @@ def build(argv: Sequence[str]) -> typer.Typer:
     app.command("eval", rich_help_panel=COMPARE)(evaluate.evaluate)
     app.command("attend", rich_help_panel=INSIDE)(attend.attend)
     app.command("neurons", rich_help_panel=INSIDE)(neurons.neurons)
+    app.command("context", rich_help_panel=INSIDE)(context.context)
     app.command("runs", rich_help_panel=MANAGE)(runs.runs)
     app.command("info", rich_help_panel=MANAGE)(runs.info)
     app.command("archs", rich_help_panel=MANAGE)(lists.archs)
