@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
@@ -56,9 +56,9 @@ class Map:
         side = max(map(cell_len, self.rows)) + 1
         room = options.max_width - side
         wide = any(cell_len(c) > 1 for name in self.columns for c in name)
-        cell = 2 if wide or 2 * len(self.columns) <= room else 1
+        cell = next((c for c in (3, 2) if c * len(self.columns) <= room), 2 if wide else 1)
         which = "the mean of all heads" if self.found.head is None else f"head {self.found.head}"
-        share = "numbers are percent" if cell == 2 else "numbers are tenths"
+        share = "numbers are percent" if cell > 1 else "numbers are tenths"
         yield Text(f"attention of layer {self.found.layer}, {which}; {share}")
         yield Text("a row has just read its token, and looks at the columns to guess the next one")
         step = max(1, room // cell)
@@ -70,7 +70,7 @@ class Map:
         names = self.columns[part]
         height = max(map(len, names))
         for line in zip(*(name.rjust(height) for name in names), strict=True):  # names stand upright
-            yield Text(" " * side + "".join(set_cell_size(c, cell) for c in line).rstrip(), no_wrap=True)
+            yield Text(" " * side + "".join(" " * (cell - cell_len(c)) + c for c in line), no_wrap=True)
         for name, weights in zip(self.rows, self.found.weights, strict=True):
             if not weights[part]:
                 continue  # it stands before all of these columns
@@ -81,9 +81,9 @@ class Map:
 
 
 def number(weight: float, cell: int) -> str:
-    """Percent in two columns, tenths in one; nothing for what rounds to 0."""
-    most = 10**cell
-    return str(min(int(weight * most + 0.5), most - 1) or "").rjust(cell)
+    """Percent in two or three columns, tenths in one; nothing for what rounds to 0."""
+    parts = 100 if cell > 1 else 10
+    return str(min(int(weight * parts + 0.5), 10**cell - 1) or "").rjust(cell)
 
 
 def shortened(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Group
+from rich.table import Table
 from rich.text import Text
 
 from charlm.cli.console import table, watch
@@ -36,7 +36,7 @@ def context(
     present(view(found), found.to_json(), json=json, html=html, svg=svg, png=png)
 
 
-def view(found: Reach) -> Group:
+def view(found: Reach) -> Table:
     most = max(score for _, score in found.contexts)
     shown = table(">tokens in sight", ">bits per byte", "")
     for tokens, score in found.contexts:
@@ -46,7 +46,9 @@ def view(found: Reach) -> Group:
         said = f"after {count(found.enough)} more context gains less than 1 %"
     else:
         said = f"more context still gains 1 % or more at {count(furthest)}, the most that could be tried"
-    return Group(shown, Text(f"\n{said}; scored at {found.places} places, the same for each line"))
+    shown.caption = Text(f"\n{said}\nscored at {found.places} places, the same for each line")
+    shown.caption_justify = "left"
+    return shown
 
 
 def count(tokens: int) -> str:

@@ -59,7 +59,7 @@ class Traces:
         self.found = found
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from charlm.inside.neurons import excerpt
+        from charlm.inside.neurons import FEATURES, excerpt
 
         found, part = self.found, excerpt(self.found, SHOWN)
         signed = found.gate in ("cell", "hidden")
@@ -71,9 +71,9 @@ class Traces:
         if len(found.tokens) > SHOWN:
             yield Text(f"tokens {part.start + 1} to {part.stop} of {len(found.tokens)}; --json has all")
         width = options.max_width
-        if found.feature is not None:
+        if found.find and found.feature:
             most = max(found.feature)
-            yield Text("\nwhat was looked for", "bold")
+            yield Text(f"\nwhat was looked for: {FEATURES[found.find][1]}", "bold")
             yield from painted(lines(found.tokens[part], [v / most for v in found.feature[part]], width), heat, 0, bars)
         for unit in found.units:
             yield Text("\n" + title(unit), "bold")

@@ -49,7 +49,7 @@ def mixed(a: tuple[int, int, int], b: tuple[int, int, int], share: float) -> tup
 
 def background(rgb: tuple[int, int, int]) -> Style:
     dark = sum(rgb) < 330
-    return Style(color="white" if dark else "black", bgcolor=Color.from_rgb(*rgb))
+    return Style(color="#ffffff" if dark else "#000000", bgcolor=Color.from_rgb(*rgb))
 
 
 def present(

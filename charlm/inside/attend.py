@@ -55,7 +55,7 @@ def attend(
     causal = read is None and rows == len(tokens)
     return Attended(
         layer=number + 1,
-        head=head,
+        head=1 if len(heads) == 1 else head,
         rows=spelled(writer, tokens[len(tokens) - rows :]),
         columns=spelled(writer, (tokens if read is None else read)[:columns]),
         weights=[row[: t + 1] if causal else row for t, row in enumerate(drawn.tolist())],

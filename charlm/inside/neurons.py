@@ -34,7 +34,8 @@ class Neurons(NamedTuple):
 
     gate: str
     tokens: list[str]  # (T,) empty where a character's bytes are not all there yet
-    feature: list[float] | None  # (T,) what was looked for
+    find: str | None  # what was looked for, a name in FEATURES
+    feature: list[float] | None  # (T,) its values
     units: list[Unit]
 
     def to_json(self) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def neurons(
         Unit(at + 1, number + 1, follows[at][number] if follows else None, values[at, :, number].tolist())
         for at, number in here[:top]
     ]
-    return Neurons(gate, tokens, feature, units)
+    return Neurons(gate, tokens, find, feature, units)
 
 
 def at_tokens(name: str, text: str, tokens: list[str]) -> list[float]:

@@ -175,7 +175,7 @@ def test_a_decoder_without_attention_is_named_as_such(build: Build) -> None:
 
 def test_the_picture_names_tokens_on_both_sides_and_leaves_the_future_blank() -> None:
     found = Attended(1, 2, ["a", "\n", " "], ["a", "\n", " "], [[1.0], [0.25, 0.75], [0.001, 0.999, 0.0]])
-    assert drawn(found)[3:7] == ["  a ↵ ·", "a 99", "↵ 2575", "·   99  "]
+    assert drawn(found)[3:7] == ["    a  ↵  ·", "a 100", "↵  25 75", "·    100   "]
 
 
 def test_a_wide_picture_is_cut_into_panels_that_fit(build: Build) -> None:
@@ -190,13 +190,13 @@ def test_a_wide_picture_is_cut_into_panels_that_fit(build: Build) -> None:
 def test_long_tokens_stand_upright_above_their_columns() -> None:
     found = Attended(1, None, ["The", " lamp"], ["The", " lamp"], [[1.0], [0.5, 0.5]])
     assert drawn(found)[3:10] == [
-        "        ·",
-        "        l",
-        "      T a",
-        "      h m",
-        "      e p",
-        "  The 99",
-        "·lamp 5050",
+        "           ·",
+        "           l",
+        "        T  a",
+        "        h  m",
+        "        e  p",
+        "  The 100",
+        "·lamp  50 50",
     ]
 
 
@@ -216,8 +216,8 @@ def looking(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_the_command_draws_prints_json_and_saves_pictures(typed: Typed, looking: dict[str, Path]) -> None:
     code, out, _ = typed("attend", looking["transformer"], "--text", "The lamp\n")
     assert code == 0
-    assert "attention of layer 4, the mean of all heads; numbers are percent" in out
-    assert "T h e · l a m p ↵" in out
+    assert "attention of layer 4, head 1; numbers are percent" in out  # its only one
+    assert "T  h  e  ·  l  a  m  p  ↵" in out
     saved = ["--json", "--html", "a.html", "--svg", "a.svg"]
     code, out, err = typed("attend", looking["seq2seq"], "--text", "is out", "--source", "The lamp", *saved)
     assert code == 0

@@ -132,7 +132,7 @@ def test_the_command_shows_a_table_prints_json_and_saves_pictures(typed: Typed, 
     lines = out.splitlines()
     assert lines[0].split() == ["tokens", "in", "sight", "bits", "per", "byte"]
     assert [line.split()[0] for line in lines[1:9]] == [str(1 << n) for n in range(8)]
-    assert " 1 %" in lines[-1]
+    assert " 1 %" in lines[-2]
     assert "40 places" in lines[-1]
     code, out, err = typed("context", trained, "--positions", "40", "--json", "--html", "a.html", "--svg", "a.svg")
     shown = json.loads(out)

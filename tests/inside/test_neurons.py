@@ -148,7 +148,7 @@ def test_a_unit_a_layer_and_a_gate_can_be_named(build: Build) -> None:
     expected = writer.model.traces(torch.from_numpy(writer.tokenizer.encode("abc")))["forget"][1, :, 15]
     assert [(u.layer, u.unit) for u in found.units] == [(2, 16)]
     assert found.units[0].values == pytest.approx(expected.tolist())
-    assert [u.layer for u in neurons(writer, "abc", unit=3).units] != []
+    assert {(u.layer, u.unit) for u in neurons(writer, "abc", unit=3).units} == {(1, 3), (2, 3)}
     assert {u.layer for u in neurons(writer, "abc", layer=1).units} == {1}
 
 
@@ -176,15 +176,15 @@ def test_what_cannot_be_shown_is_refused_with_what_can(
 
 def test_of_a_long_text_the_part_is_drawn_in_which_the_feature_changes_most() -> None:
     feature = [0.0] * 50 + [1.0, 0.0] * 10 + [0.0] * 30
-    found = Neurons("cell", ["a"] * 100, feature, [])
+    found = Neurons("cell", ["a"] * 100, "capital", feature, [])
     part = excerpt(found, 20)
-    assert part == slice(50, 70) or part == slice(49, 69)
+    assert part in (slice(49, 69), slice(50, 70))
     assert excerpt(found._replace(feature=None), 20) == slice(0, 20)
     assert excerpt(found, 200) == slice(0, 200)
 
 
 def test_values_are_colours_and_where_there_are_none_bars() -> None:
-    found = Neurons("cell", list("ab\nc"), None, [Unit(1, 3, 0.5, [-1.0, 1.0, 0.0, -1.0])])
+    found = Neurons("cell", list("ab\nc"), None, None, [Unit(1, 3, 0.5, [-1.0, 1.0, 0.0, -1.0])])
     assert drawn(found)[1:6] == ["", "layer 1, unit 3: from -1.00 to 1.00, correlation +0.50", "ab↵", "▁█▅", "c"]
     console = Console(
         file=StringIO(), width=60, record=True, force_terminal=True, color_system="truecolor", no_color=False
@@ -197,7 +197,7 @@ def test_values_are_colours_and_where_there_are_none_bars() -> None:
 
 
 def test_long_lines_are_cut_at_the_width() -> None:
-    found = Neurons("hidden", ["word "] * 30, None, [Unit(1, 1, None, [0.0] * 30)])
+    found = Neurons("hidden", ["word "] * 30, None, None, [Unit(1, 1, None, [0.0] * 30)])
     lines = drawn(found, width=40)
     assert max(len(line) for line in lines[3:]) == 40
 
@@ -206,7 +206,7 @@ def test_the_command_draws_prints_json_and_saves_pictures(typed: Typed, trained:
     text = "WICK:\nThe lamp is out, the tide is in.\n\nPEG:\nTwo fools!\n"
     code, out, _ = typed("neurons", trained, "--text", text, "--find", "linelength", "--top", "2")
     assert code == 0
-    assert "what was looked for" in out
+    assert "what was looked for: characters since the line began" in out
     assert out.count("correlation") == 2
     code, out, err = typed(
         "neurons", trained, "--text", text, "--gate", "forget", "--json", "--html", "a.html", "--svg", "a.svg"
