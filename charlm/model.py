@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from charlm.config import DataSpec, Settings
+from charlm.errors import SettingsError
 
 State = Any  # a tree (tuples) of tensors, batch first; only the architecture that made it looks inside
 
@@ -92,6 +93,28 @@ class LanguageModel(nn.Module, ABC):
             state = self.read(source)
         hidden, state, penalty = self.features(tokens, state)
         return Output(self.head(hidden), state, penalty)
+
+    def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """Where each of `tokens` (T,) looks to guess the next one: (L, H, T, S), rows sum to 1.
+
+        The columns are `source` (S,); without one, the rows are the last of the tokens and the columns the first.
+        Raises `SettingsError` for a model without attention, and for a text that its window cannot hold.
+        """
+        raise SettingsError(
+            f"{type(self).__name__} has no attention: what it knows of the text before is in its state; "
+            "charlm neurons looks into that"
+        )
+
+    def traces(self, tokens: Tensor) -> Mapping[str, Tensor]:  # noqa: ARG002
+        """Gates, cells and hidden vectors by name, (L, T, D) each, after each of `tokens` (T,), T >= 1.
+
+        Raises `SettingsError` for a model that has none.
+        """
+        remembers = "it remembers the tokens of its window; charlm attend shows where it looks"
+        raise SettingsError(
+            f"{type(self).__name__} has no gates and cells: "
+            + (remembers if self.window else "its file has no method traces")
+        )
 
 
 def map_state(change: Callable[[Tensor], Tensor], state: State) -> State:

@@ -9,6 +9,7 @@ Henry et al. 2020, arXiv:2010.04245: query-key normalisation (section 3).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
@@ -77,11 +78,7 @@ class Attention(nn.Module):
         at the most.
         """
         t, mask = x.size(1), None
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, T, D/H) each
-        if self.qk_norm:
-            q, k = F.rms_norm(q, q.shape[-1:]), F.rms_norm(k, k.shape[-1:])
-        if turn is not None:
-            q, k = rotate(q, turn), rotate(k, turn)
+        q, k, v = self.project(x, turn)
         if isinstance(here, Tensor):
             assert past is not None
             past = Past(past.keys.index_copy_(2, here, k), past.values.index_copy_(2, here, v))
@@ -94,6 +91,21 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, *seen, mask, dropout, is_causal=mask is None and t > 1)
         return self.out(y.transpose(1, 2).flatten(2)), past
+
+    def project(self, x: Tensor, turn: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys as they are compared, and values, (B, H, T, D/H) each."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, T, D/H) each
+        if self.qk_norm:
+            q, k = F.rms_norm(q, q.shape[-1:]), F.rms_norm(k, k.shape[-1:])
+        if turn is not None:
+            q, k = rotate(q, turn), rotate(k, turn)
+        return q, k, v
+
+    def weights(self, x: Tensor, turn: Tensor | None) -> Tensor:
+        """Attention (B, H, T, T) of x (B, T, D) over itself, which the fused product in `forward` never shows."""
+        q, k, _ = self.project(x, turn)
+        energy = q @ k.mT / math.sqrt(q.size(-1))
+        return energy.masked_fill(~causal_mask(x.size(1), 0, x.device), -math.inf).softmax(-1)
 
 
 def extend(past: Past | None, k: Tensor, v: Tensor, size: int, room: int) -> Past:

@@ -10,8 +10,9 @@ With forget gates (Gers, Schmidhuber & Cummins 2000, doi:10.1162/089976600300015
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
+from charlm.archs import _traces
 from charlm.archs._recurrent import LSTMConfig, Stacked, raise_forget_bias
 from charlm.archs._step import LSTMStep, on_cpu
 from charlm.model import Step
@@ -34,3 +35,6 @@ class LSTM(Stacked):
         if batch_size > 1 or not on_cpu(self):
             return super().stepper(batch_size)
         return LSTMStep(self.embed, self.rnn.all_weights, self.head)
+
+    def traces(self, tokens: Tensor) -> dict[str, Tensor]:
+        return _traces.trace(_traces.lstm, self.rnn.all_weights, self.embed(tokens))

@@ -6,11 +6,14 @@ Hochreiter & Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735. The same equation
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from charlm.archs import _traces
 from charlm.archs._recurrent import LSTMConfig, Recurrent, raise_forget_bias
 from charlm.archs._step import LSTMStep, on_cpu
 from charlm.model import State, Step
@@ -33,8 +36,15 @@ class LSTMCell(Recurrent):
     def stepper(self, batch_size: int) -> Step:
         if batch_size > 1 or not on_cpu(self):
             return super().stepper(batch_size)
-        weights = [[cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh] for cell in self.rnn]
-        return LSTMStep(self.embed, weights, self.head)
+        return LSTMStep(self.embed, self.all_weights, self.head)
+
+    @property
+    def all_weights(self) -> list[Any]:
+        """Of each layer W, U and their biases, as those of PyTorch's fused layer."""
+        return [[cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh] for cell in self.rnn]
+
+    def traces(self, tokens: Tensor) -> dict[str, Tensor]:
+        return _traces.trace(_traces.lstm, self.all_weights, self.embed(tokens))
 
     def recur(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         last = []

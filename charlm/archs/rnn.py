@@ -5,8 +5,9 @@ h_t = tanh(W x_t + U h_{t-1} + b)
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
+from charlm.archs import _traces
 from charlm.archs._recurrent import Stacked
 
 
@@ -15,3 +16,6 @@ class RNN(Stacked):
 
     kind = nn.RNN
     recipe = {"lr": 2e-3}
+
+    def traces(self, tokens: Tensor) -> dict[str, Tensor]:
+        return _traces.trace(_traces.rnn, self.rnn.all_weights, self.embed(tokens))

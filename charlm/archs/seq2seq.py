@@ -26,8 +26,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from charlm.archs import _traces
 from charlm.archs._window import Windowed
 from charlm.config import Arg, DataSpec, Settings
+from charlm.errors import SettingsError
 from charlm.model import PAD
 
 
@@ -116,11 +118,44 @@ class Seq2Seq(Windowed):
         return self.read(state.written)
 
     def write(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
-        start = (state.h.transpose(0, 1).contiguous(), state.c.transpose(0, 1).contiguous())
-        x, (h, c) = self.decoder(self.embed(tokens), start)  # (B, T, D)
+        x, (h, c) = self.decode(tokens, state)
         if self.attention is not None and self.mix is not None:
             context = self.attention(x, state.source, state.mask)
             x = torch.tanh(self.mix(torch.cat([context, x], -1)))
         written = torch.cat([state.written, tokens], 1)
         state = state._replace(h=h.transpose(0, 1), c=c.transpose(0, 1), written=written)
         return F.dropout(x, self.config.dropout, self.training), state
+
+    def decode(self, tokens: Tensor, state: Memory) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """The decoder's states (B, T, D) before it looks at the source, and its last h and c, (L, B, D) each."""
+        start = (state.h.transpose(0, 1).contiguous(), state.c.transpose(0, 1).contiguous())
+        x, last = self.decoder(self.embed(tokens), start)
+        return x, last
+
+    def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
+        """The alignment of Bahdanau et al., section 5.2.1. Without a source it reads half of the tokens."""
+        if self.attention is None:
+            raise SettingsError(
+                "this run has --attention none: its decoder gets the encoder's last state and never looks back; "
+                "charlm neurons looks into that"
+            )
+        if source is None:
+            source, tokens = tokens.tensor_split([len(tokens) // 2])
+        most = self.spec.seq_len // 2
+        if not (1 <= len(source) <= most and 1 <= len(tokens) <= self.spec.seq_len - most):
+            raise SettingsError(
+                f"{len(source)} tokens to read and {len(tokens)} to write were given; "
+                f"this run reads 1 to {most} and writes 1 to {self.spec.seq_len - most}; give texts that fit"
+            )
+        memory = self.read(source[None])
+        x, _ = self.decode(tokens[None], memory)
+        return self.attention.weights(x, memory.source, memory.mask)[None]  # (1, 1, T, S)
+
+    def traces(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Those of the decoder; its state begins anew where `features` makes what was written the next source."""
+        state, found = self.blank(tokens[None]), []
+        for piece in torch.split(tokens, self.room(state)):
+            start = {"hidden": state.h[0], "cell": state.c[0]}
+            found.append(_traces.trace(_traces.lstm, self.decoder.all_weights, self.embed(piece), start))
+            state = self.read(piece[None])
+        return {name: torch.cat([traces[name] for traces in found], 1) for name in found[0]}

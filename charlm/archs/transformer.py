@@ -11,17 +11,18 @@ learns.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charlm.archs._attention import Block, BlockConfig, Here, Past, norm, rotations, sinusoids
+from charlm.archs._attention import Attention, Block, BlockConfig, Here, Past, norm, rotations, sinusoids
 from charlm.archs._graph import WindowStep
 from charlm.archs._step import FEW, TransformerStep, on_cpu
 from charlm.archs._window import Windowed
 from charlm.config import Arg, DataSpec
+from charlm.errors import SettingsError
 from charlm.model import PAD, Step, tie
 
 SMALL = 512  # tokens in a vocabulary for which tables of earlier tokens cost little
@@ -141,3 +142,24 @@ class Transformer(Windowed):
             x, past = block(x, turn, past, here, self.spec.seq_len)
             layers.append(past)
         return self.norm(x), tuple(layers)
+
+    def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
+        if source is not None:
+            raise SettingsError("a transformer looks back at the text itself and reads no other; leave --source out")
+        if len(tokens) > self.spec.seq_len:
+            raise SettingsError(
+                f"the text has {len(tokens)} tokens and the window of this run holds {self.spec.seq_len}; "
+                "give a shorter one"
+            )
+        layers: list[Tensor] = []
+
+        def listen(attention: Attention, given: tuple[Any, ...]) -> None:
+            layers.append(attention.weights(*given[:2])[0])  # (H, T, T)
+
+        hooks = [m.register_forward_pre_hook(listen) for m in self.modules() if isinstance(m, Attention)]
+        try:
+            self.features(tokens[None])
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return torch.stack(layers)

@@ -16,7 +16,22 @@ MAKE, WRITE, COMPARE, INSIDE, MANAGE = "Make a model", "Write", "Compare", "Look
 
 def build(argv: Sequence[str]) -> typer.Typer:
     """The application. The options of `train` depend on its --arch, so the command line is looked at first."""
-    from charlm.cli import compare, corpus, demo, evaluate, explain, lists, runs, sample, score, train, watch
+    from charlm.cli import (
+        attend,
+        compare,
+        context,
+        corpus,
+        demo,
+        evaluate,
+        explain,
+        lists,
+        neurons,
+        runs,
+        sample,
+        score,
+        train,
+        watch,
+    )
 
     app = typer.Typer(
         name="charlm",
@@ -35,6 +50,9 @@ def build(argv: Sequence[str]) -> typer.Typer:
     app.command("eval", rich_help_panel=COMPARE)(evaluate.evaluate)
     app.command("score", rich_help_panel=INSIDE)(score.score)
     app.command("explain", rich_help_panel=INSIDE)(explain.explain)
+    app.command("attend", rich_help_panel=INSIDE)(attend.attend)
+    app.command("neurons", rich_help_panel=INSIDE)(neurons.neurons)
+    app.command("context", rich_help_panel=INSIDE)(context.context)
     app.command("runs", rich_help_panel=MANAGE)(runs.runs)
     app.command("info", rich_help_panel=MANAGE)(runs.info)
     app.command("archs", rich_help_panel=MANAGE)(lists.archs)

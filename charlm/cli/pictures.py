@@ -49,7 +49,7 @@ def mixed(a: tuple[int, int, int], b: tuple[int, int, int], share: float) -> tup
 
 def background(rgb: tuple[int, int, int]) -> Style:
     dark = sum(rgb) < 330
-    return Style(color="white" if dark else "black", bgcolor=Color.from_rgb(*rgb))
+    return Style(color="#ffffff" if dark else "#000000", bgcolor=Color.from_rgb(*rgb))
 
 
 def present(
@@ -82,7 +82,9 @@ def save(path: Path, what: bytes) -> None:
 
 
 def drawn(view: RenderableType) -> Console:
-    recorder = Console(record=True, width=WIDTH, file=StringIO(), force_terminal=True, color_system="truecolor")
+    recorder = Console(
+        record=True, width=WIDTH, file=StringIO(), force_terminal=True, color_system="truecolor", no_color=False
+    )
     recorder.print(view, markup=False)
     return recorder
 

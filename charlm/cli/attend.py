@@ -1,0 +1,90 @@
+"""`charlm attend`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from charlm.cli.console import visible
+from charlm.cli.pictures import Html, Json, Png, Svg, heat, present
+from charlm.cli.sample import read_prompt
+
+if TYPE_CHECKING:
+    from charlm.inside.attend import Attended
+
+LONGEST = 10  # columns of a token's name
+
+
+def attend(
+    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    *,
+    text: Annotated[str, typer.Option(help="text that looks back, or is written; - reads standard input")],
+    source: Annotated[
+        str | None,
+        typer.Option(help="seq2seq: what is read first \\[default: the first half of the text]", show_default=False),
+    ] = None,
+    layer: Annotated[int | None, typer.Option(help="from 1 \\[default: the last]", show_default=False)] = None,
+    head: Annotated[int | None, typer.Option(help="from 1 \\[default: the mean of all]", show_default=False)] = None,
+    json: Json = False,
+    html: Html = None,
+    svg: Svg = None,
+    png: Png = None,
+) -> None:
+    """Show where a model looks: attention weights. [dim]charlm attend --text "To be, or not to be"[/]"""
+    text = read_prompt(text, None)
+    from charlm.inside.attend import attend as look
+    from charlm.writer import Writer
+
+    found = look(Writer.load(run), text, source=source, layer=layer, head=head)
+    present(Map(found), found.to_json(), json=json, html=html, svg=svg, png=png)
+
+
+class Map:
+    """A row for each token that looks, a column for each that is looked at, in as many panels as the width asks for."""
+
+    def __init__(self, found: Attended) -> None:
+        self.found = found
+        self.rows, self.columns = (
+            [shortened(visible(name)) for name in names] for names in (found.rows, found.columns)
+        )
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        side = max(map(cell_len, self.rows)) + 1
+        room = options.max_width - side
+        wide = any(cell_len(c) > 1 for name in self.columns for c in name)
+        cell = next((c for c in (3, 2) if c * len(self.columns) <= room), 2 if wide else 1)
+        which = "the mean of all heads" if self.found.head is None else f"head {self.found.head}"
+        share = "numbers are percent" if cell > 1 else "numbers are tenths"
+        yield Text(f"attention of layer {self.found.layer}, {which}; {share}")
+        yield Text("a row has just read its token, and looks at the columns to guess the next one")
+        step = max(1, room // cell)
+        for start in range(0, len(self.columns), step):
+            yield Text()
+            yield from self.panel(slice(start, start + step), side, cell)
+
+    def panel(self, part: slice, side: int, cell: int) -> RenderResult:
+        names = self.columns[part]
+        height = max(map(len, names))
+        for line in zip(*(name.rjust(height) for name in names), strict=True):  # names stand upright
+            yield Text(" " * side + "".join(" " * (cell - cell_len(c)) + c for c in line), no_wrap=True)
+        for name, weights in zip(self.rows, self.found.weights, strict=True):
+            if not weights[part]:
+                continue  # it stands before all of these columns
+            row = Text(" " * (side - 1 - cell_len(name)) + name + " ", no_wrap=True)
+            for weight in weights[part]:
+                row.append(number(weight, cell), heat(weight**0.5))  # a root: small weights should show as well
+            yield row
+
+
+def number(weight: float, cell: int) -> str:
+    """Percent in two or three columns, tenths in one; nothing for what rounds to 0."""
+    parts = 100 if cell > 1 else 10
+    return str(min(int(weight * parts + 0.5), 10**cell - 1) or "").rjust(cell)
+
+
+def shortened(name: str) -> str:
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"

@@ -1,0 +1,55 @@
+"""`charlm context`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from charlm.cli.console import table, watch
+from charlm.cli.pictures import Html, Json, Png, Svg, present
+
+if TYPE_CHECKING:
+    from charlm.inside.context import Reach
+
+WIDTH = 40  # columns of the longest bar
+
+
+def context(
+    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="another text than the run's held-out one: a file, folder or pattern", show_default=False),
+    ] = None,
+    positions: Annotated[int, typer.Option(help="places that are scored", min=1)] = 500,
+    json: Json = False,
+    html: Html = None,
+    svg: Svg = None,
+    png: Png = None,
+) -> None:
+    """Show how far back a model really looks. [dim]charlm context best[/]"""
+    from charlm.inside.context import reach
+
+    found = watch(reach(run, text=text or (), positions=positions))
+    present(view(found), found.to_json(), json=json, html=html, svg=svg, png=png)
+
+
+def view(found: Reach) -> Table:
+    most = max(score for _, score in found.contexts)
+    shown = table(">tokens in sight", ">bits per byte", "")
+    for tokens, score in found.contexts:
+        shown.add_row(str(tokens), f"{score:.3f}", "█" * round(WIDTH * score / most))
+    furthest = found.contexts[-1].tokens
+    if found.enough < furthest:
+        said = f"after {count(found.enough)} more context gains less than 1 %"
+    else:
+        said = f"more context still gains 1 % or more at {count(furthest)}, the most that could be tried"
+    shown.caption = Text(f"\n{said}\nscored at {found.places} places, the same for each line")
+    shown.caption_justify = "left"
+    return shown
+
+
+def count(tokens: int) -> str:
+    return "1 token" if tokens == 1 else f"{tokens} tokens"

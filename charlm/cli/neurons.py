@@ -1,0 +1,112 @@
+"""`charlm neurons`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.style import Style
+from rich.text import Text
+
+from charlm.cli.console import BARS, printable
+from charlm.cli.pictures import Html, Json, Png, Svg, heat, present, tilt
+from charlm.cli.sample import read_prompt
+
+if TYPE_CHECKING:
+    from charlm.inside.neurons import Neurons, Unit
+
+Feature = Literal["quote", "bracket", "newline", "capital", "linelength"]
+Line = list[tuple[str, float]]
+SHOWN = 600  # tokens of the text that are drawn for each unit
+
+
+def neurons(
+    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    *,
+    text: Annotated[str, typer.Option(help="text to be read; - reads standard input")],
+    layer: Annotated[int | None, typer.Option(help="from 1 \\[default: all]", show_default=False)] = None,
+    unit: Annotated[int | None, typer.Option(help="from 1 \\[default: the most telling]", show_default=False)] = None,
+    gate: Annotated[
+        str | None,
+        typer.Option(
+            help="input, forget, output, cell, reset, update or hidden \\[default: cell, else hidden]",
+            show_default=False,
+        ),
+    ] = None,
+    find: Annotated[Feature | None, typer.Option(help="look for units that follow this", show_default=False)] = None,
+    top: Annotated[int, typer.Option(help="units to show", min=1)] = 5,
+    json: Json = False,
+    html: Html = None,
+    svg: Svg = None,
+    png: Png = None,
+) -> None:
+    """Show what single units of a recurrent model do. [dim]charlm neurons --find quote --text - < story.txt[/]"""
+    text = read_prompt(text, None)
+    from charlm.inside.neurons import neurons as look
+    from charlm.writer import Writer
+
+    found = look(Writer.load(run), text, layer=layer, unit=unit, gate=gate, find=find, top=top)
+    present(Traces(found), found.to_json(), json=json, html=html, svg=svg, png=png)
+
+
+class Traces:
+    """The text once for each unit, coloured by what the unit holds; where there are no colours, bars stand below it."""
+
+    def __init__(self, found: Neurons) -> None:
+        self.found = found
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from charlm.inside.neurons import FEATURES, excerpt
+
+        found, part = self.found, excerpt(self.found, SHOWN)
+        signed = found.gate in ("cell", "hidden")
+        style, low = (tilt, -1) if signed else (heat, 0)
+        bars = bool(console.no_color) or console.color_system is None
+        scale = "blue is -1, white 0, red 1" if signed else "white is 0, red 1"
+        scale = f"a bar below reaches from {low} to 1" if bars else scale
+        yield Text(f"{found.gate}: its value after each token; {scale}")
+        if len(found.tokens) > SHOWN:
+            yield Text(f"tokens {part.start + 1} to {part.stop} of {len(found.tokens)}; --json has all")
+        width = options.max_width
+        if found.find and found.feature:
+            most = max(found.feature)
+            yield Text(f"\nwhat was looked for: {FEATURES[found.find][1]}", "bold")
+            yield from painted(lines(found.tokens[part], [v / most for v in found.feature[part]], width), heat, 0, bars)
+        for unit in found.units:
+            yield Text("\n" + title(unit), "bold")
+            yield from painted(lines(found.tokens[part], unit.values[part], width), style, low, bars)
+
+
+def title(unit: Unit) -> str:
+    name = f"layer {unit.layer}, unit {unit.unit}: from {min(unit.values):.2f} to {max(unit.values):.2f}"
+    return name if unit.correlation is None else f"{name}, correlation {unit.correlation:+.2f}"
+
+
+def lines(tokens: list[str], values: list[float], width: int) -> Iterator[Line]:
+    """Characters with their token's value, cut after each newline and where a line is full."""
+    line: Line = []
+    used = 0
+    for token, value in zip(tokens, values, strict=True):
+        for c in printable(token):
+            if used + cell_len(c) > width:
+                yield line
+                line, used = [], 0
+            line.append(({"\n": "↵", "\t": "→"}.get(c, c), value))
+            used += max(1, cell_len(c))
+            if c == "\n":
+                yield line
+                line, used = [], 0
+    if line:
+        yield line
+
+
+def painted(drawn: Iterator[Line], style: Callable[[float], Style], low: int, bars: bool) -> Iterator[Text]:
+    """Each character on the colour of its value, which is from `low` to 1; and bars below, where asked for."""
+    for line in drawn:
+        yield Text.assemble(*[(c, style(value)) for c, value in line], no_wrap=True)
+        if bars:
+            heights = [round((value - low) / (1 - low) * (len(BARS) - 1)) for _, value in line]
+            yield Text("".join(BARS[h] * cell_len(c) for h, (c, _) in zip(heights, line, strict=True)), no_wrap=True)

@@ -1,0 +1,35 @@
+"""Small models that nobody trained, opened as runs are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from charlm import archs
+from charlm.config import DataSpec, take
+from charlm.text.tokenizers import CharTokenizer
+from charlm.writer import Writer
+
+ALPHABET = '\n "()ABabcde'
+SMALL = {"layers": 2, "hidden_size": 16, "heads": 2, "dropout": 0.0}
+
+Build = Callable[..., Writer]
+
+
+@pytest.fixture
+def build() -> Build:
+    """`build("lstm", seq_len=16, layers=1)`: an architecture with random weights and an alphabet of 12."""
+
+    def build_(arch: str, seq_len: int = 16, **changes: Any) -> Writer:
+        torch.manual_seed(0)
+        kind = archs.load(arch)
+        model = kind(take(kind.Config, {**SMALL, **changes}), DataSpec(len(ALPHABET), seq_len))
+        with torch.no_grad():  # branches that start at zero would hide what they do
+            for p in model.parameters():
+                p.add_(0.1 * torch.randn_like(p))
+        return Writer(model, CharTokenizer([ord(c) for c in ALPHABET], spell=False))
+
+    return build_
