@@ -16,7 +16,7 @@ MAKE, WRITE, COMPARE, INSIDE, MANAGE = "Make a model", "Write", "Compare", "Look
 
 def build(argv: Sequence[str]) -> typer.Typer:
     """The application. The options of `train` depend on its --arch, so the command line is looked at first."""
-    from charlm.cli import compress, corpus, demo, evaluate, lists, runs, sample, train
+    from charlm.cli import compress, corpus, demo, evaluate, lists, novelty, runs, sample, train
 
     app = typer.Typer(
         name="charlm",
@@ -31,6 +31,7 @@ def build(argv: Sequence[str]) -> typer.Typer:
     app.command("train", rich_help_panel=MAKE)(train.command(argv))
     app.command("sample", rich_help_panel=WRITE)(sample.sample)
     app.command("eval", rich_help_panel=COMPARE)(evaluate.evaluate)
+    app.command("novelty", rich_help_panel=INSIDE)(novelty.novelty)
     app.command("compress", rich_help_panel=INSIDE)(compress.compress)
     app.command("decompress", rich_help_panel=INSIDE)(compress.decompress)
     app.command("runs", rich_help_panel=MANAGE)(runs.runs)
