@@ -1,11 +1,11 @@
-"""Scoring a text with a trained run: a held-out part of the run's own text, or another one."""
+"""Scoring a text with a trained run: a held-out part of the run's own text, or another one; and that text itself."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,17 @@ from charlm.training.evaluate import Score, describe, evaluate
 from charlm.writer import Writer
 
 BEFORE = 8192  # tokens of the text before a held-out part that are at hand to be read first
+KNOWN = 50_000_000  # characters of a training text that are searched for copies: the last ones
+DECODED = 1 << 20  # tokens that are decoded at once
+
+
+class Known(NamedTuple):
+    """What a run was trained on."""
+
+    text: str  # its end, if it is longer than `KNOWN`
+    chars_before: int  # of the training text, before that
+    lines_before: int
+    held_out: str  # the validation text, which follows
 
 
 def score_run(
@@ -93,3 +104,18 @@ def same_store(run: RunInfo, cache_dir: Path | None) -> Generator[Progress, None
     if store.tokenizer.sha256 != config["tokenizer_sha256"]:
         raise RunError(f"the text of {path} gives another vocabulary with this version of the tokenizer's library")
     return store
+
+
+def known_text(run: RunInfo) -> Generator[Progress, None, Known]:
+    """The text that a run was trained on, and the beginning of its validation text. Raises as `same_store` does."""
+    store = yield from same_store(run, None)
+    train, tokenizer = store.train, store.tokenizer
+    first = max(0, len(train) - KNOWN * len(train) // max(train.chars, 1))
+    newlines = np.array([token.count(b"\n") for token in tokenizer.tokens])
+    lines = sum(int(newlines[train.ids[at : min(at + DECODED, first)]].sum()) for at in range(0, first, DECODED))
+    decoder, pieces = tokenizer.decoder(), []
+    for at in range(first, len(train), DECODED):
+        pieces.append(decoder.feed(*train.ids[at : at + DECODED].tolist()))
+        yield Progress("reading the training text", at - first, len(train) - first)
+    text = "".join(pieces)
+    return Known(text, train.chars - len(text), lines, tokenizer.decode(store.validation.ids[:DECODED].tolist()))

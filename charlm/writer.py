@@ -21,7 +21,9 @@ from charlm.quantize import quantize as round_weights
 from charlm.runs import checkpoint, folder
 from charlm.sampling.filters import Picker
 from charlm.sampling.generate import generate
+from charlm.sampling.novel import Copies, Passages
 from charlm.sampling.settings import SampleSettings
+from charlm.sampling.shared import SharedPicker
 from charlm.sampling.stream import until_stop
 from charlm.text.tokenizers import Tokenizer, from_json, utf8
 from charlm.training.evaluate import Score, evaluate
@@ -81,9 +83,20 @@ class Writer:
         return cls(model, tokenizer)
 
     def pieces(
-        self, prompt: str, settings: SampleSettings, *, samples: int = 1, seed: int = 0, unknown: str = "error"
+        self,
+        prompt: str,
+        settings: SampleSettings,
+        *,
+        samples: int = 1,
+        seed: int = 0,
+        unknown: str = "error",
+        known: str = "",
+        shared: bool = False,
     ) -> Iterator[Piece]:
         """Continue a prompt in `samples` rows, token by token, without end. An empty prompt is a blank page.
+
+        `known` is the training text, from which `settings.novel` limits copying. With `shared`, the one row draws the
+        same noise as that of any other model with this seed.
 
         Raises `VocabularyError` for characters of the prompt that the tokenizer cannot spell, unless `unknown` is
         `skip` or `nearest`.
@@ -93,7 +106,15 @@ class Writer:
         except VocabularyError as error:
             raise VocabularyError(f"{error}; or give --unknown skip or --unknown nearest") from None
         start = torch.from_numpy(ids if len(ids) else np.array([self.tokenizer.start]))[None].to(self.device)  # (1, P)
-        pick = Picker(settings, torch.Generator(self.device).manual_seed(seed), start.expand(samples, -1))
+        recent, copies = start.expand(samples, -1), None
+        if settings.novel:
+            if not known:
+                raise SettingsError("novel needs the training text: give it to pieces as known")
+            copies = Copies(Passages(known, settings.novel + 1), self.tokenizer, prompt, samples)
+        if shared:
+            pick: Picker = SharedPicker(settings, seed, self.tokenizer.tokens, recent, copies)
+        else:
+            pick = Picker(settings, torch.Generator(self.device).manual_seed(seed), recent, copies)
         decoders = [self.tokenizer.decoder() for _ in range(samples)]
         for tokens, logits in generate(self.model, start, pick, samples=samples):
             texts = [decoder.feed(token) for decoder, token in zip(decoders, tokens.tolist(), strict=True)]

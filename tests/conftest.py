@@ -60,17 +60,33 @@ def verses(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was really trained, for a moment: tests may read it, not change it."""
-    folder = tmp_path_factory.mktemp("trained")
+def train_on_verses(folder: Path, **settings: object) -> Path:
+    """A small run in `folder`, beside its text."""
     text = folder / "verses.txt"
     text.write_text(VERSES, encoding="utf-8")
     sizes = {"hidden_size": 48, "seq_len": 32, "batch_size": 8, "steps": 60, "lr": 1e-2}
-    plan = Plan.of({"arch": "lstm", "dropout": 0.0, **sizes})
+    plan = Plan.of({"arch": "lstm", "dropout": 0.0, **sizes, **settings})
     for _ in job.train(plan, Corpus.open([text]), out=folder / "run", cache_dir=folder / "cache"):
         pass
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was really trained, for a moment: tests may read it, not change it."""
+    return train_on_verses(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
+def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run from another seed."""
+    return train_on_verses(tmp_path_factory.mktemp("twin"), seed=1)
+
+
+@pytest.fixture(scope="session")
+def parrot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that knows its text by heart."""
+    return train_on_verses(tmp_path_factory.mktemp("parrot"), steps=300)
 
 
 @pytest.fixture

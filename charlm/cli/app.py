@@ -19,6 +19,7 @@ def build(argv: Sequence[str]) -> typer.Typer:
     from charlm.cli import (
         attend,
         compare,
+        compress,
         context,
         corpus,
         demo,
@@ -26,6 +27,7 @@ def build(argv: Sequence[str]) -> typer.Typer:
         explain,
         lists,
         neurons,
+        novelty,
         runs,
         sample,
         score,
@@ -53,6 +55,9 @@ def build(argv: Sequence[str]) -> typer.Typer:
     app.command("attend", rich_help_panel=INSIDE)(attend.attend)
     app.command("neurons", rich_help_panel=INSIDE)(neurons.neurons)
     app.command("context", rich_help_panel=INSIDE)(context.context)
+    app.command("novelty", rich_help_panel=INSIDE)(novelty.novelty)
+    app.command("compress", rich_help_panel=INSIDE)(compress.compress)
+    app.command("decompress", rich_help_panel=INSIDE)(compress.decompress)
     app.command("runs", rich_help_panel=MANAGE)(runs.runs)
     app.command("info", rich_help_panel=MANAGE)(runs.info)
     app.command("archs", rich_help_panel=MANAGE)(lists.archs)

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json as jsonlib
 import secrets
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from charlm.cli.console import err, write
+from charlm.cli.beside import collected, columns
+from charlm.cli.console import err, show, watch, write
 from charlm.cli.options import Device, Quantize, Weights, with_settings
+from charlm.cli.rows import Row
 from charlm.config import Arg, Settings, take
 from charlm.errors import SettingsError
 from charlm.sampling.settings import SampleSettings
-from charlm.sampling.stream import Until
+
+if TYPE_CHECKING:
+    from charlm.writer import Piece
 
 LONG = 20_000  # characters of a prompt that take a moment to read
 
@@ -36,7 +41,14 @@ class Amount(Settings):
 
 @with_settings({"How much": Amount, "Picking": SampleSettings})
 def sample(
-    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            help="run: a folder, a name under runs/, last or best; several with --side-by-side \\[default: last]",
+            show_default=False,
+        ),
+    ] = None,
     prompt: Annotated[str, typer.Option(help="text to continue; - reads standard input")] = "",
     prompt_file: Annotated[
         Path | None,
@@ -52,20 +64,45 @@ def sample(
     weights: Annotated[Weights, typer.Option(help="the best on the validation text, or the last")] = "best",
     device: Annotated[Device, typer.Option(help="where to compute")] = "auto",
     quantize: Quantize = None,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="let several runs write in columns, with the same random numbers")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object per text, with log-probabilities")] = False,
     *,
     given: dict[str, Any],
 ) -> None:
     """Write new text. [dim]charlm sample --temperature 0.8 --prompt "Once"[/]"""
-    amount, settings = take(Amount, given), take(SampleSettings, given)
-    if amount.length == 0 and (amount.samples > 1 or json):
-        raise SettingsError("--length 0 writes one text without end; give a length with --samples or --json")
+    amount, settings, runs = take(Amount, given), take(SampleSettings, given), run or ["last"]
+    if len(runs) > 1 and not side_by_side:
+        raise SettingsError(
+            f"{len(runs)} runs were given; add --side-by-side to let them write in columns, or give one"
+        )
+    if side_by_side and amount.samples > 1:
+        raise SettingsError("--side-by-side writes one text per run; leave --samples out")
+    if amount.length == 0 and (amount.samples > 1 or json or side_by_side):
+        raise SettingsError(
+            "--length 0 writes one text without end; give a length with --samples, --json or --side-by-side"
+        )
     text = read_prompt(prompt, prompt_file)
     seed = secrets.randbits(31) if amount.seed is None else amount.seed
+    from charlm.runs import folder
     from charlm.writer import Writer
 
-    writer = Writer.load(run, weights=weights, device=device, quantize=quantize)
-    pieces = iter(writer.pieces(text, settings, samples=amount.samples, seed=seed, unknown=unknown))
+    def continued(path: Path) -> Iterator[Piece]:
+        writer = Writer.load(path, weights=weights, device=device, quantize=quantize)
+        known = training_text(path) if settings.novel else ""
+        amounts = {"samples": amount.samples, "seed": seed}
+        return writer.pieces(text, settings, **amounts, unknown=unknown, known=known, shared=side_by_side)
+
+    paths = [folder.find(one) for one in runs]
+    if side_by_side:
+        beside = {path: watch(collected(str(path), continued(path), stop or [], amount.length)) for path in paths}
+        if json:
+            print(jsonlib.dumps([{"run": str(path), **beside[path].described(text, seed)} for path in paths]))
+        else:
+            show(columns([str(path) for path in paths], text, [beside[path] for path in paths]))
+        return
+    pieces = continued(paths[0])
     with err.status("reading the prompt") if len(text) > LONG else nullcontext():
         pieces = chain([next(pieces)], pieces)
     rows = [Row(stop or []) for _ in range(amount.samples)]
@@ -81,37 +118,22 @@ def sample(
             break
     if json:
         for row in rows:
-            print(jsonlib.dumps({"prompt": text, "text": row.text(), "seed": seed, "tokens": row.kept_tokens()}))
+            print(jsonlib.dumps(row.described(text, seed)))
         return
     write(rows[0].until.flush() + "\n")
     for row in rows[1:]:
         write(f"{'-' * 40}\n{text}{row.text()}\n")
 
 
-class Row:
-    """One of the texts being written."""
+def training_text(path: Path) -> str:
+    """What --novel looks for copies of."""
+    from charlm.runs import folder
+    from charlm.scoring import known_text
 
-    def __init__(self, stops: list[str]) -> None:
-        self.until = Until(stops)
-        self.new = ""
-        self.parts: list[str] = []
-        self.tokens: list[dict[str, Any]] = []
-
-    def add(self, piece: str, logprob: float, *, keep: bool) -> None:
-        """Take a token's text; what an endless text has written is not kept."""
-        if keep and not self.until.done:
-            self.tokens.append({"text": piece, "logprob": round(logprob, 5)})
-        self.new = self.until.feed(piece)
-        if keep:
-            self.parts.append(self.new)
-
-    def text(self) -> str:
-        return "".join(self.parts) + self.until.flush()
-
-    def kept_tokens(self) -> list[dict[str, Any]]:
-        """The tokens of `text`, without those of a stop string."""
-        length, ends = len(self.text()), accumulate(len(token["text"]) for token in self.tokens)
-        return [token for token, end in zip(self.tokens, ends, strict=True) if end <= length]
+    known = watch(known_text(folder.info(path)))
+    if known.chars_before:
+        err.print(f"note: --novel knows only the last {len(known.text):,} characters of the training text")
+    return known.text
 
 
 def read_prompt(prompt: str, file: Path | None) -> str:

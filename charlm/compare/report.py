@@ -11,6 +11,7 @@ from charlm.compare.cells import BEST, lines
 from charlm.compare.rows import Point, Row, verdict
 from charlm.compare.run import Comparison
 from charlm.errors import SettingsError
+from charlm.inside.attend import Attended, attend
 from charlm.inside.surprise import Surprise, surprise
 from charlm.progress import result
 from charlm.writer import Writer
@@ -18,6 +19,7 @@ from charlm.writer import Writer
 TEMPLATE = Path(__file__).with_name("report.html")
 AXES = {"seconds": "seconds of training", "tokens": "tokens read", "step": "optimizer steps"}
 HOT = 8.0  # bits at which a character is as red as it gets
+ATTENDED = 48  # characters of the passage that attention is shown for
 
 
 class Heat(NamedTuple):
@@ -68,6 +70,7 @@ def page(made: Comparison) -> str:
         curves=[Chart(title, inline(curve(there, field, title))) for field, title in AXES.items()],
         points=[(row.label, each.seed, each.curve) for row in there for each in row.trained],
         heats=list(heats(made, there)),
+        maps=list(attention(made, there)),
         script=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script"),
     )
 
@@ -107,3 +110,50 @@ def heats(made: Comparison, rows: list[Row]) -> Iterator[Heat]:
         found: Surprise = result(surprise(Writer.load(row.trained[0].run), made.passage))
         marks = [(c, min(b / HOT, 1.0), b) for c, b in zip(made.passage, found.bits.tolist(), strict=True)]
         yield Heat(row.label, found.bits_per_byte, marks)
+
+
+def attention(made: Comparison, rows: list[Row]) -> Iterator[Chart]:
+    """Where the first training of each model that has attention looks, over the beginning of the passage."""
+    text = made.passage[:ATTENDED]
+    for row in rows if text else ():
+        try:
+            found = attend(Writer.load(row.trained[0].run), text)
+        except SettingsError:  # no attention, or a window shorter than that
+            continue
+        values = [
+            {"row": at, "column": to, "looks from": a, "at": b, "weight": round(weight, 4)}
+            for at, (a, line) in enumerate(zip(found.rows, found.weights, strict=True))
+            for to, (b, weight) in enumerate(zip(found.columns, line, strict=False))
+        ]
+        yield Chart(f"{row.label}, layer {found.layer}, mean of its heads", inline(heat_map(values, found)))
+
+
+def heat_map(values: list[dict[str, Any]], found: Attended) -> dict[str, Any]:
+    """Tokens on both axes; what is looked at to the right, who looks downwards."""
+    axis = {"grid": False, "ticks": False, "labelFont": "monospace", "labelAngle": 0, "labelOverlap": False}
+    names = {"column": found.columns, "row": found.rows}
+    sides = {
+        channel: {
+            "field": field,
+            "type": "ordinal",
+            "title": None,
+            "axis": axis | {"labelExpr": f"{json.dumps([shown(t) for t in names[field]])}[datum.value]"},
+        }
+        for channel, field in (("x", "column"), ("y", "row"))
+    }
+    scale = {"scheme": "viridis", "domainMin": 0}
+    return {
+        "data": {"values": values},
+        "width": "container",
+        "height": 12 * len(found.rows),
+        "mark": {"type": "rect", "tooltip": True},
+        "encoding": {
+            **sides,
+            "color": {"field": "weight", "type": "quantitative", "scale": scale, "legend": None},
+            "tooltip": [{"field": name} for name in ("looks from", "at", "weight")],
+        },
+    }
+
+
+def shown(token: str) -> str:
+    return token.replace("\n", "↵").replace(" ", "·")

@@ -6,7 +6,8 @@
 4. top-p                Holtzman et al. 2020, arXiv:1904.09751, section 3.1
 5. min-p                Nguyen et al. 2024, arXiv:2407.01082, section 3
 
-Each of 3 to 5 looks at the distribution that the ones before it left, and always leaves at least one token.
+Each of 3 to 5 looks at the distribution that the ones before it left, and always leaves at least one token. What is
+picked is refused if it would copy too much (`novel`), and picked again without it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 import torch
 from torch import Generator, Tensor
 
+from charlm.sampling.novel import Copies
 from charlm.sampling.settings import MEMORY, SampleSettings
 
 NOISE = 1 << 16  # numbers that are drawn at once, roughly
@@ -82,8 +84,15 @@ class Picker:
     arXiv:1411.0030, section 2). The noise of many tokens is drawn at once.
     """
 
-    def __init__(self, settings: SampleSettings, generator: Generator, prompt: Tensor | None = None) -> None:
-        self.settings, self.generator = settings, generator
+    def __init__(
+        self,
+        settings: SampleSettings,
+        generator: Generator,
+        prompt: Tensor | None = None,
+        copies: Copies | None = None,
+    ) -> None:
+        """`prompt` (B, P) is what the repetition penalty looks back on; `copies` says which tokens are refused."""
+        self.settings, self.generator, self.copies = settings, generator, copies
         self.temperatures = settings.temperatures
         self.filters = bool(settings.top_k or settings.top_p < 1 or settings.min_p)
         self.count = 0
@@ -92,18 +101,36 @@ class Picker:
 
     def __call__(self, logits: Tensor) -> Tensor:
         """logits (B, V) -> ids (B,)."""
-        logits, temperature = logits.float(), self.temperature
-        if not self.filters and temperature:  # the same as below without dividing
-            logits = self.penalised(logits).add(self.gumbel(logits), alpha=temperature)
-        else:
-            logits = self.filtered(logits)
-            if temperature:
-                logits = logits + self.gumbel(logits)
-        ids = logits.argmax(-1)
+        logits = logits.float()
+        noise = self.gumbel(logits) if self.temperature else None
+        ids = self.best(logits, noise)
+        if self.copies:
+            ids = self.uncopied(logits, noise, ids, self.copies)
         self.count += 1
         if self.settings.repetition_penalty != 1:
             new = ids[:, None]
             self.recent = new if self.recent is None else torch.cat([self.recent, new], 1)[:, -MEMORY:]
+        return ids
+
+    def best(self, logits: Tensor, noise: Tensor | None) -> Tensor:
+        """The ids (B,) that are largest after filters and noise."""
+        if noise is None:
+            return self.filtered(logits).argmax(-1)
+        if self.filters:
+            return (self.filtered(logits) + noise).argmax(-1)
+        return self.penalised(logits).add(noise, alpha=self.temperature).argmax(-1)  # the same without dividing
+
+    def uncopied(self, logits: Tensor, noise: Tensor | None, ids: Tensor, copies: Copies) -> Tensor:
+        """`ids` (B,), or the next best where they are refused; where all are, the first choice after all."""
+        logits, first = logits.clone(), ids
+        for _ in range(logits.size(1)):
+            refused = [row for row, id in enumerate(ids.tolist()) if copies.refuses(row, id)]
+            if not refused:
+                break
+            logits[refused, ids[refused]] = -torch.inf
+            ids = self.best(logits, noise)
+        ids = torch.where(logits.isneginf().all(-1), first, ids)
+        copies.took(ids.tolist())
         return ids
 
     @property

@@ -23,6 +23,9 @@ class SampleSettings(Settings):
     top_p: Annotated[float, Arg("pick from the likeliest tokens that make up this share", min=0, max=1)] = 1.0
     min_p: Annotated[float, Arg("drop tokens below this share of the likeliest one's", min=0, max=1)] = 0.0
     repetition_penalty: Annotated[float, Arg("above 1: make the last 64 tokens less likely", min=0.01, max=100)] = 1.0
+    novel: Annotated[
+        int, Arg("copy at most so many characters in a row from the training text, 0 = any", min=0, max=10**6)
+    ] = 0
 
     @cached_property
     def temperatures(self) -> tuple[float, ...]:

@@ -78,6 +78,13 @@ class Decoder:
         """The text that is certain by now; with `final`, all that is left."""
         return self._utf8.decode(b"".join([self._tokens[i] for i in ids]), final)
 
+    def peek(self, id: int) -> str:
+        """What `feed` would give."""
+        state = self._utf8.getstate()
+        text = self.feed(id)
+        self._utf8.setstate(state)
+        return text
+
 
 class Tokenizer(ABC):
     """A table from id to bytes, and a way to cut text into its entries."""

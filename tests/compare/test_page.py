@@ -83,13 +83,16 @@ def test_hovering_a_point_of_a_curve_tells_its_numbers(page: Any) -> None:
     assert "bits_per_byte" in said
 
 
-def test_samples_and_surprise_are_there(page: Any, compared: Made) -> None:
+def test_samples_surprise_and_attention_are_there(page: Any, compared: Made) -> None:
     text = page.locator("main").inner_text()
     for label in ("lstm:hidden_size=16", "transformer:hidden_size=16:layers=1"):
         assert text.count(label) >= 3
     marks = page.locator(".heat").first.locator("b")
     assert marks.count() == len(compared[0].passage)
     assert re.fullmatch(r"\d+\.\d\d bits", marks.first.get_attribute("title"))
+    page.locator("#map-1 .mark-rect path").first.hover()
+    page.wait_for_selector("#vg-tooltip-element.visible", timeout=5000)
+    assert "weight" in page.locator("#vg-tooltip-element").inner_text()
 
 
 @pytest.mark.parametrize("size", [PHONE, DESK])

@@ -1,0 +1,42 @@
+"""Several models, the same prompt, the same chance: `charlm sample --side-by-side`."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from charlm.cli.console import printable
+from charlm.cli.rows import Row
+from charlm.progress import Progress
+
+if TYPE_CHECKING:
+    from charlm.writer import Piece
+
+STRIDE = 32  # tokens between two signs of life
+
+
+def collected(run: str, pieces: Iterator[Piece], stops: Sequence[str], length: int) -> Generator[Progress, None, Row]:
+    """What one model writes."""
+    row = Row(stops)
+    for number, piece in enumerate(pieces, 1):
+        row.add(piece.texts[0], float(piece.logprobs[0]), keep=True)
+        if number == length or row.until.done:
+            break
+        if number % STRIDE == 0:
+            yield Progress(run, number, length)
+    return row
+
+
+def columns(runs: Sequence[str], prompt: str, rows: Sequence[Row]) -> Table:
+    """Each model's text in a column; what all of them begin with is dim."""
+    texts = [printable(prompt + row.text()) for row in rows]
+    alike = [len({*characters}) == 1 for characters in zip(*texts, strict=False)]
+    same = [*alike, False].index(False) if len(texts) > 1 else len(prompt)
+    made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for run in runs:
+        made.add_column(Text(run), overflow="fold")
+    made.add_row(*[Text.assemble((text[:same], "dim"), text[same:]) for text in texts])
+    return made

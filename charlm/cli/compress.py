@@ -1,0 +1,86 @@
+"""`charlm compress` and `charlm decompress`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from charlm.cli import console
+from charlm.cli.pictures import Json, present
+from charlm.errors import SettingsError
+
+ENDING = ".charlm"
+
+
+def compress(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN] FILE",
+            help="run: a folder, a name under runs/, last or best; file: a fair test is one it was not trained on",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="where to \\[default: FILE.charlm]", show_default=False)] = None,
+    json: Json = False,
+) -> None:
+    """Make a file as small as the model finds it likely. [dim]charlm compress book.txt[/]"""
+    if len(words) > 2:
+        raise SettingsError(f"{len(words)} names were given; charlm compress [RUN] FILE takes a run and a file")
+    run, source = words[0] if len(words) == 2 else "last", Path(words[-1])
+    target = free(out, source.with_name(source.name + ENDING))
+    from charlm.inside import compress as inside
+    from charlm.runs import folder
+    from charlm.writer import Writer
+
+    path = folder.find(run)
+    writer, began = Writer.load(path, device="cpu"), time.monotonic()
+    made = console.watch(inside.compress(writer, source, target, name=path.resolve().name))
+    seconds = time.monotonic() - began
+    with console.err.status("and xz -9e"):
+        xz = inside.xz(source)
+    shown = console.table("", ">bytes", ">bits per byte")
+    sizes = {"the file": made.bytes, "xz -9e": xz, "charlm": made.compressed, "the model's ideal": made.ideal / 8}
+    for name, size in sizes.items():
+        shown.add_row(name, f"{size:,.0f}", f"{8 * size / made.bytes:.4f}" if made.bytes else "")
+    value = {"run": str(path), "file": str(target), **made._asdict(), "xz": xz, "seconds": seconds}
+    present(shown, value, json=json)
+    if not json:
+        print(
+            f"\n{made.tokens:,} tokens in {console.duration(seconds)}; the way back takes as long, with the same run:"
+        )
+        print(f"charlm decompress {target} {path}")
+
+
+def decompress(
+    file: Annotated[Path, typer.Argument(help="what charlm compress wrote")],
+    run: Annotated[
+        str | None,
+        typer.Argument(help="the run that compressed it \\[default: the one named in the file, if it is under runs/]"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="where to \\[default: FILE without .charlm]", show_default=False)
+    ] = None,
+) -> None:
+    """Bring a compressed file back, byte for byte. [dim]charlm decompress book.txt.charlm[/]"""
+    if out is None and file.suffix != ENDING:
+        raise SettingsError(f"{file} does not end in {ENDING}; say with --out where its text goes")
+    target = free(out, file.with_suffix(""))
+    from charlm.inside import compress as inside
+    from charlm.runs import folder
+    from charlm.writer import Writer
+
+    if run is None:
+        name = Path(inside.read(file).name).name  # a name, not a way out of runs/
+        run = name if folder.is_run(folder.ROOT / name) else "last"
+    size = console.watch(inside.decompress(Writer.load(run, device="cpu"), file, target))
+    print(f"{target}: {size:,} bytes, the same as before")
+
+
+def free(named: Path | None, usual: Path) -> Path:
+    """Where to write: what was named, or the usual place if nothing is there."""
+    if named is None and usual.exists():
+        raise SettingsError(f"{usual} exists already; move it away, or name another file with --out")
+    return named or usual

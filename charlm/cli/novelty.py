@@ -1,0 +1,112 @@
+"""`charlm novelty`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.text import Text
+
+from charlm.cli import console
+from charlm.cli.options import with_settings
+from charlm.cli.pictures import Html, Json, Png, Svg, heat, present
+from charlm.config import Arg, Settings, take
+from charlm.errors import CorpusError
+
+if TYPE_CHECKING:
+    from charlm.inside.novelty import Novelty
+    from charlm.scoring import Known
+
+PALE, RED = 8, 64  # characters of a copied passage that get the first colour and the last
+
+
+@dataclass(frozen=True)
+class Written(Settings):
+    """What the run writes, to be looked at."""
+
+    sample_length: Annotated[int, Arg("characters to write", min=1, max=10**6)] = 2000
+    temperature: Annotated[str, Arg("as in charlm sample")] = "0.8"
+    seed: Annotated[int, Arg("the same seed writes the same text", min=0, max=2**63 - 1)] = 0
+
+
+@with_settings({"What is written": Written})
+def novelty(
+    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    text: Annotated[
+        str | None,
+        typer.Option(help="look at this instead of a sample: a file, or - for standard input", show_default=False),
+    ] = None,
+    json: Json = False,
+    html: Html = None,
+    svg: Svg = None,
+    png: Png = None,
+    *,
+    given: dict[str, Any],
+) -> None:
+    """How much of what a run writes is copied from its training text. [dim]charlm novelty[/]"""
+    how = take(Written, given)
+    from charlm.inside import novelty as inside
+    from charlm.runs import folder
+    from charlm.scoring import known_text
+    from charlm.text.corpus import Corpus
+    from charlm.writer import Writer
+
+    found = folder.info(folder.find(run))
+    known = console.watch(known_text(found))
+    if text is None:
+        writer = Writer.load(found.path)
+        looked_at = console.watch(inside.written(writer, how.sample_length, temperature=how.temperature, seed=how.seed))
+    else:
+        looked_at = "".join(Corpus.open([text]).chunks())
+        if not looked_at:
+            raise CorpusError(f"{text} holds no text; name one that does, or leave --text out")
+    result = console.watch(inside.novelty(looked_at, known.text, known.held_out))
+    names = found.config["corpus"]["paths"]
+    place = names[0] if len(names) == 1 else "the training text"
+    view = Group(*drawn(result, looked_at, known, place))
+    value = {
+        "run": str(found.path),
+        "text": looked_at,
+        "searched_chars": len(known.text),
+        "shares": result.shares,
+        "held_out_shares": result.held_out,
+        "longest": {**result.longest._asdict(), "known_at": known.chars_before + result.longest.known_at}
+        | {"chars": len(result.longest.text), "line": line(result, known)},
+        "held_out_longest": result.longest_held_out,
+        "copied": result.copied.tolist(),
+    }
+    present(view, value, json=json, html=html, svg=svg, png=png)
+
+
+def drawn(result: Novelty, text: str, known: Known, place: str) -> Iterator[Any]:
+    """A table, the longest passage, and the text with what is copied in colour."""
+    shown = console.table(">characters in a row", ">of this text", ">of held-out text", title="copied")
+    for n, share in result.shares.items():
+        shown.add_row(str(n), f"{share:.1%}", f"{result.held_out[n]:.1%}" if n in result.held_out else "")
+    longest = result.longest
+    shown.add_row("longest", str(len(longest.text)), str(result.longest_held_out))
+    yield shown
+    where = f"{place}, line {line(result, known):,} (character {known.chars_before + longest.known_at:,})"
+    yield Text(f"\nlongest copy, here at character {longest.at:,}, there in {where}:\n{longest.text!r}")
+    if known.chars_before:
+        yield Text(f"only the last {len(known.text):,} characters of the training text were searched")
+    if result.held_out:
+        yield Text("held-out text was not trained on: what it shares is what people repeat anyway")
+    yield Text(f"\nred: copied, the redder the longer, from {PALE} characters in a row to {RED} and more\n")
+    colours = Text()
+    at = 0
+    for length, group in groupby(result.copied.tolist()):
+        count = len(list(group))
+        share = (min(length, RED) - PALE) / (RED - PALE)
+        colours.append(console.printable(text[at : at + count]), heat(share) if share > 0 else "")
+        at += count
+    yield colours
+
+
+def line(result: Novelty, known: Known) -> int:
+    """In which line of the whole text the longest passage begins, from 1."""
+    return 1 + known.lines_before + known.text.count("\n", 0, result.longest.known_at)

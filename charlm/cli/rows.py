@@ -1,0 +1,39 @@
+"""A text while it is being written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+from charlm.sampling.stream import Until
+
+
+class Row:
+    """One of the texts being written."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self.until = Until(stops)
+        self.new = ""
+        self.parts: list[str] = []
+        self.tokens: list[dict[str, Any]] = []
+
+    def add(self, piece: str, logprob: float, *, keep: bool) -> None:
+        """Take a token's text; what an endless text has written is not kept."""
+        if keep and not self.until.done:
+            self.tokens.append({"text": piece, "logprob": round(logprob, 5)})
+        self.new = self.until.feed(piece)
+        if keep:
+            self.parts.append(self.new)
+
+    def text(self) -> str:
+        return "".join(self.parts) + self.until.flush()
+
+    def described(self, prompt: str, seed: int) -> dict[str, Any]:
+        """As `--json` gives it."""
+        return {"prompt": prompt, "text": self.text(), "seed": seed, "tokens": self.kept_tokens()}
+
+    def kept_tokens(self) -> list[dict[str, Any]]:
+        """The tokens of `text`, without those of a stop string."""
+        length, ends = len(self.text()), accumulate(len(token["text"]) for token in self.tokens)
+        return [token for token, end in zip(self.tokens, ends, strict=True) if end <= length]
