@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,7 +62,8 @@ class Map:
         share = "numbers are percent" if cell > 1 else "numbers are tenths"
         yield Text(f"attention of layer {self.found.layer}, {which}; {share}")
         yield Text("a row has just read its token, and looks at the columns to guess the next one")
-        step = max(1, room // cell)
+        panels = math.ceil(len(self.columns) / max(1, room // cell))
+        step = math.ceil(len(self.columns) / panels)
         for start in range(0, len(self.columns), step):
             yield Text()
             yield from self.panel(slice(start, start + step), side, cell)

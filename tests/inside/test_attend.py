@@ -184,7 +184,7 @@ def test_a_wide_picture_is_cut_into_panels_that_fit(build: Build) -> None:
     lines = drawn(found, width=60)
     assert max(map(len, lines)) <= 60
     assert sum(line.lstrip().startswith("abcde·(ab)·AB↵") for line in lines) == 1  # the first panel's columns
-    assert sum(line[:1] == "A" for line in lines) == 10 + 6 + 2  # a row stands only where it sees something
+    assert sum(line[:1] == "A" for line in lines) == 10 + 7 + 4  # a row stands only where it sees something
 
 
 def test_long_tokens_stand_upright_above_their_columns() -> None:
