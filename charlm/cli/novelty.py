@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from charlm.inside.novelty import Novelty
     from charlm.scoring import Known
 
-PALE, RED = 8, 64  # characters of a copied passage that get the first colour and the last
+PALE, RED = 12, 64  # characters of a copied passage that get the first colour and the last
 
 
 @dataclass(frozen=True)
@@ -90,20 +90,20 @@ def drawn(result: Novelty, text: str, known: Known, place: str) -> Iterator[Any]
     longest = result.longest
     shown.add_row("longest", str(len(longest.text)), str(result.longest_held_out))
     yield shown
+    if result.held_out:
+        yield Text("\nheld-out text was not trained on: what it shares is what people repeat anyway")
     where = f"{place}, line {line(result, known):,} (character {known.chars_before + longest.known_at:,})"
-    yield Text(f"\nlongest copy, here at character {longest.at:,}, there in {where}:\n{longest.text!r}")
+    if longest.text:
+        yield Text(f"\nlongest copy, here at character {longest.at:,}, there in {where}:\n{longest.text!r}")
     if known.chars_before:
         yield Text(f"only the last {len(known.text):,} characters of the training text were searched")
-    if result.held_out:
-        yield Text("held-out text was not trained on: what it shares is what people repeat anyway")
     yield Text(f"\nred: copied, the redder the longer, from {PALE} characters in a row to {RED} and more\n")
-    colours = Text()
-    at = 0
+    colours, at = Text(), 0
     for length, group in groupby(result.copied.tolist()):
-        count = len(list(group))
-        share = (min(length, RED) - PALE) / (RED - PALE)
-        colours.append(console.printable(text[at : at + count]), heat(share) if share > 0 else "")
-        at += count
+        size = len(list(group))
+        share = 0.2 + 0.8 * (min(length, RED) - PALE) / (RED - PALE)  # the palest must be seen too
+        colours.append(console.printable(text[at : at + size]), heat(share) if length >= PALE else "")
+        at += size
     yield colours
 
 
