@@ -127,6 +127,13 @@ def map_state(change: Callable[[Tensor], Tensor], state: State) -> State:
     return state
 
 
+def leaves(state: State) -> list[Tensor]:
+    """The tree's tensors, in order."""
+    found: list[Tensor] = []
+    map_state(lambda t: found.append(t) or t, state)  # type: ignore[func-returns-value]
+    return found
+
+
 def detach(state: State) -> State:
     """The same values, cut from the autograd graph."""
     return map_state(Tensor.detach, state)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from texts import VERSES
 
 from charlm import job
 from charlm.cli.app import run
@@ -16,19 +17,6 @@ from charlm.text.corpus import Corpus
 
 torch.cuda.is_available = torch.backends.mps.is_available = lambda: False  # the same device everywhere
 torch.set_num_threads(1)  # small models are faster so, and every run gives the same numbers
-
-VERSES = "".join(
-    f"{who}:\n{what}\n\n"
-    for who, what in [
-        ("WICK", "The lamp is out, the tide is in, and I am wet to the knee."),
-        ("SNUFF", "Then stand on me, good Wick; I am wet to the neck already."),
-        ("PEG", "Two fools in a puddle! Come, there is broth, and a bench, and a bill."),
-        ("WICK", "We will have the broth, and the bench; let the bill have its rest."),
-        ("SNUFF", "Who goes there? Speak, or I shall be forced to be frightened."),
-        ("PEG", "It is the wind, as it was last night, and it pays as well as you do."),
-    ]
-    * 12
-)
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from charlm.archs._attention import Past
-from charlm.model import LanguageModel, State, map_state
+from charlm.model import LanguageModel, State, leaves, map_state
 
 
 class Recorded:
@@ -36,12 +36,6 @@ class Recorded:
             return self.work()
         self.graph.replay()
         return self.result.clone()
-
-
-def leaves(state: State) -> list[Tensor]:
-    found: list[Tensor] = []
-    map_state(lambda t: found.append(t) or t, state)  # type: ignore[func-returns-value]
-    return found
 
 
 class CarriedStep:

@@ -114,11 +114,11 @@ def heats(made: Comparison, rows: list[Row]) -> Iterator[Heat]:
 
 def attention(made: Comparison, rows: list[Row]) -> Iterator[Chart]:
     """Where the first training of each model that has attention looks, over the beginning of the passage."""
-    text = made.passage[:ATTENDED]
-    for row in rows if text else ():
+    for row in rows if made.passage else ():
+        writer = Writer.load(row.trained[0].run)
         try:
-            found = attend(Writer.load(row.trained[0].run), text)
-        except SettingsError:  # no attention, or a window shorter than that
+            found = attend(writer, made.passage[: min(ATTENDED, writer.model.window or ATTENDED)])
+        except SettingsError:  # it has no attention
             continue
         values = [
             {"row": at, "column": to, "looks from": a, "at": b, "weight": round(weight, 4)}

@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from charlm.config import TrainSettings
-from charlm.model import PAD, LanguageModel, Output, State, map_state
+from charlm.model import PAD, LanguageModel, Output, State, leaves, map_state
 from charlm.objectives import OBJECTIVES, Batch, summed_nats
 from charlm.text.windows import Windows
 from charlm.training.optim import apply, rate, set_rate, update_average
+
+ANEW = 1 / 64  # of the rows forget what was before, in each step: so a blank page is familiar, as it is in writing
 
 
 class Step(NamedTuple):
@@ -104,7 +106,7 @@ class Trainer:
         for batch, fresh in batches:
             targets = self.there(batch.targets)  # before the model: so nothing waits for it
             with self.autocast():
-                out = self.guess(batch, None if fresh else here.carried)
+                out = self.guess(batch, None if fresh else forgetful(here.carried))
             here.carried = self.model.carry(out.state)
             nats = summed_nats(out.logits, targets) / scored
             torch.autograd.backward(nats + out.penalty / len(batches))
@@ -142,6 +144,13 @@ class Trainer:
             out: Output = self.forward(tokens, state, source)
             return out
         return listen(self.model, tokens, state, source, self.settings.teacher_forcing)
+
+
+def forgetful(state: State) -> State:
+    """The same state, some of its rows as they are before a text: zero."""
+    rows = [len(t) for t in leaves(state)][:1]
+    kept = torch.rand(rows) >= ANEW  # (B,)
+    return map_state(lambda t: t * kept.to(t.device).view(-1, *[1] * (t.dim() - 1)), state)
 
 
 def listen(model: LanguageModel, tokens: Tensor, state: State, source: Tensor | None, truth: float) -> Output:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import VERSES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from texts import VERSES
 
 import charlm
 from charlm import archs

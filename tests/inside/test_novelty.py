@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import VERSES
 from hypothesis import given
 from hypothesis import strategies as st
+from texts import VERSES
 
 from charlm import scoring
 from charlm.inside.novelty import matches, novelty

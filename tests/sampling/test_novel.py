@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import VERSES
 from hypothesis import given
 from hypothesis import strategies as st
+from texts import VERSES
 
 import charlm
 from charlm.errors import SettingsError

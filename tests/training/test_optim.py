@@ -21,7 +21,7 @@ def test_every_parameter_has_one_optimizer_and_only_matrices_decay(name: str) ->
     decay = {id(p): g["weight_decay"] for o in optimizers for g in o.param_groups for p in g["params"]}
     assert len(decay) == sum(len(g["params"]) for o in optimizers for g in o.param_groups)
     for key, p in MODEL.named_parameters():
-        matrix = p.dim() == 2 and "embed" not in key
+        matrix = p.dim() == 2 and not key.startswith(("embed", "earlier"))
         assert decay[id(p)] == (0.5 if matrix and not (name == "muon" and "head" in key) else 0.0), key
 
 

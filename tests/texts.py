@@ -1,0 +1,14 @@
+"""A text that tests train on."""
+
+VERSES = "".join(
+    f"{who}:\n{what}\n\n"
+    for who, what in [
+        ("WICK", "The lamp is out, the tide is in, and I am wet to the knee."),
+        ("SNUFF", "Then stand on me, good Wick; I am wet to the neck already."),
+        ("PEG", "Two fools in a puddle! Come, there is broth, and a bench, and a bill."),
+        ("WICK", "We will have the broth, and the bench; let the bill have its rest."),
+        ("SNUFF", "Who goes there? Speak, or I shall be forced to be frightened."),
+        ("PEG", "It is the wind, as it was last night, and it pays as well as you do."),
+    ]
+    * 12
+)
