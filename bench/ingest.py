@@ -16,18 +16,23 @@ from pathlib import Path
 from bench._table import Row, machine, parser, show
 
 WORK = """
-import resource, sys, time
+import re, resource, sys, time
 from pathlib import Path
 from charlm.config import DataSettings
 from charlm.progress import result
 from charlm.text.corpus import Corpus
 from charlm.text.store import prepare
 text, cache, kind = sys.argv[1:]
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+status = Path("/proc/self/status")
+def peak_memory():  # megabytes; where Linux tells, not that of whoever started us
+    if status.exists():
+        return int(re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1]) / 1000
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1000)
+before = peak_memory()
 began = time.perf_counter()
 store = result(prepare(Corpus.open([text]), DataSettings(tokenizer=kind), Path(cache)))
 spent = time.perf_counter() - began
-peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
+peak = peak_memory() - before
 peer = 0.0
 if kind in ("bpe", "unigram"):
     some = Path(text).read_text()[:5_000_000].splitlines()

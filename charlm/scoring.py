@@ -118,4 +118,6 @@ def known_text(run: RunInfo) -> Generator[Progress, None, Known]:
         pieces.append(decoder.feed(*train.ids[at : at + DECODED].tolist()))
         yield Progress("reading the training text", at - first, len(train) - first)
     text = "".join(pieces)
-    return Known(text, train.chars - len(text), lines, tokenizer.decode(store.validation.ids[:DECODED].tolist()))
+    return Known(
+        text, train.chars - len(text) if first else 0, lines, tokenizer.decode(store.validation.ids[:DECODED].tolist())
+    )

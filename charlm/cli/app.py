@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 import typer
 
@@ -88,6 +89,9 @@ def run(argv: list[str]) -> int:
     from charlm.cli.train import name_the_run
 
     argv = name_the_run(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal or a file that cannot show a bar shows a question mark
     try:
         code = build(argv)(args=argv, prog_name="charlm", standalone_mode=False)
         sys.stdout.flush()

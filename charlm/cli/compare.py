@@ -114,7 +114,8 @@ def follow(work: Generator[Event, None, Comparison], jobs: int) -> Comparison:
     from charlm.compare.run import Begun
     from charlm.compare.worker import Returned, Went
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
+    task, state = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[said]}"))
+    columns = (task, BarColumn(), state)
     bars: dict[Path, TaskID] = {}
     begun: Begun | None = None
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as shown:
@@ -176,7 +177,10 @@ def tell(made: Comparison, along: Along, *, json: bool, csv: bool, markdown: boo
         else:
             shown.add_row(*cells.marked(line), style="dim" if line.simple else "")
     size = made.text["validation_bytes"]
-    out.print(f"\n{made.text['name']}: {count(size)} bytes to be scored on, each once; * is the best of a column\n")
+    out.print(
+        f"\n{made.text['name']}: {count(size)} bytes to be scored on, each once; * is the best of a column\n",
+        markup=False,
+    )
     show(shown)
     notes = [f"{line.cells[0]}: {line.note}" for line in lines if line.note and len(line.cells) > 1]
     out.print("\n".join(["", *notes, verdict(made.rows)]), markup=False)

@@ -54,7 +54,7 @@ def show(made: Table) -> None:
 
 def watch(work: Generator[Doing, None, R]) -> R:
     """Do long work with a bar on standard error, where that is a terminal and the work takes its time."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("", total=None)
         while True:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from charlm.inside.novelty import Novelty
     from charlm.scoring import Known
 
+LONGEST = 10**6  # characters that are looked at
 PALE, RED = 12, 64  # characters of a copied passage that get the first colour and the last
 
 
@@ -28,7 +29,7 @@ PALE, RED = 12, 64  # characters of a copied passage that get the first colour a
 class Written(Settings):
     """What the run writes, to be looked at."""
 
-    sample_length: Annotated[int, Arg("characters to write", min=1, max=10**6)] = 2000
+    sample_length: Annotated[int, Arg("characters to write", min=1, max=LONGEST)] = 2000
     temperature: Annotated[str, Arg("as in charlm sample")] = "0.8"
     seed: Annotated[int, Arg("the same seed writes the same text", min=0, max=2**63 - 1)] = 0
 
@@ -61,9 +62,9 @@ def novelty(
         writer = Writer.load(found.path)
         looked_at = console.watch(inside.written(writer, how.sample_length, temperature=how.temperature, seed=how.seed))
     else:
-        looked_at = "".join(Corpus.open([text]).chunks())
-        if not looked_at:
-            raise CorpusError(f"{text} holds no text; name one that does, or leave --text out")
+        looked_at = "".join(Corpus.open([text], found.config["data"]["encoding"]).chunks())
+        if not 0 < len(looked_at) <= LONGEST:
+            raise CorpusError(f"{text} holds {len(looked_at):,} characters; name a text of 1 to {LONGEST:,}")
     result = console.watch(inside.novelty(looked_at, known.text, known.held_out))
     names = found.config["corpus"]["paths"]
     place = names[0] if len(names) == 1 else "the training text"

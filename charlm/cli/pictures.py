@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import re
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +29,7 @@ PAGE = """<!DOCTYPE html><html lang="en"><meta charset="utf-8"><meta name="viewp
 <title>charlm</title><style>{stylesheet} body {{ color: {foreground}; background: {background}; }}</style>
 <pre style="font-family: ui-monospace, monospace; overflow-x: auto"><code>{code}</code></pre></html>
 """
-FONT = "@font-face"
+FONTS = re.compile(r"@font-face\s*\{[^}]*\}")
 
 
 def heat(share: float) -> Style:
@@ -95,9 +96,7 @@ def as_html(view: RenderableType) -> bytes:
 
 def as_svg(view: RenderableType) -> bytes:
     text = drawn(view).export_svg(title="charlm")
-    while FONT in text:  # rich names fonts on the web: a picture should need nothing from there
-        start = text.index(FONT)
-        text = text[:start] + text[text.index("}", start) + 1 :]
+    text = FONTS.sub("", text)  # rich names fonts on the web: a picture should need nothing from there
     return text.encode()
 
 

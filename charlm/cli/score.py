@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -14,7 +12,8 @@ from rich.text import Text
 from charlm.cli.console import printable, table, watch
 from charlm.cli.options import Device, Weights
 from charlm.cli.pictures import Html, Json, Png, Svg, heat, present, tilt
-from charlm.errors import CorpusError, SettingsError
+from charlm.errors import SettingsError
+from charlm.runs import folder
 
 if TYPE_CHECKING:
     from charlm.inside.surprise import Surprise, Total
@@ -52,15 +51,14 @@ def score(
 
 
 def run_and_text(what: list[str]) -> tuple[str, str]:
-    """`[RUN] FILE`, the file read. Raises `SettingsError` for more than that, `CorpusError` for what is no text."""
+    """`[RUN] FILE`, the file read as the run's own text was. Raises `SettingsError` for more than one run and file."""
     if len(what) > 2:
         raise SettingsError(f"one run and one file, got {len(what)}: {' '.join(what)}")
     run, name = what if len(what) == 2 else ("last", what[0])
-    try:
-        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-        return run, raw.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{name} cannot be read as text: {error}") from None
+    from charlm.text.corpus import Corpus
+
+    encoding = folder.info(folder.find(run)).config["data"]["encoding"]
+    return run, "".join(Corpus.open([name], encoding).chunks())
 
 
 def heat_map(found: Surprise) -> Text:

@@ -45,16 +45,18 @@ def state(path: Path) -> dict[str, Any]:
     training = info.training
     progress, seconds = training.get("progress", 0.0), training.get("seconds", 0.0)
     if running and progress:
-        since = time.time() - (path / "training.json").stat().st_mtime
-        progress = min(1.0, progress * (1 + since / max(seconds, 1e-9)))
-    left = seconds * (1 - progress) / training["progress"] if running and training.get("progress") else None
+        known = max((path / name).stat().st_mtime for name in ("training.json", "config.json"))  # a resume writes one
+        whole = seconds / progress
+        seconds = min(whole, seconds + max(0.0, time.time() - known))
+        progress = seconds / whole
+    left = seconds / progress - seconds if running and progress else None
     return {
         "run": str(path),
         "state": "training" if running else "finished" if training.get("finished") else "stopped",
         "progress": progress,
         "seconds": seconds,
         "seconds_left": left,
-        "tokens_per_second": training.get("tokens", 0) / seconds if seconds else None,
+        "tokens_per_second": training["tokens"] / training["seconds"] if training.get("seconds") else None,
         "best_bits_per_byte": info.bits_per_byte,
         "curve": [point._asdict() for point in curve_of(info)],
         "sample": latest_sample(path),

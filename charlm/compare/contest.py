@@ -22,6 +22,7 @@ from charlm.text.store import Store, prepare
 
 Match = Literal["time", "tokens", "params"]
 MINUTES = 2.0
+ALIKE = {*BUDGETS, "val_frac", "test_frac", "encoding", "seed", "order", "batch_size"}  # or it would not be fair
 TOLERANCE = 0.02  # of the number of parameters
 WIDEST = 16_384  # hidden size that is tried
 
@@ -46,10 +47,9 @@ class Entrant(NamedTuple):
                 raise SettingsError(f"{label!r}: after a colon comes setting=value, such as lstm:hidden_size=512")
             if name not in fields:
                 raise SettingsError(stranger(name, arch))
-            if name in BUDGETS:
-                raise SettingsError(
-                    f"{label!r}: the budget is the same for all; give --{name} for the whole comparison"
-                )
+            if name in ALIKE:
+                flag = "--" + name.replace("_", "-")
+                raise SettingsError(f"{label!r}: {flag} must be the same for all; give it for the whole comparison")
             settings[name] = value_of(fields[name].type, text)
         return cls(label, settings)
 
@@ -97,6 +97,9 @@ class Contest:
     def plans(self, corpus: Corpus, cache_dir: Path | None) -> Generator[Progress, None, dict[str, list[Plan]]]:
         """One plan per entrant and seed. Raises `SettingsError` if a number of parameters cannot be matched."""
         plans = [Plan.of(self.common, entrant.settings) for entrant in self.entrants]
+        steps = {plan.train.seq_len * plan.train.accumulate for plan in plans if plan.train.steps}
+        if self.match == "tokens" and len(steps) > 1:
+            raise SettingsError("--steps are of different sizes here; give --epochs, or one --seq-len for all")
         if self.match == "params":
             stores: list[Store] = []
             for plan in plans:

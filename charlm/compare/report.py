@@ -9,17 +9,16 @@ from typing import Any, NamedTuple
 
 from charlm.compare.cells import BEST, lines
 from charlm.compare.rows import Point, Row, verdict
-from charlm.compare.run import Comparison
+from charlm.compare.run import Comparison, opened
 from charlm.errors import SettingsError
 from charlm.inside.attend import Attended, attend
 from charlm.inside.surprise import Surprise, surprise
 from charlm.progress import result
-from charlm.writer import Writer
 
 TEMPLATE = Path(__file__).with_name("report.html")
 AXES = {"seconds": "seconds of training", "tokens": "tokens read", "step": "optimizer steps"}
 HOT = 8.0  # bits at which a character is as red as it gets
-ATTENDED = 48  # characters of the passage that attention is shown for
+ATTENDED = 48  # tokens of the passage that attention is shown for
 
 
 class Heat(NamedTuple):
@@ -47,7 +46,7 @@ def save(made: Comparison, path: Path) -> None:
     """Write the page. Raises `SettingsError` if it cannot be written."""
     text = page(made)
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(text.encode("utf-8", "replace"))  # a model may write half a character
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror}; name another file") from None
 
@@ -107,7 +106,7 @@ def curve(rows: list[Row], field: str, title: str) -> dict[str, Any]:
 def heats(made: Comparison, rows: list[Row]) -> Iterator[Heat]:
     """How much each character of the passage surprises the first training of each model."""
     for row in rows if made.passage else ():
-        found: Surprise = result(surprise(Writer.load(row.trained[0].run), made.passage))
+        found: Surprise = result(surprise(opened(row.trained[0].run), made.passage))
         marks = [(c, min(b / HOT, 1.0), b) for c, b in zip(made.passage, found.bits.tolist(), strict=True)]
         yield Heat(row.label, found.bits_per_byte, marks)
 
@@ -115,9 +114,10 @@ def heats(made: Comparison, rows: list[Row]) -> Iterator[Heat]:
 def attention(made: Comparison, rows: list[Row]) -> Iterator[Chart]:
     """Where the first training of each model that has attention looks, over the beginning of the passage."""
     for row in rows if made.passage else ():
-        writer = Writer.load(row.trained[0].run)
+        writer = opened(row.trained[0].run)
+        ids = writer.tokenizer.encode(made.passage)[: min(ATTENDED, writer.model.window or ATTENDED)]
         try:
-            found = attend(writer, made.passage[: min(ATTENDED, writer.model.window or ATTENDED)])
+            found = attend(writer, writer.tokenizer.decoder().feed(*ids.tolist()))
         except SettingsError:  # it has no attention
             continue
         values = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from statistics import fmean, stdev, variance
 from typing import Any, NamedTuple
 
+from charlm.runs import folder
 from charlm.runs.folder import RunInfo
 
 # Student's t, two-sided 95 %, by degrees of freedom from 1
@@ -109,15 +109,18 @@ def student(freedom: float) -> float:
 
 def curve_of(run: RunInfo) -> list[Point]:
     """What metrics.jsonl says of the validations. Tokens are those read, scored or not."""
-    train, points = run.config["train"], []
-    per_step = train["batch_size"] * run.config["seq_len"] * train["accumulate"]
-    with suppress(OSError):
-        for line in (run.path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError, KeyError, TypeError):
-                said = json.loads(line)
-                step = int(said["step"])
-                points.append(Point(float(said["seconds"]), step * per_step, step, float(said["bits_per_byte"])))
+    per_step, points = tokens_per_step(run), []
+    for said, _ in folder.metrics(run.path):
+        with suppress(ValueError, KeyError, TypeError):
+            seconds, step, bits = float(said["seconds"]), said["step"], float(said["bits_per_byte"])
+            points.append(Point(seconds, step * per_step, step, bits))
     return points
+
+
+def tokens_per_step(run: RunInfo) -> int:
+    """That are read, scored or not."""
+    config = run.config
+    return int(config["rows"] * config["seq_len"] * config["train"]["accumulate"])
 
 
 def verdict(rows: Iterable[Row]) -> str:

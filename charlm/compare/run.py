@@ -13,7 +13,7 @@ import torch
 
 from charlm.baselines import Baselines
 from charlm.compare.contest import Contest
-from charlm.compare.rows import Row, Trained, curve_of, verdict
+from charlm.compare.rows import Row, Trained, curve_of, tokens_per_step, verdict
 from charlm.compare.worker import Errand, Returned, Went, work_off
 from charlm.config import DataSettings
 from charlm.errors import CharlmError, RunError, SettingsError
@@ -82,8 +82,14 @@ def train_and_compare(
     A training that fails becomes a row that says why. Raises `RunError` if the folder is in use or holds something
     else, `SettingsError` for entrants that do not fit together.
     """
+    if strange := [str(path) for path in corpus.paths if not path.is_file()]:
+        raise SettingsError(f"{strange[0]} can be read only once, and each training reads it; save it to a file")
     plans = yield from contest.plans(corpus, cache_dir)
-    asked = contest.to_dict()
+    for data in {plan.data for (plan, *_) in plans.values()}:
+        store = yield from prepare(corpus, data, cache_dir)
+        if not len(store.validation):
+            raise SettingsError("nothing is held out to be compared on; give a larger --val-frac, or a longer text")
+    asked = contest.to_dict() | {"jobs": jobs}
     path = claim(out, corpus, asked)
     with folder.locked(path):
         begun = folder.read_json(path / FILE) if (path / FILE).exists() else {}
@@ -104,13 +110,18 @@ def train_and_compare(
         speeds = folder.read_json(path / FILE)["speeds"]
         for label in plans:
             mine = [run for run, (owner, _) in runs.items() if owner == label]
-            trained = [run for run in mine if run not in failures]
-            for run in trained:
-                if run.name not in speeds:
-                    yield Progress(f"writing with {run.name}", 0, 1)
-                    speeds[run.name] = write_speed(Writer.load(run))
-            reasons = [failures[run] for run in mine if run in failures]
-            rows.append(Row(label, [measured(run, speeds[run.name]) for run in trained], reasons))
+            row = Row(label, [], [failures[run] for run in mine if run in failures])
+            for run in mine:
+                if run in failures:
+                    continue
+                try:
+                    if run.name not in speeds:
+                        yield Progress(f"writing with {run.name}", 0, 1)
+                        speeds[run.name] = write_speed(opened(run))
+                    row.trained.append(measured(run, speeds[run.name]))
+                except RunError as error:
+                    row.failures.append(str(error))
+            rows.append(row)
         folder.write_json(path / FILE, {"asked": asked, "corpus_sha256": corpus.sha256, "speeds": speeds})
     data = next(iter(plans.values()))[0].data
     return (yield from finish(Comparison(asked, {}, rows, None, target, path), corpus, data, cache_dir))
@@ -124,11 +135,20 @@ def finish(
     yield Progress("seeing what simple methods reach", 0, 1)
     made.baselines = store_baselines(store)
     made.text = {"name": corpus.name, "validation_bytes": store.validation.bytes, "sha256": corpus.sha256}
-    made.passage = store.tokenizer.decode(store.validation.ids[:PASSAGE])
+    made.passage = store.tokenizer.decoder().feed(*store.validation.ids[:PASSAGE].tolist())
     for row in made.rows:
         if row.trained:
-            made.samples[row.label] = Writer.load(row.trained[0].run).sample(length=SAMPLE)
+            made.samples[row.label] = opened(row.trained[0].run).sample(length=SAMPLE)
     return made
+
+
+def opened(run: Path) -> Writer:
+    """A run where it was trained, if that can be used here."""
+    device = folder.info(run).config["train"]["device"]
+    try:
+        return Writer.load(run, device=device)
+    except SettingsError:
+        return Writer.load(run)
 
 
 def compare_runs(
@@ -141,6 +161,9 @@ def compare_runs(
     infos = [folder.info(folder.find(name)) for name in names]
     if len({info.path.resolve() for info in infos}) < len(infos):
         raise SettingsError(f"the same run twice: {', '.join(names)}")
+    if "-" in text:
+        raise SettingsError("--text - can be read only once, and each run reads it; save it to a file")
+    same_names = len({info.path.name for info in infos}) < len(infos)
     if not text:
         parts = {
             (i.config["corpus"]["sha256"], i.config["data"]["val_frac"], i.config["data"]["test_frac"]) for i in infos
@@ -149,12 +172,16 @@ def compare_runs(
             raise RunError("these runs hold out different texts to be scored on; give one for all with --text FILE")
     rows = []
     for info in infos:
+        if not info.training:
+            raise RunError(f"{info.path} has no training.json, so nothing tells how it was trained; resume it once")
         score = None
         if text or not info.training.get("best"):
             score = yield from score_run(info.path, text=text)
         yield Progress(f"writing with {info.path.name}", 0, 1)
-        row = measured(info.path, write_speed(Writer.load(info.path)), score)
-        rows.append(Row(info.path.name, [row], []))
+        row = measured(info.path, write_speed(opened(info.path)), score)
+        rows.append(Row(str(info.path) if same_names else info.path.name, [row], []))
+    if len({row.trained[0].bytes for row in rows}) > 1:
+        raise RunError("these runs read the text in different encodings; train them with the same --encoding")
     asked = {"runs": [str(info.path) for info in infos], "text": list(text)}
     made = Comparison(
         asked, {"name": ", ".join(text), "validation_bytes": rows[0].trained[0].bytes}, rows, None, target
@@ -203,12 +230,11 @@ def measured(run: Path, speed: float, score: dict[str, Any] | None = None) -> Tr
     score = score or training["best"]
     if score is None:
         raise RunError(f"{run} has no validation text to be compared on; train with a larger --val-frac")
-    train = config["train"]
-    seen = training["step"] * train["batch_size"] * config["seq_len"] * train["accumulate"]
+    seen = training["step"] * tokens_per_step(info)
     seconds = max(training["seconds"], 1e-9)
     return Trained(
         run=run,
-        seed=train["seed"],
+        seed=config["train"]["seed"],
         bits_per_byte=score["bits_per_byte"],
         nats_per_char=score["nats_per_char"],
         params=config["params"],

@@ -5,11 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +22,7 @@ from charlm.plan import Plan
 from charlm.runs.folder import is_run
 
 EVERY = 0.2  # seconds between two words on how far it is
+PATIENCE = 60.0  # seconds in which a training that is to stop must have saved itself
 
 
 class Errand(NamedTuple):
@@ -54,13 +58,15 @@ class Worker:
 def work_off(errands: list[Errand], jobs: int) -> Iterator[Went | Returned]:
     """Do all errands, `jobs` at a time. Whoever stops iterating stops those under way, which save themselves."""
     context, waiting, busy = multiprocessing.get_context("spawn"), list(reversed(errands)), list[Worker]()
+    enough = context.Event()
     try:
         while waiting or busy:
             while waiting and len(busy) < jobs:
                 here, there = context.Pipe(duplex=False)
                 errand = waiting.pop()
-                process = context.Process(target=do, args=(errand, there), daemon=True)
-                process.start()
+                process = context.Process(target=do, args=(errand, there, enough), daemon=True)
+                with unheeding():
+                    process.start()
                 there.close()
                 busy.append(Worker(process, here, errand))
             for pipe in wait([worker.pipe for worker in busy]):
@@ -75,9 +81,10 @@ def work_off(errands: list[Errand], jobs: int) -> Iterator[Went | Returned]:
                     worker.process.join()
                     busy.remove(worker)
     finally:
+        enough.set()
         for worker in busy:
-            worker.process.terminate()
-        for worker in busy:
+            worker.process.join(PATIENCE)
+            worker.process.terminate()  # if it did not end by itself
             worker.process.join()
 
 
@@ -87,12 +94,26 @@ def died(code: int | None) -> str:
     return f"its process ended with code {code}"
 
 
-def do(errand: Errand, pipe: Connection) -> None:
+@contextmanager
+def unheeding() -> Iterator[None]:
+    """An interrupt from the keyboard reaches all processes; those that start here leave it to their parent."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def do(errand: Errand, pipe: Connection, enough: Event) -> None:
     """The whole life of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
     from charlm import job
-    from charlm.events import Validated, Wishes
+    from charlm.events import Ended, Validated, Wishes
     from charlm.text.corpus import Corpus
     from charlm.training.loop import Step
 
@@ -101,7 +122,6 @@ def do(errand: Errand, pipe: Connection) -> None:
     def stop(*_: Any) -> None:
         wishes.stop = True
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt from the keyboard reaches all; our parent decides
     signal.signal(signal.SIGTERM, stop)
     torch.set_num_threads(errand.threads)
     data: DataSettings = errand.plan.data
@@ -111,15 +131,19 @@ def do(errand: Errand, pipe: Connection) -> None:
         else:
             corpus = Corpus.open(errand.texts, data.encoding)
             events = job.train(errand.plan, corpus, out=errand.path, cache_dir=errand.cache_dir, wishes=wishes)
-        said, bits = time.monotonic(), None
+        said, bits, ended = time.monotonic(), None, False
         for event in events:
+            wishes.stop = wishes.stop or enough.is_set()
+            ended = isinstance(event, Ended)
             if isinstance(event, Validated):
                 bits = event.score.bits_per_byte
             elif isinstance(event, Step) and (time.monotonic() - said > EVERY or event.progress == 1):
                 said = time.monotonic()
                 pipe.send(Went(errand.path, event.progress, bits))
-        pipe.send(Returned(errand.path, ""))
+        pipe.send(Returned(errand.path, "" if ended else "it was stopped; the same command goes on with it"))
     except CharlmError as error:
         pipe.send(Returned(errand.path, str(error)))
+    except torch.OutOfMemoryError:
+        pipe.send(Returned(errand.path, "the GPU's memory is full; try a smaller --batch-size, or --jobs 1"))
     except BrokenPipeError:  # our parent is gone; all but the last minute is saved
         os._exit(1)

@@ -115,7 +115,7 @@ def neurons(
     gate = gate or ("cell" if "cell" in traces else "hidden")
     if gate not in traces:
         raise SettingsError(f"--gate must be one of {', '.join(traces)} in this run, got {gate!r}")
-    values = (traces[gate].tanh() if gate == "cell" else traces[gate]).double().cpu()  # (L, T, D)
+    values = (traces[gate].tanh() if gate == "cell" else traces[gate]).cpu().double()  # (L, T, D)
     layers, _, size = values.shape
     follows = None if feature is None else correlations(values, torch.tensor(feature)).tolist()  # L lists of D
     varies = values.std(1, correction=0).tolist()

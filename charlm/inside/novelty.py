@@ -11,7 +11,7 @@ since people repeat themselves too.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -53,12 +53,35 @@ def novelty(text: str, known: str, held_out: str) -> Generator[Progress, None, N
     lengths, ends = yield from matches(text + BORDER + held_out, known)
     own, others = lengths[: len(text)], lengths[len(text) + 1 :]
     copied = np.zeros(len(text), np.int64)
-    for end in np.argsort(own, kind="stable"):  # the longer ones last, over the shorter ones
-        copied[end + 1 - own[end] : end + 1] = own[end]
+    longest_first, free = np.argsort(-own, kind="stable"), Unclaimed(len(text))
+    for end in longest_first.tolist():
+        for at in free.take(end + 1 - int(own[end]), end + 1):
+            copied[at] = own[end]
     last = int(own.argmax()) if text else 0
     size = int(own.max(initial=0))
     longest = Passage(text[last + 1 - size : last + 1], last + 1 - size, int(ends[last]) + 1 - size)
     return Novelty(copied, shares(own), shares(others), longest, int(others.max(initial=0)))
+
+
+class Unclaimed:
+    """Numbers below `size` not taken yet: a disjoint-set forest (Tarjan 1975, doi 10.1145/321879.321884)."""
+
+    def __init__(self, size: int) -> None:
+        self.after = list(range(size + 1))  # where to look on for a free number
+
+    def take(self, start: int, stop: int) -> Iterator[int]:
+        """Those from `start` to before `stop`."""
+        at = self.find(start)
+        while at < stop:
+            yield at
+            self.after[at] = at + 1
+            at = self.find(at + 1)
+
+    def find(self, at: int) -> int:
+        while self.after[at] != at:
+            self.after[at] = self.after[self.after[at]]
+            at = self.after[at]
+        return at
 
 
 def shares(lengths: Counts) -> dict[int, float]:

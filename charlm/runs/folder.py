@@ -40,6 +40,7 @@ CONFIG = {
     "train": dict,
     "data": dict,
     "seq_len": int,
+    "rows": int,
     "params": int,
     "corpus": dict,
     "tokenizer_sha256": str,
@@ -126,6 +127,8 @@ def locked(path: Path) -> Iterator[None]:
 
     The lock is the system's own and ends with its process, however that ends; only the empty file stays.
     """
+    if (path / ".lock").is_symlink():
+        raise RunError(f"{path / '.lock'} is a link, perhaps to a file that should not be touched; delete it")
     lock = FileLock(path / ".lock", timeout=0)
     try:
         lock.acquire()
@@ -143,11 +146,16 @@ def locked(path: Path) -> Iterator[None]:
 
 def is_locked(path: Path) -> bool:
     """Whether some process trains it now."""
-    lock = FileLock(path / ".lock", timeout=0)
+    file = path / ".lock"
+    if file.is_symlink() or not file.exists():
+        return False
+    lock = FileLock(file, timeout=0)
     try:
         lock.acquire()
-    except (Timeout, OSError):
-        return os.access(path, os.W_OK)  # where nobody may write, nobody trains
+    except Timeout:
+        return True
+    except OSError:  # where nobody may write, nobody trains
+        return False
     lock.release()
     return False
 
@@ -190,6 +198,20 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict) or value.pop("sha256", None) != digest(path.name, value):
         raise RunError(f"{path} is damaged or was edited: its checksum is not that of what it says")
     return value
+
+
+def metrics(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """Lines of a run's metrics.jsonl, read and as they stand, without what a killed process left half written."""
+    file = path / "metrics.jsonl"
+    if not os.path.lexists(file):
+        return
+    if plain_file(file).stat().st_size > LARGEST_JSON:
+        raise RunError(f"{file} is damaged: no such file is so large; delete it, it is only for people")
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError, KeyError, TypeError, OverflowError):
+            said = json.loads(line)
+            said["step"] = int(said["step"])
+            yield said, line + "\n"
 
 
 def claim(out: Path | None, name: str) -> Path:

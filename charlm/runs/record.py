@@ -8,8 +8,6 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +60,7 @@ class Record:
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             **plan.to_dict(),
             "seq_len": trainer.windows.seq_len,
+            "rows": trainer.windows.batch_size,  # both are smaller than asked for where the text is short
             "params": parameter_count(trainer.model),
             "tokenizer_sha256": store.tokenizer.sha256,
             "corpus": {
@@ -131,7 +130,7 @@ class Record:
         metrics = self.path / "metrics.jsonl"
         if os.path.lexists(metrics):
             end = trainer.position.step + (not self.pending)
-            past = "".join(line for step, line in whole_lines(metrics) if step < end)
+            past = "".join(line for said, line in folder.metrics(self.path) if said["step"] < end)
             with folder.replacing(metrics) as beside:
                 beside.write_text(past, encoding="utf-8")
 
@@ -171,15 +170,6 @@ class Record:
 
     def log_sample(self, step: int, text: str) -> None:
         folder.append(self.path / "samples.txt", f"--- step {step}\n{text}\n")
-
-
-def whole_lines(metrics: Path) -> Iterator[tuple[int, str]]:
-    """(step, line) of metrics.jsonl, without what a killed process left half written."""
-    if folder.plain_file(metrics).stat().st_size > folder.LARGEST_JSON:
-        raise RunError(f"{metrics} is damaged: no such file is so large; delete it, it is only for people")
-    for line in metrics.read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(ValueError, KeyError, TypeError):
-            yield int(json.loads(line)["step"]), line + "\n"
 
 
 def position(trainer: Trainer) -> dict[str, Any]:

@@ -17,17 +17,20 @@ class Until:
         if self.done:
             return ""
         self.held += piece
-        found = [at for stop in self.stops if (at := self.held.find(stop)) >= 0]
-        if found:
+        first, safe = self.first(), len(self.held) - max((overlap(self.held, s) for s in self.stops), default=0)
+        if first <= safe and first < len(self.held):  # and none that began before it can still come
             self.done = True
-            return self.held[: min(found)]
-        safe = len(self.held) - max((overlap(self.held, stop) for stop in self.stops), default=0)
+            return self.held[:first]
         text, self.held = self.held[:safe], self.held[safe:]
         return text
 
+    def first(self) -> int:
+        """Where the first stop string begins; the length of the text if there is none."""
+        return min((at for stop in self.stops if (at := self.held.find(stop)) >= 0), default=len(self.held))
+
     def flush(self) -> str:
         """What was held back, when no more text will come."""
-        return "" if self.done else self.held
+        return "" if self.done else self.held[: self.first()]
 
 
 def until_stop(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:

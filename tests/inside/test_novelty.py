@@ -92,4 +92,7 @@ def test_a_text_may_be_looked_at_instead_of_a_sample(typed: Typed, trained: Path
     assert code == 0
     assert set(json.loads(out)["shares"].values()) == {0.0}
     Path("empty.txt").write_text("")
-    assert "empty.txt holds no text" in typed("novelty", trained, "--text", "empty.txt")[2]
+    assert (
+        "empty.txt holds 0 characters; name a text of 1 to 1,000,000"
+        in typed("novelty", trained, "--text", "empty.txt")[2]
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from charlm.sampling.stream import Until, until_stop
@@ -12,6 +12,7 @@ STOPS = st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3)
 
 
 @given(PIECES, STOPS)
+@example(["\n", "a", "a"], ["a", "\naa"])  # a stop that begins earlier ends later
 def test_the_stream_is_the_text_before_the_first_stop_however_it_is_cut(pieces: list[str], stops: list[str]) -> None:
     text = "".join(pieces)
     ends = [text.index(stop) for stop in stops if stop in text]
