@@ -20,7 +20,7 @@ from charlm.runs import folder
 
 if TYPE_CHECKING:
     from charlm.cli.curves import Along
-    from charlm.compare.run import Comparison, Event
+    from charlm.compare.run import Begun, Comparison, Event
 
 DEFAULT = "lstm,gru,seq2seq,transformer"
 
@@ -93,7 +93,9 @@ def compare(
         chosen = match or ("tokens" if given.keys() & {"epochs", "steps"} else "time")
         contest = Contest.of((arch or DEFAULT).split(","), chosen, seeds, given)
         corpus = Corpus.open(what, given.get("encoding", DataSettings().encoding))
-        made = follow(train_and_compare(contest, corpus, out=folder_, jobs=jobs, target=target), jobs)
+        made = follow(
+            train_and_compare(contest, corpus, out=folder_, jobs=jobs, target=target), jobs, chosen=chosen == "params"
+        )
     tell(made, along, json=json, csv=csv, markdown=markdown)
     if html:
         from charlm.compare.report import save
@@ -109,8 +111,11 @@ def is_run(name: str) -> bool:
     return False
 
 
-def follow(work: Generator[Event, None, Comparison], jobs: int) -> Comparison:
-    """Show the trainings while they run: a bar each on a terminal, else a line at the end of each."""
+def follow(work: Generator[Event, None, Comparison], jobs: int, *, chosen: bool) -> Comparison:
+    """Show the trainings while they run: a bar each on a terminal, else a line at the end of each.
+
+    `chosen` says whether hidden sizes were searched for, and so should be told.
+    """
     from charlm.compare.run import Begun
     from charlm.compare.worker import Returned, Went
 
@@ -125,7 +130,7 @@ def follow(work: Generator[Event, None, Comparison], jobs: int) -> Comparison:
                 event = next(work)
                 if isinstance(event, Begun):
                     begun = event
-                    tell_begun(event, jobs)
+                    tell_begun(event, jobs, chosen=chosen)
                     bars = {run: shown.add_task(run.name, total=1.0, said="waiting") for run in event.plans}
                     for run in event.done:
                         shown.update(bars[run], completed=1.0, said="done before")
@@ -149,11 +154,14 @@ def follow(work: Generator[Event, None, Comparison], jobs: int) -> Comparison:
             work.close()
 
 
-def tell_begun(event: Any, jobs: int) -> None:
+def tell_begun(event: Begun, jobs: int, *, chosen: bool) -> None:
     left = [plan for run, (_, plan) in event.plans.items() if run not in event.done]
     minutes = sum(plan.train.minutes or 0 for plan in left) / jobs
     time = f", about {minutes:g} minutes" if minutes else ""
     err.print(f"{len(left)} trainings to do{time}; {len(event.done)} done before; in {event.path}", markup=False)
+    if chosen:
+        sizes = {label: plan.model.to_dict().get("hidden_size") for label, plan in event.plans.values()}
+        err.print("hidden sizes: " + ", ".join(f"{label} {size}" for label, size in sizes.items()), markup=False)
     if jobs > 1:
         err.print(f"{jobs} at once share the processor: speeds are of that", markup=False)
 

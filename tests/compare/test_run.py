@@ -180,16 +180,18 @@ def test_no_architecture_beats_the_entropy_of_its_source_and_all_come_near(arch:
 
 def test_the_command_prints_a_table_and_every_other_form(typed: Typed, verses: Path) -> None:
     tiny = ["--steps", "3", "--seq-len", "8", "--batch-size", "4"]
-    words = ["compare", verses, "--arch", "lstm:hidden_size=8,rnn:hidden_size=8", *tiny]
+    words = ["compare", verses, "--arch", "lstm:hidden_size=8,rnn", "--match", "params", *tiny]
     code, out, error = typed(*words)
     assert code == 0, error
     assert "2 trainings to do" in error
+    assert "hidden sizes: lstm:hidden_size=8 8, rnn " in error
     for said in ("bits/byte", "6-gram", "xz -9e", "uniform", "one seed proves little", "next: charlm sample runs/"):
         assert said in out
     code, out, error = typed(*words, "--json")  # done: only shown
     assert "0 trainings to do; 2 done before" in error
     told = json.loads(out)
-    assert [row["model"] for row in told["rows"]] == ["lstm:hidden_size=8", "rnn:hidden_size=8"]
+    assert [row["model"] for row in told["rows"]] == ["lstm:hidden_size=8", "rnn"]
+    assert max(row["params"] for row in told["rows"]) / min(row["params"] for row in told["rows"]) < 1.02
     assert told["rows"][0]["beats_6gram"] is False
     rows = list(csv.DictReader(io.StringIO(typed(*words, "--csv")[1])))
     assert float(rows[0]["bits_per_byte"]) == told["rows"][0]["bits_per_byte"]
