@@ -16,6 +16,7 @@ from charlm.plan import Plan
 from charlm.text.corpus import Corpus
 
 torch.cuda.is_available = torch.backends.mps.is_available = lambda: False  # the same device everywhere
+os.environ["OMP_NUM_THREADS"] = "1"  # of programs that tests start, too: several run at once
 torch.set_num_threads(1)  # small models are faster so, and every run gives the same numbers
 
 

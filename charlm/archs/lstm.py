@@ -24,7 +24,6 @@ class LSTM(Stacked):
     Config = LSTMConfig
     config: LSTMConfig
     kind = nn.LSTM
-    long_recipe = {"hidden_size": 512, "dropout": 0.5, "batch_size": 24, "seq_len": 128, "lr": 3e-3}
 
     def build(self, input_size: int) -> nn.Module:
         rnn = super().build(input_size)
