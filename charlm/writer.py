@@ -28,6 +28,7 @@ from charlm.sampling.stream import until_stop
 from charlm.text.tokenizers import Tokenizer, from_json, utf8
 from charlm.training.evaluate import Score, evaluate
 
+AHEAD = {"cuda": 16}  # tokens that a device writes before they are fetched: each fetch waits for it
 WEIGHTS = {"best": "model.safetensors", "last": "last.safetensors"}
 
 
@@ -116,9 +117,11 @@ class Writer:
         else:
             pick = Picker(settings, torch.Generator(self.device).manual_seed(seed), recent, copies)
         decoders = [self.tokenizer.decoder() for _ in range(samples)]
-        for tokens, logits in generate(self.model, start, pick, samples=samples):
-            texts = [decoder.feed(token) for decoder, token in zip(decoders, tokens.tolist(), strict=True)]
-            yield Piece(texts, tokens, logits)
+        steps = generate(self.model, start, pick, samples=samples)
+        while ahead := list(islice(steps, AHEAD.get(self.device.type, 1))):
+            fetched = torch.stack([tokens for tokens, _ in ahead]).tolist()  # one wait for all of them
+            for (tokens, logits), row in zip(ahead, fetched, strict=True):
+                yield Piece([d.feed(token) for d, token in zip(decoders, row, strict=True)], tokens, logits)
 
     def stream(
         self,

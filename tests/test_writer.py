@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import charlm
+from charlm import writer
 from charlm.errors import SettingsError, VocabularyError
 from charlm.sampling.settings import SampleSettings
 
@@ -20,6 +21,13 @@ def test_streamed_text_is_returned_text(trained: Path) -> None:
     pieces = list(islice(lm.stream("WICK:", temperature=0.7, seed=3), 80))
     assert "".join(pieces) == lm.sample("WICK:", length=80, temperature=0.7, seed=3)
     assert lm.sample("WICK:", length=80, temperature=0.7, seed=4) != "".join(pieces)
+
+
+def test_a_device_may_write_ahead_of_what_is_fetched(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, how = charlm.load(trained), SampleSettings("0.7")
+    one_by_one = [(p.texts, p.logprobs.tolist()) for p in islice(lm.pieces("WICK", how, samples=2, seed=5), 25)]
+    monkeypatch.setitem(writer.AHEAD, "cpu", 10)
+    assert [(p.texts, p.logprobs.tolist()) for p in islice(lm.pieces("WICK", how, samples=2, seed=5), 25)] == one_by_one
 
 
 def test_one_token_at_a_time_without_end(trained: Path) -> None:

@@ -130,6 +130,7 @@ def follow(work: Generator[Event, None, Comparison], jobs: int, *, chosen: bool)
                 event = next(work)
                 if isinstance(event, Begun):
                     begun = event
+                    shown.update(other, visible=False)
                     tell_begun(event, jobs, chosen=chosen)
                     bars = {run: shown.add_task(run.name, total=1.0, said="waiting") for run in event.plans}
                     for run in event.done:
@@ -142,7 +143,7 @@ def follow(work: Generator[Event, None, Comparison], jobs: int, *, chosen: bool)
                     shown.update(bars[event.path], completed=1.0, said=said[:60])
                     err.print(f"{event.path.name}: {said}", markup=False)
                 else:
-                    shown.update(other, description=event.what, completed=event.done, total=event.total)
+                    shown.update(other, description=event.what, completed=event.done, total=event.total, visible=True)
         except StopIteration as end:
             made: Comparison = end.value
             return made
