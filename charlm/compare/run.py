@@ -15,7 +15,6 @@ from charlm.baselines import Baselines
 from charlm.compare.contest import Contest
 from charlm.compare.rows import Row, Trained, curve_of, tokens_per_step, verdict
 from charlm.compare.worker import Errand, Returned, Went, work_off
-from charlm.config import DataSettings
 from charlm.errors import CharlmError, RunError, SettingsError
 from charlm.plan import Plan
 from charlm.progress import Progress
@@ -23,7 +22,7 @@ from charlm.runs import folder
 from charlm.sampling.settings import SampleSettings
 from charlm.scoring import same_store, score_run, store_baselines
 from charlm.text.corpus import Corpus
-from charlm.text.store import prepare
+from charlm.text.store import Store, prepare
 from charlm.writer import Writer
 
 FILE = "compare.json"
@@ -85,16 +84,21 @@ def train_and_compare(
     if strange := [str(path) for path in corpus.paths if not path.is_file()]:
         raise SettingsError(f"{strange[0]} can be read only once, and each training reads it; save it to a file")
     plans = yield from contest.plans(corpus, cache_dir)
-    for data in {plan.data for (plan, *_) in plans.values()}:
-        store = yield from prepare(corpus, data, cache_dir)
-        if not len(store.validation):
-            raise SettingsError("nothing is held out to be compared on; give a larger --val-frac, or a longer text")
+    stores = {}
+    for plan, *_ in plans.values():
+        if plan.data not in stores:
+            stores[plan.data] = yield from prepare(corpus, plan.data, cache_dir)
+    store = next(iter(stores.values()))
+    if not len(store.validation):
+        raise SettingsError("nothing is held out to be compared on; give a larger --val-frac, or a longer text")
     asked = contest.to_dict() | {"jobs": jobs}
     path = claim(out, corpus, asked)
     with folder.locked(path):
-        begun = folder.read_json(path / FILE) if (path / FILE).exists() else {}
-        if not begun:
-            folder.write_json(path / FILE, {"asked": asked, "corpus_sha256": corpus.sha256, "speeds": {}})
+        found: dict[str, Any] = {"asked": asked, "corpus_sha256": corpus.sha256, "speeds": {}}
+        if (path / FILE).exists():
+            found = folder.read_json(path / FILE)
+        else:
+            folder.write_json(path / FILE, found)
         runs = {path / name_of(label, plan): (label, plan) for label, each in plans.items() for plan in each}
         done = {run for run in runs if finished(run)}
         yield Begun(path, runs, done)
@@ -106,35 +110,27 @@ def train_and_compare(
             if isinstance(event, Returned) and event.failure:
                 failures[event.path] = event.failure
             yield event
-        rows = []
-        speeds = folder.read_json(path / FILE)["speeds"]
-        for label in plans:
-            mine = [run for run, (owner, _) in runs.items() if owner == label]
-            row = Row(label, [], [failures[run] for run in mine if run in failures])
-            for run in mine:
+        rows = {label: Row(label, [], []) for label in plans}
+        for run, (label, _) in runs.items():
+            try:
                 if run in failures:
-                    continue
-                try:
-                    if run.name not in speeds:
-                        yield Progress(f"writing with {run.name}", 0, 1)
-                        speeds[run.name] = write_speed(opened(run))
-                    row.trained.append(measured(run, speeds[run.name]))
-                except RunError as error:
-                    row.failures.append(str(error))
-            rows.append(row)
-        folder.write_json(path / FILE, {"asked": asked, "corpus_sha256": corpus.sha256, "speeds": speeds})
-    data = next(iter(plans.values()))[0].data
-    return (yield from finish(Comparison(asked, {}, rows, None, target, path), corpus, data, cache_dir))
+                    raise RunError(failures[run])
+                if run.name not in found["speeds"]:
+                    yield Progress(f"writing with {run.name}", 0, 1)
+                    found["speeds"][run.name] = write_speed(opened(run))
+                rows[label].trained.append(measured(run, found["speeds"][run.name]))
+            except RunError as error:
+                rows[label].failures.append(str(error))
+        folder.write_json(path / FILE, found)
+    made = Comparison(asked, {}, list(rows.values()), None, target, path)
+    return (yield from finish(made, store, corpus.name))
 
 
-def finish(
-    made: Comparison, corpus: Corpus, data: DataSettings, cache_dir: Path | None
-) -> Generator[Progress, None, Comparison]:
+def finish(made: Comparison, store: Store, name: str) -> Generator[Progress, None, Comparison]:
     """The baselines on the same validation text, and a sample of each model."""
-    store = yield from prepare(corpus, data, cache_dir)
     yield Progress("seeing what simple methods reach", 0, 1)
     made.baselines = store_baselines(store)
-    made.text = {"name": corpus.name, "validation_bytes": store.validation.bytes, "sha256": corpus.sha256}
+    made.text = {"name": name, "validation_bytes": store.validation.bytes, "sha256": store.corpus_sha256}
     made.passage = store.tokenizer.decoder().feed(*store.validation.ids[:PASSAGE].tolist())
     for row in made.rows:
         if row.trained:
@@ -188,11 +184,7 @@ def compare_runs(
     )
     if text:
         return made
-    store = yield from same_store(infos[0], None)
-    del store
-    config = infos[0].config
-    corpus = Corpus.open(config["corpus"]["paths"], config["data"]["encoding"])
-    return (yield from finish(made, corpus, Plan.from_dict(config).data, None))
+    return (yield from finish(made, (yield from same_store(infos[0], None)), infos[0].config["corpus"]["name"]))
 
 
 def claim(out: Path | None, corpus: Corpus, asked: dict[str, Any]) -> Path:

@@ -18,7 +18,7 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any, ClassVar
 
 import numpy as np
@@ -210,11 +210,19 @@ class WordTokenizer(Tokenizer):
         self._ids = {chr(code): code for code in range(128)} | {token: id for id, token in enumerate(own, start=256)}
 
     def _encode(self, text: str) -> Ids:
-        ids: list[int] = []
-        for word in WORD.findall(text):
-            known = self._ids.get(word)
-            ids += self._spelled(word) if known is None else (known,)
-        return np.array(ids, np.int64)
+        words = WORD.findall(text)
+        ids = np.fromiter(map(self._ids.get, words, repeat(-1)), np.int64, len(words))
+        new = np.flatnonzero(ids < 0)
+        if not len(new):
+            return ids
+        unknown = [words[at] for at in new]
+        spellings = {word: self._spelled(word) for word in dict.fromkeys(unknown)}
+        spelled = [spellings[word] for word in unknown]
+        sizes = np.ones(len(words), np.int64)
+        sizes[new] = [len(each) for each in spelled]
+        ids = np.repeat(ids, sizes)  # a place for each character of a new word
+        ids[ids < 0] = list(chain.from_iterable(spelled))
+        return ids
 
     def _spelled(self, word: str) -> list[int]:
         ids: list[int] = []

@@ -85,10 +85,10 @@ def _train_word(vocab_size: int, chunks: Chunks) -> WordTokenizer:
     words: Counter[str] = Counter()
     many = max(MANY_WORDS, vocab_size)
     for chunk in chunks():
-        words.update(word for word in WORD.findall(chunk) if len(word) > 1)
+        words.update(WORD.findall(chunk))
         if len(words) > 2 * many:  # to bound the memory: the rare ones of so many are not wanted
             words = Counter(dict(words.most_common(many)))
-    ranked = sorted(words, key=lambda word: (-words[word], word))
+    ranked = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))
     return WordTokenizer(characters, ranked[: room - len(characters)])
 
 
