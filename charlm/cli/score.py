@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -75,7 +74,7 @@ def difference(found: Surprise, other: Surprise) -> Text:
     for (line, mine), (_, theirs) in zip(found.lines(), other.lines(), strict=True):
         for c, ahead in zip(line, (theirs - mine).tolist(), strict=True):
             view.append(visible(c), tilt(-ahead / APART))  # blue: the run is ahead
-        view.append(f"  {np.mean(theirs - mine):+.2f}\n", "dim")
+        view.append(f"  {(theirs - mine).mean():+.2f}\n", "dim")
     return view
 
 
