@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from io import TextIOWrapper
 
 import typer
@@ -13,29 +14,31 @@ from charlm.cli.console import close_quietly, err
 from charlm.errors import CharlmError
 
 MAKE, WRITE, COMPARE, INSIDE, MANAGE = "Make a model", "Write", "Compare", "Look inside", "Manage"
+COMMANDS = {  # in the order of the help page: its panel, and where it stands
+    "demo": (MAKE, "demo.demo"),
+    "train": (MAKE, "train.command"),
+    "watch": (MAKE, "watch.watch"),
+    "sample": (WRITE, "sample.sample"),
+    "compare": (COMPARE, "compare.compare"),
+    "eval": (COMPARE, "evaluate.evaluate"),
+    "score": (INSIDE, "score.score"),
+    "explain": (INSIDE, "explain.explain"),
+    "attend": (INSIDE, "attend.attend"),
+    "neurons": (INSIDE, "neurons.neurons"),
+    "context": (INSIDE, "context.context"),
+    "novelty": (INSIDE, "novelty.novelty"),
+    "compress": (INSIDE, "compress.compress"),
+    "decompress": (INSIDE, "compress.decompress"),
+    "runs": (MANAGE, "runs.runs"),
+    "info": (MANAGE, "runs.info"),
+    "archs": (MANAGE, "lists.archs"),
+    "presets": (MANAGE, "lists.presets"),
+    "corpus": (MANAGE, "corpus.app"),
+}
 
 
 def build(argv: Sequence[str]) -> typer.Typer:
     """The application. The options of `train` depend on its --arch, so the command line is looked at first."""
-    from charlm.cli import (
-        attend,
-        compare,
-        compress,
-        context,
-        corpus,
-        demo,
-        evaluate,
-        explain,
-        lists,
-        neurons,
-        novelty,
-        runs,
-        sample,
-        score,
-        train,
-        watch,
-    )
-
     app = typer.Typer(
         name="charlm",
         no_args_is_help=True,
@@ -45,25 +48,16 @@ def build(argv: Sequence[str]) -> typer.Typer:
         help="Train LSTMs, attention seq2seq and transformers on a text file, and write new text with them.",
     )
     app.callback()(version_option)
-    app.command("demo", rich_help_panel=MAKE)(demo.demo)
-    app.command("train", rich_help_panel=MAKE)(train.command(argv))
-    app.command("watch", rich_help_panel=MAKE)(watch.watch)
-    app.command("sample", rich_help_panel=WRITE)(sample.sample)
-    app.command("compare", rich_help_panel=COMPARE)(compare.compare)
-    app.command("eval", rich_help_panel=COMPARE)(evaluate.evaluate)
-    app.command("score", rich_help_panel=INSIDE)(score.score)
-    app.command("explain", rich_help_panel=INSIDE)(explain.explain)
-    app.command("attend", rich_help_panel=INSIDE)(attend.attend)
-    app.command("neurons", rich_help_panel=INSIDE)(neurons.neurons)
-    app.command("context", rich_help_panel=INSIDE)(context.context)
-    app.command("novelty", rich_help_panel=INSIDE)(novelty.novelty)
-    app.command("compress", rich_help_panel=INSIDE)(compress.compress)
-    app.command("decompress", rich_help_panel=INSIDE)(compress.decompress)
-    app.command("runs", rich_help_panel=MANAGE)(runs.runs)
-    app.command("info", rich_help_panel=MANAGE)(runs.info)
-    app.command("archs", rich_help_panel=MANAGE)(lists.archs)
-    app.command("presets", rich_help_panel=MANAGE)(lists.presets)
-    app.add_typer(corpus.app, name="corpus", rich_help_panel=MANAGE)
+    asked = argv[0] if argv and argv[0] in COMMANDS else None  # the others' files need not be read then
+    for name, (panel, place) in COMMANDS.items():
+        if asked not in (None, name):
+            continue
+        file, _, function = place.partition(".")
+        found = getattr(import_module(f"charlm.cli.{file}"), function)
+        if name == "corpus":
+            app.add_typer(found, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(found(argv) if name == "train" else found)
     return app
 
 
