@@ -53,7 +53,10 @@ def score_run(
     path = folder.find(run)
     found = folder.info(path)
     config = found.config
-    writers = [Writer.load(path, weights=weights, device=device, quantize=q) for q in (*filter(None, [quantize]), None)]
+    writers = [
+        Writer.load(path, weights=weights, device=device, quantize=q)
+        for q in ([quantize, None] if quantize else [None])
+    ]
     if text:
         read = "".join(Corpus.open(text, config["data"]["encoding"]).chunks())
         scorings = [writer.scoring(read) for writer in writers]

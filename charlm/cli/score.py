@@ -17,7 +17,6 @@ from charlm.runs import folder
 if TYPE_CHECKING:
     from charlm.inside.surprise import Surprise, Total
 
-HOT = 8.0  # bits at which a character is as red as it gets: as if one of 256 had been equally likely
 APART = 4.0  # bits of difference at which a character is as blue or red as it gets
 
 
@@ -61,6 +60,8 @@ def run_and_text(what: list[str]) -> tuple[str, str]:
 
 
 def heat_map(found: Surprise) -> Text:
+    from charlm.inside.surprise import HOT
+
     view = Text()
     for line, bits in found.lines():
         for c, b in zip(line, bits.tolist(), strict=True):

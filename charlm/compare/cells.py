@@ -30,19 +30,17 @@ class Line(NamedTuple):
 
 
 def columns(comparison: Comparison) -> list[Column]:
-    target, shown = (
-        comparison.target,
-        [
-            Column("bits/byte", lambda row: row.mean("bits_per_byte"), "{:.4f}", min),
-            Column("95 % ±", lambda row: row.interval, "{:.4f}"),
-            Column("nats/char", lambda row: row.mean("nats_per_char"), "{:.4f}", min),
-            Column("parameters", lambda row: row.mean("params"), "{:,.0f}", min),
-            Column("trains char/s", lambda row: row.mean("train_speed"), "{:,.0f}", max),
-            Column("writes char/s", lambda row: row.mean("write_speed"), "{:,.0f}", max),
-            Column("peak MB", lambda row: (peak := row.mean("peak_memory")) and peak / 1e6, "{:,.0f}", min),
-            Column("context", lambda row: row.mean("context"), "{:,.0f}"),
-        ],
-    )
+    target = comparison.target
+    shown = [
+        Column("bits/byte", lambda row: row.mean("bits_per_byte"), "{:.4f}", min),
+        Column("95 % ±", lambda row: row.interval, "{:.4f}"),
+        Column("nats/char", lambda row: row.mean("nats_per_char"), "{:.4f}", min),
+        Column("parameters", lambda row: row.mean("params"), "{:,.0f}", min),
+        Column("trains char/s", lambda row: row.mean("train_speed"), "{:,.0f}", max),
+        Column("writes char/s", lambda row: row.mean("write_speed"), "{:,.0f}", max),
+        Column("peak MB", lambda row: (peak := row.mean("peak_memory")) and peak / 1e6, "{:,.0f}", min),
+        Column("context", lambda row: row.mean("context"), "{:,.0f}"),
+    ]
     if target is not None:
         shown.append(Column(f"s to {target:g}", lambda row: row.reached(target), "{:,.0f}", min))
     if not any(row.interval is not None for row in comparison.rows):
@@ -74,13 +72,8 @@ def lines(comparison: Comparison) -> tuple[list[str], list[Line]]:
     if simple is not None:
         names = {"uniform": "uniform", "unigram": "unigram", "ngram6": "6-gram", "xz": "xz -9e"}
         for key, bits in simple._asdict().items():
-            blank = [""] * len(chosen)
-            ranked.append(
-                (
-                    bits,
-                    Line([names[key], chosen[0].form.format(bits), *blank], [False] * (len(chosen) + 2), simple=True),
-                )
-            )
+            cells = [names[key], chosen[0].form.format(bits), *[""] * len(chosen)]
+            ranked.append((bits, Line(cells, [False] * len(cells), simple=True)))
     ranked.sort(key=lambda pair: pair[0])
     failed = [Line([row.label], [False], note=row.failures[0]) for row in comparison.rows if not row.trained]
     titles = ["model", *(column.title for column in chosen), *([] if simple is None else ["beats 6-gram"])]

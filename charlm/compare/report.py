@@ -12,12 +12,11 @@ from charlm.compare.rows import Point, Row, verdict
 from charlm.compare.run import Comparison, opened
 from charlm.errors import SettingsError
 from charlm.inside.attend import Attended, attend
-from charlm.inside.surprise import Surprise, surprise
+from charlm.inside.surprise import HOT, Surprise, surprise
 from charlm.progress import result
 
 TEMPLATE = Path(__file__).with_name("report.html")
 AXES = {"seconds": "seconds of training", "tokens": "tokens read", "step": "optimizer steps"}
-HOT = 8.0  # bits at which a character is as red as it gets
 ATTENDED = 48  # tokens of the passage that attention is shown for
 
 

@@ -39,7 +39,6 @@ class Comparison:
     rows: list[Row]
     baselines: Baselines | None
     target: float | None = None
-    path: Path | None = None  # of the folder that holds the runs; None where they were there before
     samples: dict[str, str] = field(default_factory=dict)  # label -> what its first run writes
     passage: str = ""  # the beginning of what they were scored on
 
@@ -122,7 +121,7 @@ def train_and_compare(
             except RunError as error:
                 rows[label].failures.append(str(error))
         folder.write_json(path / FILE, found)
-    made = Comparison(asked, {}, list(rows.values()), None, target, path)
+    made = Comparison(asked, {}, list(rows.values()), None, target)
     return (yield from finish(made, store, corpus.name))
 
 

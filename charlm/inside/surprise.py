@@ -15,6 +15,8 @@ from charlm.text.tokenizers import utf8
 from charlm.training.evaluate import token_nats
 from charlm.writer import Writer
 
+HOT = 8.0  # bits at which a character is drawn as red as it gets: as if one of 256 had been equally likely
+
 Bits = NDArray[np.float64]
 
 
