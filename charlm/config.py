@@ -102,6 +102,7 @@ class DataSpec(NamedTuple):
 
     vocab_size: int
     seq_len: int  # tokens a model sees at once in training, and so the reach of one that has a window
+    source_vocab_size: int | None = None  # of what an encoder reads; None if that is the same vocabulary
 
 
 @dataclass(frozen=True)
@@ -139,12 +140,16 @@ class TrainSettings(Settings):
     order: Annotated[Literal["stream", "random"], Arg("rows that continue each other, or unrelated windows")] = "stream"
     lr: Annotated[float, Arg("peak learning rate", min=0, max=10)] = 6e-3
     schedule: Annotated[
-        Literal["wsd", "cosine", "linear", "constant"], Arg("course of the learning rate through the budget")
+        Literal["wsd", "cosine", "linear", "vaswani", "constant"],
+        Arg("course of the learning rate through the budget; vaswani: as one over the square root of the step"),
     ] = "linear"
     warmup: Annotated[float, Arg("share of the budget in which the rate rises to its peak", min=0, max=1)] = 0.02
     optimizer: Annotated[Literal["adamw", "muon"], Arg("muon: for matrices, with adamw for the rest")] = "adamw"
     beta2: Annotated[float, Arg("memory of the gradients' sizes", min=0, max=0.99999)] = 0.99
     weight_decay: Annotated[float, Arg("pull of matrices towards zero", min=0, max=10)] = 0.01
+    label_smoothing: Annotated[
+        float, Arg("share of each target's weight that all tokens get alike", min=0, max=0.9)
+    ] = 0.0
     clip: Annotated[float, Arg("largest gradient norm, 0 = no limit", min=0, max=1e9)] = 1.0
     accumulate: Annotated[int, Arg("batches per optimizer step", min=1, max=65_536)] = 1
     ema: Annotated[float, Arg("decay of the averaged weights that are kept, 0 = no averaging", min=0, max=0.99999)] = (

@@ -2,11 +2,13 @@
 
 causal    guess each token from those before it (teacher forcing)
 continue  read the first part of a window, then guess each token of the rest (encoder and decoder)
+pairs     read the source, then guess each token of the target, from the newline before it to the one at its end
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +23,8 @@ class Batch(NamedTuple):
     source: Tensor | None = None  # (B, S) what an encoder reads first
 
 
-class Objective(Protocol):
-    """Turns windows (B, T + 1) of consecutive tokens into a batch."""
-
-    def __call__(self, windows: Tensor) -> Batch: ...
+Objective = Callable[..., Batch]
+"""Turns windows (B, T + 1) of consecutive tokens into a batch; `pairs` turns source and target into one."""
 
 
 def causal(windows: Tensor) -> Batch:
@@ -40,9 +40,19 @@ def continue_(windows: Tensor) -> Batch:
     return Batch(windows[:, half:-1], windows[:, half + 1 :], source)
 
 
-OBJECTIVES: dict[str, Objective] = {"causal": causal, "continue": continue_}
+def pairs(source: Tensor, target: Tensor) -> Batch:
+    """source (B, S), target (B, T + 1), both padded on the right. What is fed after a target's end does not count."""
+    return Batch(target[:, :-1].clamp(min=0), target[:, 1:], source)
 
 
-def summed_nats(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy in nats, summed over the scored targets: logits (B, T, V), targets (B, T) -> ()."""
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=PAD, reduction="sum")
+OBJECTIVES: dict[str, Objective] = {"causal": causal, "continue": continue_, "pairs": pairs}
+
+
+def summed_nats(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy in nats, summed over the scored targets: logits (B, T, V), targets (B, T) -> ().
+
+    `smoothing` is the share of a target's weight that is spread over the vocabulary (Szegedy et al. 2016,
+    arXiv:1512.00567, section 7).
+    """
+    flat = logits.flatten(0, 1).float()
+    return F.cross_entropy(flat, targets.flatten(), ignore_index=PAD, reduction="sum", label_smoothing=smoothing)

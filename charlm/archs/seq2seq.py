@@ -68,7 +68,7 @@ class Attention(nn.Module):
 class Seq2Seq(Windowed):
     """Reads a source, then writes. Nothing read at all is a source of no tokens."""
 
-    objectives = ("continue",)
+    objectives = ("continue", "pairs")
     recipe = {"seq_len": 128, "lr": 4e-3}
 
     @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Record:
             "python": platform.python_version(),
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             **plan.to_dict(),
-            "seq_len": trainer.windows.seq_len,
+            "seq_len": trainer.model.spec.seq_len,
             "rows": trainer.windows.batch_size,  # both are smaller than asked for where the text is short
             "params": parameter_count(trainer.model),
             "tokenizer_sha256": store.tokenizer.sha256,

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from charlm.config import TrainSettings
 from charlm.model import PAD, LanguageModel, Output, State, leaves, map_state
 from charlm.objectives import OBJECTIVES, Batch, summed_nats
+from charlm.text.buckets import Buckets
 from charlm.text.windows import Windows
 from charlm.training.optim import apply, rate, set_rate, update_average
 
@@ -28,7 +29,7 @@ ANEW = 1 / 64  # of the rows forget what was before, in each step: so a blank pa
 
 class Step(NamedTuple):
     number: int  # optimizer steps so far, this one included
-    nats: Tensor  # () mean loss per scored token; reading it waits for the device
+    nats: Tensor  # () mean loss per scored token, as smoothed; reading it waits for the device
     tokens: int  # scored in this step
     lr: float
     progress: float  # share of the budget spent, in [0, 1]
@@ -63,18 +64,20 @@ class Trainer:
     def __init__(
         self,
         model: LanguageModel,
-        windows: Windows,
+        windows: Windows | Buckets,
         optimizers: list[Optimizer],
         settings: TrainSettings,
         *,
         average: LanguageModel | None = None,
+        objective: str | None = None,
     ) -> None:
+        """`objective` is by default the first of the model's own."""
         self.model, self.windows, self.optimizers, self.settings = model, windows, optimizers, settings
         self.average = average
         self.position = Position()
         self.device = next(model.parameters()).device
         self.skipped = torch.zeros((), device=self.device)
-        self.objective = OBJECTIVES[model.objectives[0]]
+        self.objective = OBJECTIVES[objective or model.objectives[0]]
         self.forward = torch.compile(model) if settings.compile == "on" else model
 
     def progress(self) -> float:
@@ -108,7 +111,7 @@ class Trainer:
             with self.autocast():
                 out = self.guess(batch, None if fresh else forgetful(here.carried))
             here.carried = self.model.carry(out.state)
-            nats = summed_nats(out.logits, targets) / scored
+            nats = summed_nats(out.logits, targets, s.label_smoothing) / scored
             torch.autograd.backward(nats + out.penalty / len(batches))
             total += nats.detach()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), s.clip or math.inf)
@@ -124,8 +127,9 @@ class Trainer:
         return Step(here.step, total, scored, lr, self.progress())
 
     def next_batch(self, number: int) -> tuple[Batch, bool]:
-        windows, fresh = self.windows.batch(number)
-        return self.objective(torch.from_numpy(windows)), fresh
+        shown, fresh = self.windows.batch(number)
+        arrays = shown if isinstance(shown, tuple) else (shown,)
+        return self.objective(*map(torch.from_numpy, arrays)), fresh
 
     def there(self, ids: Tensor) -> Tensor:
         """The same on the device; pinned memory is what a GPU can fetch while this thread goes on."""

@@ -2,7 +2,8 @@
 
 AdamW: Loshchilov & Hutter 2019, arXiv:1711.05101. Muon: Jordan et al. 2024, kellerjordan.github.io/posts/muon, with the
 step size matched to AdamW's (Liu et al. 2025, arXiv:2502.16982, section 2.2) so that one learning rate serves both.
-WSD schedule: Hu et al. 2024, arXiv:2404.06395, section 4.
+WSD schedule: Hu et al. 2024, arXiv:2404.06395, section 4. Inverse square root: Vaswani et al. 2017, arXiv:1706.03762,
+section 5.3.
 """
 
 from __future__ import annotations
@@ -115,6 +116,8 @@ def rate(schedule: str, warmup: float, progress: float) -> float:
         return 0.5 * (1 + math.cos(math.pi * rest))
     if schedule == "wsd":
         return min(1.0, (1 - rest) / 0.4)  # stable, then down to zero in the last 40 %
+    if schedule == "vaswani":
+        return (warmup / progress) ** 0.5 if warmup else 1.0
     return 1.0
 
 
