@@ -81,8 +81,8 @@ def cut(sizes: NDArray[np.int64], most: int) -> list[int]:
 
 
 def rows(source: Lines, target: Lines, pairs: NDArray[np.int64]) -> Rows:
-    start = np.array([target.newline])
-    begun = [np.concatenate([start, target[pair]]) for pair in pairs]
+    start = np.array([target.newline], np.int64)
+    begun: list[NDArray[np.int64]] = [np.concatenate([start, target[pair]]) for pair in pairs]
     return Rows(padded([source[pair] for pair in pairs]), padded(begun))
 
 
