@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.config import DataSpec
+from charlm.config import PairSettings
 from charlm.device import choose_device
 from charlm.errors import RunError, SettingsError, VocabularyError
 from charlm.model import LanguageModel
@@ -25,10 +25,15 @@ from charlm.sampling.novel import Copies, Passages
 from charlm.sampling.settings import SampleSettings
 from charlm.sampling.shared import SharedPicker
 from charlm.sampling.stream import until_stop
-from charlm.text.tokenizers import Tokenizer, from_json, utf8
+from charlm.text.pair_store import reach
+from charlm.text.tokenizers import Vocabularies, utf8
 from charlm.training.evaluate import Score, evaluate
 
 AHEAD = {"cuda": 16}  # tokens that a device writes before they are fetched: each fetch waits for it
+NO_TEXT = (
+    "this run was trained on pairs: it reads a source and writes a target; "
+    "use charlm translate, charlm eval, or charlm attend --source TEXT --text TEXT"
+)
 WEIGHTS = {"best": "model.safetensors", "last": "last.safetensors"}
 
 
@@ -48,8 +53,9 @@ class Piece(NamedTuple):
 class Writer:
     """`charlm.load(...)`: `model(ids, state)` and `tokenizer` are open to use, the rest is for convenience."""
 
-    def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
-        self.model, self.tokenizer = model.eval(), tokenizer
+    def __init__(self, model: LanguageModel, vocabularies: Vocabularies, *, pairs: bool = False) -> None:
+        self.model, self.source_tokenizer, self.tokenizer = model.eval(), *vocabularies
+        self.pairs = pairs  # trained to read a source and write a target, and not to go on with a text
         self.device = next(model.parameters()).device
 
     @classmethod
@@ -63,13 +69,14 @@ class Writer:
             raise SettingsError(f"quantize must be int8 or None, got {quantize!r}")
         path = folder.find(run)
         config = folder.info(path).config
-        tokenizer = from_json(folder.read_json(path / "tokenizer.json"))
-        if tokenizer.sha256 != config.get("tokenizer_sha256"):
+        vocabularies = Vocabularies.from_json(folder.read_json(path / "tokenizer.json"))
+        if vocabularies.sha256 != config.get("tokenizer_sha256"):
             raise RunError(f"{path / 'tokenizer.json'} is not the vocabulary that this run was trained with")
         plan = Plan.from_dict(config)
-        if not 2 <= config["seq_len"] <= plan.train.seq_len:
+        longest = reach(plan.data) if isinstance(plan.data, PairSettings) else plan.train.seq_len
+        if not 2 <= config["seq_len"] <= longest:
             raise RunError(f"{path / 'config.json'} does not describe a run: its seq_len is {config['seq_len']}")
-        spec = DataSpec(tokenizer.vocab_size, config["seq_len"])
+        spec = vocabularies.spec(config["seq_len"])
         try:  # what is expected is known before any memory is taken
             tensors, _ = checkpoint.read_weights(path / WEIGHTS[weights], plan.outline(spec))
             model = plan.build(spec)
@@ -81,7 +88,7 @@ class Writer:
         model = model.to(choose_device(device))
         if quantize:
             round_weights(model)
-        return cls(model, tokenizer)
+        return cls(model, vocabularies, pairs=plan.pairs)
 
     def pieces(
         self,
@@ -102,6 +109,7 @@ class Writer:
         Raises `VocabularyError` for characters of the prompt that the tokenizer cannot spell, unless `unknown` is
         `skip` or `nearest`.
         """
+        self.refuse_pairs()
         try:
             ids = self.tokenizer.encode(prompt, unknown)
         except VocabularyError as error:
@@ -149,8 +157,14 @@ class Writer:
         """What the text costs this model, in bits per byte and more. Raises as `pieces` does, and for an empty text."""
         return result(self.scoring(text))
 
+    def refuse_pairs(self) -> None:
+        """Raise `SettingsError` if the model does not go on with a text."""
+        if self.pairs:
+            raise SettingsError(NO_TEXT)
+
     def scoring(self, text: str) -> Generator[Progress, None, Score]:
         """`score` as long work that can be watched."""
+        self.refuse_pairs()
         if not text:
             raise SettingsError("there is no text to score: it is empty")
         ids = self.tokenizer.encode(text)

@@ -24,7 +24,7 @@ FLOORS = [
     {"runs"},
     {"writer"},
     {"scoring", "events"},
-    {"job", "inside"},
+    {"job", "inside", "translation"},
     {"compare"},
     {"cli"},
     {"__main__"},

@@ -22,6 +22,7 @@ from charlm import events
 from charlm.cli.console import close_quietly, count, duration, err, out, printable, sparkline, table
 from charlm.plan import BUDGETS
 from charlm.progress import Progress as Encoding
+from charlm.text.pair_store import PairSplit
 from charlm.training.loop import Step
 
 REFRESH = 0.2  # seconds between looks at the loss: each look waits for the device
@@ -210,10 +211,12 @@ def bar(share: float, text: str) -> Table:
 
 def started(event: events.Started) -> str:
     splits, plan = event.splits, event.plan
-    shares = ", ".join(f"{count(split.chars)} {name}" for name, split in splits.items() if len(split))
+    sizes = {name: split.count if isinstance(split, PairSplit) else split.chars for name, split in splits.items()}
+    shares = ", ".join(f"{count(size)} {name}" for name, size in sizes.items() if size)
+    unit = "pairs" if plan.pairs else "characters"
     budget = next(f"{value} {name}" for name, value in plan.train.to_dict().items() if name in BUDGETS and value)
     return (
-        f"text: {shares} characters; {event.vocab_size} different tokens ({plan.data.tokenizer})\n"
+        f"text: {shares} {unit}; {event.vocab_size} different tokens ({plan.data.tokenizer})\n"
         f"model: {plan.arch}, {count(event.params)} parameters, on {event.where}; budget: {budget}\n"
         f"run: {event.path}"
     )

@@ -19,11 +19,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import chain, repeat
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.config import DataSpec
 from charlm.errors import RunError, VocabularyError
 
 Ids = NDArray[np.int64]
@@ -104,9 +105,14 @@ class Tokenizer(ABC):
         return next((self.tokens.index(blank) for blank in (b"\n", b" ") if blank in self.tokens), 0)
 
     @cached_property
+    def newline(self) -> int:
+        """The id that ends a line. Raises `VocabularyError` if the vocabulary has none."""
+        return int(self.encode("\n")[0])
+
+    @cached_property
     def sha256(self) -> str:
         """Fingerprint: equal for tokenizers that do the same."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+        return digest(self.to_json())
 
     def encode(self, text: str, unknown: str = "error") -> Ids:  # noqa: ARG002  only CharTokenizer can be at a loss
         """Ids of `text`. Characters that cannot be spelled raise `VocabularyError` (`unknown` is `error`),
@@ -275,6 +281,42 @@ class UnigramTokenizer(PieceTokenizer):
 KINDS: dict[str, type[Tokenizer]] = {
     cls.kind: cls for cls in (ByteTokenizer, CharTokenizer, WordTokenizer, BpeTokenizer, UnigramTokenizer)
 }
+
+
+class Vocabularies(NamedTuple):
+    """What a run reads and what it writes; of running text, and of pairs that share it, one and the same."""
+
+    source: Tokenizer
+    target: Tokenizer
+
+    @property
+    def shared(self) -> bool:
+        return self.source is self.target
+
+    @property
+    def sha256(self) -> str:
+        return digest(self.to_json())
+
+    def spec(self, seq_len: int) -> DataSpec:
+        return DataSpec(self.target.vocab_size, seq_len, None if self.shared else self.source.vocab_size)
+
+    def to_json(self) -> dict[str, Any]:
+        if self.shared:
+            return self.target.to_json()
+        return {"kind": "pair", "source": self.source.to_json(), "target": self.target.to_json()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Vocabularies:
+        """Raises `RunError` as the function of this name."""
+        if value.get("kind") == "pair":
+            sides = [value.get(side) for side in cls._fields]
+            return cls(*(from_json(side if isinstance(side, dict) else {}) for side in sides))
+        tokenizer = from_json(value)
+        return cls(tokenizer, tokenizer)
+
+
+def digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def from_json(value: dict[str, Any]) -> Tokenizer:
