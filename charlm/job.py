@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,11 @@ from charlm.config import Interval, TrainSettings
 from charlm.device import choose_device, refuse_what_cannot_fit, settle
 from charlm.errors import RunError, SettingsError
 from charlm.events import Ended, Event, Note, Started, Stopped, Validated, Wishes, Wrote
+from charlm.glimpse import translated, written
 from charlm.model import parameter_count
 from charlm.plan import BUDGETS, Plan, merge
 from charlm.runs import folder
 from charlm.runs.record import Record
-from charlm.sampling.settings import SampleSettings
 from charlm.scoring import prepare_any, same_store, score_split, store_baselines
 from charlm.text.corpus import Corpus
 from charlm.text.pair_store import PairSplit, PairStore
@@ -38,7 +37,6 @@ from charlm.writer import Writer
 VALIDATION_SHARE, SAMPLE_SHARE = 0.05, 0.02  # of the time, where nothing else is asked for
 LOOK = 8  # steps after which it is asked whether they were skipped; so many in a row are an explosion
 ROLLBACKS = 3
-SAMPLE_TOKENS, SAMPLE_SECONDS = 300, 0.4  # what is written on the way, whichever ends first
 
 
 def train(
@@ -281,17 +279,15 @@ class Job:
             )
 
     def sample(self) -> Iterator[Event]:
-        """Save, and write a little text with the model as it is, cut short where writing is slow."""
-        if self.plan.pairs:
-            return
+        """Save, and write a little with the model as it is."""
         if self.record.saved < self.trainer.position.step:
             yield from self.save()
-        began, texts, step = time.monotonic(), [], self.trainer.position.step
-        for piece in islice(self.writer.pieces("", SampleSettings(), seed=self.plan.train.seed), SAMPLE_TOKENS):
-            texts.append(piece.texts[0])
-            if time.monotonic() - began > SAMPLE_SECONDS:
-                break
+        began, step = time.monotonic(), self.trainer.position.step
+        if isinstance(store := self.store, PairStore):
+            text = translated(self.writer, store.validation if store.validation.count else store.train)
+        else:
+            text = written(self.writer, self.plan.train.seed)
         self.sample_cost = time.monotonic() - began
-        wrote = Wrote(step, "".join(texts))
+        wrote = Wrote(step, text)
         yield from self.attempt(partial(self.record.log_sample, step, wrote.text))
         yield wrote

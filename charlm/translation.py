@@ -22,10 +22,8 @@ from charlm.progress import Progress
 from charlm.runs import folder
 from charlm.sampling.settings import TranslateSettings
 from charlm.scoring import same_store
-from charlm.text.buckets import Lines
 from charlm.text.pair_store import PairSplit, PairStore, prepare_pairs
 from charlm.text.pairs import PairCorpus
-from charlm.text.tokenizers import Tokenizer, Vocabularies
 from charlm.training.evaluate import describe, pair_nats, score_of
 from charlm.writer import Writer
 
@@ -90,8 +88,7 @@ def score_pairs(
     writer = Writer.load(path, weights=weights, device=device, quantize=quantize)
     if pairs is not None:
         whole = replace(plan.data, val_frac=0.0, test_frac=0.0)
-        vocabularies = Vocabularies(writer.source_tokenizer, writer.tokenizer)
-        store = yield from prepare_pairs(pairs, whole, vocabularies)
+        store = yield from prepare_pairs(pairs, whole, writer.vocabularies)
         part, notes = store.train, store.notes
     else:
         own = yield from same_store(found, None)
@@ -113,17 +110,13 @@ def translated_part(
         done += len(scored)
         yield Progress("scoring", done, part.count)
     score = score_of(writer.model, float(nats.sum()), len(part), chars=part.chars, bytes=part.bytes)
-    sources, references = texts(part.source, writer.source_tokenizer), texts(part.target, writer.tokenizer)
+    sources, references = part.texts(writer.vocabularies)
     hypotheses = yield from writer.translating(sources, settings)
     written = [best.text for best, *_ in hypotheses]
     bands = by_length(part.source.sizes - 1, nats, part.target.sizes, written, references)
     return Translated(
         describe(writer.model, score, arch), quality(written, references), bands, written, []
     )
-
-
-def texts(lines: Lines, tokenizer: Tokenizer) -> list[str]:
-    return [tokenizer.decode(lines[number][:-1].tolist()) for number in range(len(lines))]
 
 
 def quality(written: Sequence[str], references: Sequence[str]) -> Quality:

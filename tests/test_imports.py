@@ -23,7 +23,7 @@ FLOORS = [
     {"training", "sampling"},
     {"runs"},
     {"writer"},
-    {"scoring", "events"},
+    {"scoring", "events", "glimpse"},
     {"job", "inside", "translation"},
     {"compare"},
     {"cli"},

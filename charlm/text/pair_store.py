@@ -6,6 +6,7 @@ alphabet of `char` is that of all, as for running text.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -40,6 +41,14 @@ class PairSplit:
     def count(self) -> int:
         """Pairs."""
         return len(self.target)
+
+    def texts(self, vocabularies: Vocabularies, most: int = sys.maxsize) -> tuple[list[str], list[str]]:
+        """The sources and the targets, or the first of them, as they were."""
+        source, target = (
+            [tokenizer.decode(lines[at][:-1].tolist()) for at in range(min(most, len(lines)))]
+            for lines, tokenizer in zip((self.source, self.target), vocabularies, strict=True)
+        )
+        return source, target
 
 
 @dataclass(frozen=True, eq=False)
