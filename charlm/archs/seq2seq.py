@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from charlm.archs import _traces
-from charlm.archs._window import Windowed
+from charlm.archs._window import EncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
 from charlm.model import PAD
@@ -65,10 +65,9 @@ class Attention(nn.Module):
         return self.weights(x, source, mask) @ source  # (B, T, D)
 
 
-class Seq2Seq(Windowed):
-    """Reads a source, then writes. Nothing read at all is a source of no tokens."""
+class Seq2Seq(EncoderDecoder):
+    """The decoder begins in the encoder's last state."""
 
-    objectives = ("continue", "pairs")
     recipe = {"seq_len": 128, "lr": 4e-3}
 
     @dataclass(frozen=True)
@@ -92,9 +91,7 @@ class Seq2Seq(Windowed):
         self.mix = nn.Linear(2 * size, size) if self.attention else None
         self.head = nn.Linear(size, spec.vocab_size)
 
-    def read(self, source: Tensor) -> Memory:
-        """Encode `source` (B, S), right-padded with PAD; of a text longer than half a window, its newest part."""
-        source = source[:, -(self.spec.seq_len // 2) :]
+    def encode(self, source: Tensor) -> Memory:
         mask = source != PAD
         x = self.embed(source.clamp(min=0))  # (B, S, D)
         if source.size(1) == 0:
@@ -107,15 +104,6 @@ class Seq2Seq(Windowed):
             outputs, (h, c) = self.encoder(packed)
             outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=source.size(1))
         return Memory(outputs, mask, h.transpose(0, 1), c.transpose(0, 1), source[:, :0])
-
-    def blank(self, tokens: Tensor) -> Memory:
-        return self.read(tokens[:, :0])
-
-    def room(self, state: Memory) -> int:
-        return self.spec.seq_len - self.spec.seq_len // 2 - state.written.size(1)
-
-    def slide(self, state: Memory) -> Memory:
-        return self.read(state.written)
 
     def write(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
         x, (h, c) = self.decode(tokens, state)
@@ -139,16 +127,9 @@ class Seq2Seq(Windowed):
                 "this run has --attention none: its decoder gets the encoder's last state and never looks back; "
                 "charlm neurons looks into that"
             )
-        if source is None:
-            source, tokens = tokens.tensor_split([len(tokens) // 2])
-        most = self.spec.seq_len // 2
-        if not (1 <= len(source) <= most and 1 <= len(tokens) <= self.spec.seq_len - most):
-            raise SettingsError(
-                f"{len(source)} tokens to read and {len(tokens)} to write were given; "
-                f"this run reads 1 to {most} and writes 1 to {self.spec.seq_len - most}; give texts that fit"
-            )
-        memory = self.read(source[None])
-        x, _ = self.decode(tokens[None], memory)
+        source, tokens = self.halves(tokens, source)
+        memory = self.encode(source)
+        x, _ = self.decode(tokens, memory)
         return self.attention.weights(x, memory.source, memory.mask)[None]  # (1, 1, T, S)
 
     def traces(self, tokens: Tensor) -> dict[str, Tensor]:
