@@ -1,16 +1,26 @@
-"""Encoder and decoder LSTMs joined by attention.
+"""Encoder and decoder joined by attention.
 
-Bahdanau, Cho & Bengio 2014, arXiv:1409.0473 (section 3, the additive score), and Luong, Pham & Manning 2015,
-arXiv:1508.04025 (section 3.1, the dot and general scores and the attentional hidden state). With d_t the decoder's
-state at step t and h_s the encoder's at source position s:
+Sutskever, Vinyals & Le 2014, arXiv:1409.3215 (section 2, without attention); Bahdanau, Cho & Bengio 2014,
+arXiv:1409.0473 (section 3, the additive score and the encoder that reads both ways; appendix A.2.2, the start state);
+Luong, Pham & Manning 2015, arXiv:1508.04025 (section 3.1, the dot and general scores and the attentional vector;
+section 3.3, input feeding). The encoder is a stack of recurrent layers, over y_1 .. y_S:
 
-    e_ts = score(d_t, h_s)        dot: d.h    general: d.W h    additive: v.tanh(W d + U h)
-    a_ts = softmax of e_ts over the source
-    c_t  = sum over s of a_ts h_s
-    out  = tanh(W_c [c_t; d_t])
+    f_s, g_s = forwards(y_1 .. y_s), backwards(y_S .. y_s)
+    h_s      = [f_s; g_s], the annotation
+    d_0      = tanh(W_b [f_S; g_1] + b), the decoder's start, for each layer; for an LSTM its cells too
 
-As in Luong et al., the decoder's state does not depend on the context c_t, so all steps of a training window are
-computed at once; Bahdanau et al. feed c_t back into the decoder.
+With one direction h_s = f_s and d_0 = f_S, as Sutskever et al. have it. Then at each step t of the target:
+
+    d_t      = decoder(d_{t-1}, x_t), with input feeding decoder(d_{t-1}, [x_t; o_{t-1}]) and o_0 = 0
+    e_tt'    = score(d_t, h_t')     dot: d.(f + g)    general: d.W h    additive: v.tanh(W d + U h)
+    alpha_tt' = softmax of e_tt' over the source
+    c_t      = sum over t' of alpha_tt' h_t'
+    o_t      = tanh(W_c [c_t; d_t] + b), without attention d_t
+
+A dot needs vectors of one size, so both directions are compared with d alike: d.(f + g) = [d; d].[f; g].
+
+Without input feeding d_t does not depend on c_t, so all steps of a target are computed at once; Bahdanau et al. feed
+c_t back into the decoder, and Luong et al. o_t, which knows c_t.
 
 On plain text the model continues what it has read: half a window goes to the encoder, the decoder writes the other
 half, and then what was written becomes the next source.
@@ -27,98 +37,169 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from charlm.archs import _traces
-from charlm.archs._window import EncoderDecoder
+from charlm.archs._recurrent import batch_first, layers_first
+from charlm.archs._window import Windowed
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import PAD
+from charlm.model import PAD, State, leaves, map_state
+
+CELLS = {"lstm": (nn.LSTM, _traces.lstm), "gru": (nn.GRU, _traces.gru)}
+PIECE = 1 << 20  # numbers that additive attention compares at once: they stay in a CPU's cache
+
+
+class Source(NamedTuple):
+    """What attention looks at; E is the size of an annotation, D for each direction."""
+
+    annotations: Tensor  # (B, S, E)
+    keys: Tensor  # (B, S, D) what a decoder's state is compared with, computed once
+    mask: Tensor  # (B, S) True where the source has a token
 
 
 class Memory(NamedTuple):
-    source: Tensor  # (B, S, D) encoder outputs
-    mask: Tensor  # (B, S) True where the source has a token
-    h: Tensor  # (B, L, D) decoder state
-    c: Tensor  # (B, L, D)
+    source: Source | None  # None if nothing looks back at it
+    decoder: State  # h (B, L, D); of an LSTM (h, c)
+    fed: Tensor | None  # (B, 1, D) the newest attentional vector, for input feeding
     written: Tensor  # (B, P) what the decoder was fed since the source was read
 
 
 class Attention(nn.Module):
-    """Context vectors for decoder states over encoder outputs."""
+    """Context vectors for decoder states over annotations."""
 
-    def __init__(self, kind: str, size: int) -> None:
+    def __init__(self, kind: str, size: int, directions: int) -> None:
         super().__init__()
-        self.query = nn.Linear(size, size, bias=False) if kind in ("general", "additive") else nn.Identity()
-        self.key = nn.Linear(size, size, bias=False) if kind == "additive" else nn.Identity()
+        self.directions = directions
+        self.key = nn.Linear(directions * size, size, bias=False) if kind != "dot" else None
+        self.query = nn.Linear(size, size, bias=False) if kind == "additive" else None
         self.score = nn.Linear(size, 1, bias=False) if kind == "additive" else None
 
-    def weights(self, x: Tensor, source: Tensor, mask: Tensor) -> Tensor:
+    def remember(self, annotations: Tensor, mask: Tensor) -> Source:
+        ways = annotations.chunk(self.directions, -1)  # (B, S, D) each
+        return Source(annotations, torch.stack(ways).sum(0) if self.key is None else self.key(annotations), mask)
+
+    def weights(self, x: Tensor, source: Source) -> Tensor:
         """Attention (B, T, S) of decoder states (B, T, D); 0 on padding, and a row sums to 1 if it has a source."""
-        query, key = self.query(x), self.key(source)
-        if self.score is None:
-            energy: Tensor = query @ key.mT  # (B, T, S)
+        if self.query is None or self.score is None:
+            energy = x @ source.keys.mT  # (B, T, S)
         else:
-            pairs = torch.tanh(query[:, :, None] + key[:, None])  # (B, T, S, D)
-            energy = self.score(pairs).squeeze(-1)  # (B, T, S)
-        there = mask[:, None]  # (B, 1, S)
+            steps = max(1, PIECE // source.keys.numel())
+            pairs = [query[:, :, None] + source.keys[:, None] for query in self.query(x).split(steps, 1)]
+            energy = torch.cat([self.score(pair.tanh()) for pair in pairs], 1).squeeze(-1)
+        there = source.mask[:, None]  # (B, 1, S)
         return energy.masked_fill(~there, torch.finfo(energy.dtype).min).softmax(-1) * there
 
-    def forward(self, x: Tensor, source: Tensor, mask: Tensor) -> Tensor:
-        return self.weights(x, source, mask) @ source  # (B, T, D)
+    def forward(self, x: Tensor, source: Source) -> Tensor:
+        return self.weights(x, source) @ source.annotations  # (B, T, E)
 
 
-class Seq2Seq(EncoderDecoder):
-    """The decoder begins in the encoder's last state."""
+class Seq2Seq(Windowed):
+    """Reads a source, then writes. Nothing read at all is a source of no tokens."""
 
+    objectives = ("continue", "pairs")
     recipe = {"seq_len": 128, "lr": 4e-3}
 
     @dataclass(frozen=True)
     class Config(Settings):
-        layers: Annotated[int, Arg("LSTM layers in encoder and decoder each", min=1, max=64)] = 1
-        hidden_size: Annotated[int, Arg("units per layer", min=1, max=65536)] = 256
+        layers: Annotated[int, Arg("recurrent layers in encoder and decoder each", min=1, max=64)] = 1
+        hidden_size: Annotated[int, Arg("units per layer, and per direction", min=1, max=65536)] = 256
+        embedding_size: Annotated[
+            int | None, Arg("numbers per embedded token [default: the hidden size]", min=1, max=65536)
+        ] = None
+        cell: Annotated[Literal["lstm", "gru"], Arg("what the layers are made of")] = "lstm"
         attention: Annotated[
             Literal["additive", "dot", "general", "none"], Arg("how decoder and source are compared")
         ] = "general"
+        bidirectional: Annotated[bool, Arg("let the encoder read both ways")] = True
+        input_feeding: Annotated[bool, Arg("tell the decoder what it found the step before; slower")] = False
         dropout: Annotated[float, Arg("on the output and between layers", min=0, max=0.95)] = 0.2
 
     config: Config
 
     def __init__(self, config: Config, spec: DataSpec) -> None:
         super().__init__(config, spec)
-        size, between = config.hidden_size, config.dropout if config.layers > 1 else 0.0
-        self.embed = nn.Embedding(spec.vocab_size, size)
-        self.encoder = nn.LSTM(size, size, config.layers, dropout=between, batch_first=True)
-        self.decoder = nn.LSTM(size, size, config.layers, dropout=between, batch_first=True)
-        self.attention = Attention(config.attention, size) if config.attention != "none" else None
-        self.mix = nn.Linear(2 * size, size) if self.attention else None
+        size, embedding_size = config.hidden_size, config.embedding_size or config.hidden_size
+        directions = 1 + config.bidirectional
+        kind, self.equations = CELLS[config.cell]
+        between = config.dropout if config.layers > 1 else 0.0
+        shape = {"num_layers": config.layers, "dropout": between, "batch_first": True}
+        self.embed = nn.Embedding(spec.vocab_size, embedding_size)
+        own = spec.source_vocab_size
+        self.embed_source = self.embed if own is None else nn.Embedding(own, embedding_size)
+        self.encoder = kind(embedding_size, size, bidirectional=config.bidirectional, **shape)
+        self.bridge = nn.Sequential(nn.Linear(2 * size, size), nn.Tanh()) if config.bidirectional else nn.Identity()
+        self.decoder = kind(embedding_size + size * config.input_feeding, size, **shape)
+        attends = config.attention != "none"
+        self.attention = Attention(config.attention, size, directions) if attends else None
+        self.mix = nn.Linear((directions + 1) * size, size) if attends else None
         self.head = nn.Linear(size, spec.vocab_size)
 
-    def encode(self, source: Tensor) -> Memory:
-        mask = source != PAD
-        x = self.embed(source.clamp(min=0))  # (B, S, D)
+    def read(self, source: Tensor) -> Memory:
+        """Encode `source` (B, S), padded on the right with PAD; of a row longer than half a window, its newest part."""
         if source.size(1) == 0:
-            blank = x.new_zeros(len(source), self.config.layers, self.config.hidden_size)
-            return Memory(x, mask, blank, blank, source)
-        if mask.all():
-            outputs, (h, c) = self.encoder(x)
-        else:  # packed, so that the final state is that of the last real token
-            packed = pack_padded_sequence(x, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
-            outputs, (h, c) = self.encoder(packed)
-            outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=source.size(1))
-        return Memory(outputs, mask, h.transpose(0, 1), c.transpose(0, 1), source[:, :0])
+            source = F.pad(source, (0, 1), value=PAD)
+        source = newest(source, self.spec.seq_len // 2)
+        mask = source != PAD
+        annotations, decoder = self.encode(source.clamp(min=0), mask)
+        return Memory(
+            source=self.attention.remember(annotations, mask) if self.attention else None,
+            decoder=decoder,
+            fed=annotations.new_zeros(len(source), 1, self.config.hidden_size) if self.config.input_feeding else None,
+            written=source[:, :0],
+        )
+
+    def encode(self, source: Tensor, mask: Tensor) -> tuple[Tensor, State]:
+        """Annotations (B, S, E) and the decoder's state before its first step."""
+        lengths = mask.sum(1).clamp(min=1).cpu()
+        packed = pack_padded_sequence(self.embed_source(source), lengths, batch_first=True, enforce_sorted=False)
+        packed, last = self.encoder(packed)  # packed, so that a row ends, and is begun from behind, at its last token
+        annotations, _ = pad_packed_sequence(packed, batch_first=True, total_length=source.size(1))
+
+        def bridged(part: Tensor) -> Tensor:
+            ways = batch_first(part).reshape(len(source), self.config.layers, -1)  # (B, L, E)
+            start: Tensor = self.bridge(ways * mask[:, :1, None])  # from zero where nothing was read
+            return start
+
+        return annotations, map_state(bridged, last)
+
+    def blank(self, tokens: Tensor) -> Memory:
+        return self.read(tokens[:, :0])
+
+    def room(self, state: Memory) -> int:
+        return self.spec.seq_len - self.spec.seq_len // 2 - state.written.size(1)
+
+    def slide(self, state: Memory) -> Memory:
+        if self.spec.source_vocab_size is not None:  # it cannot read what it writes, and stays with its source
+            return state._replace(written=state.written[:, :0])
+        return self.read(state.written)
 
     def write(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
-        x, (h, c) = self.decode(tokens, state)
-        if self.attention is not None and self.mix is not None:
-            context = self.attention(x, state.source, state.mask)
-            x = torch.tanh(self.mix(torch.cat([context, x], -1)))
-        written = torch.cat([state.written, tokens], 1)
-        state = state._replace(h=h.transpose(0, 1), c=c.transpose(0, 1), written=written)
+        x, state = self.advance(tokens, state)
         return F.dropout(x, self.config.dropout, self.training), state
 
-    def decode(self, tokens: Tensor, state: Memory) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """The decoder's states (B, T, D) before it looks at the source, and its last h and c, (L, B, D) each."""
-        start = (state.h.transpose(0, 1).contiguous(), state.c.transpose(0, 1).contiguous())
-        x, last = self.decoder(self.embed(tokens), start)
-        return x, last
+    def advance(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
+        """The attentional vectors (B, T, D) and the next state: all steps at once, or one by one with input feeding."""
+        found = []
+        for piece in torch.split(tokens, 1, 1) if self.config.input_feeding else [tokens]:
+            x, decoder = self.decode(piece, state.fed, state.decoder)
+            if self.attention is not None and self.mix is not None:
+                x = torch.tanh(self.mix(torch.cat([self.attention(x, state.source), x], -1)))
+            state = state._replace(decoder=decoder, fed=x if self.config.input_feeding else None)
+            found.append(x)
+        written = torch.cat([state.written, tokens], 1)
+        return torch.cat(found, 1), state._replace(written=written)
+
+    def decode(self, tokens: Tensor, fed: Tensor | None, state: State) -> tuple[Tensor, State]:
+        """The decoder's states (B, T, D) before it looks at the source, and the last one."""
+        x, state = self.decoder(self.entering(tokens, fed), map_state(layers_first, state))
+        return x, map_state(batch_first, state)
+
+    def entering(self, tokens: Tensor, fed: Tensor | None) -> Tensor:
+        """What the decoder gets at each step: the embedded token and, with input feeding, `fed` (B, T, D) beside it."""
+        x = self.embed(tokens)
+        return x if fed is None else torch.cat([x, fed], -1)
+
+    def fed(self, tokens: Tensor, state: Memory) -> Tensor | None:
+        """What input feeding gives to each step (B, T, D): once it is known, all steps can be looked at together."""
+        return None if state.fed is None else torch.cat([state.fed, self.advance(tokens, state)[0][:, :-1]], 1)
 
     def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
         """The alignment of Bahdanau et al., section 5.2.1. Without a source it reads half of the tokens."""
@@ -127,16 +208,35 @@ class Seq2Seq(EncoderDecoder):
                 "this run has --attention none: its decoder gets the encoder's last state and never looks back; "
                 "charlm neurons looks into that"
             )
-        source, tokens = self.halves(tokens, source)
-        memory = self.encode(source)
-        x, _ = self.decode(tokens, memory)
-        return self.attention.weights(x, memory.source, memory.mask)[None]  # (1, 1, T, S)
+        if source is None:
+            if self.spec.source_vocab_size is not None:
+                raise SettingsError("this run reads and writes in two vocabularies; give a --source")
+            source, tokens = tokens.tensor_split([len(tokens) // 2])
+        most = self.spec.seq_len // 2
+        if not (1 <= len(source) <= most and 1 <= len(tokens) <= self.spec.seq_len - most):
+            raise SettingsError(
+                f"{len(source)} tokens to read and {len(tokens)} to write were given; "
+                f"this run reads 1 to {most} and writes 1 to {self.spec.seq_len - most}; give texts that fit"
+            )
+        memory, text = self.read(source[None]), tokens[None]
+        x, _ = self.decode(text, self.fed(text, memory), memory.decoder)
+        assert memory.source is not None, "kept wherever something looks back at it"
+        return self.attention.weights(x, memory.source)[None]  # (1, 1, T, S)
 
     def traces(self, tokens: Tensor) -> dict[str, Tensor]:
         """Those of the decoder; its state begins anew where `features` makes what was written the next source."""
         state, found = self.blank(tokens[None]), []
-        for piece in torch.split(tokens, self.room(state)):
-            start = {"hidden": state.h[0], "cell": state.c[0]}
-            found.append(_traces.trace(_traces.lstm, self.decoder.all_weights, self.embed(piece), start))
-            state = self.read(piece[None])
+        for piece in torch.split(tokens[None], self.room(state), 1):
+            start = dict(zip(("hidden", "cell"), [part[0] for part in leaves(state.decoder)], strict=False))
+            x = self.entering(piece, self.fed(piece, state))[0]
+            found.append(_traces.trace(self.equations, self.decoder.all_weights, x, start))
+            state = self.slide(self.advance(piece, state)[1])
         return {name: torch.cat([traces[name] for traces in found], 1) for name in found[0]}
+
+
+def newest(source: Tensor, size: int) -> Tensor:
+    """At most `size` tokens of each row of `source` (B, S), the last before its padding."""
+    if source.size(1) <= size:
+        return source
+    first = ((source != PAD).sum(1, keepdim=True) - size).clamp(min=0)  # (B, 1)
+    return source.gather(1, first + torch.arange(size, device=source.device))
