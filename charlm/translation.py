@@ -114,9 +114,7 @@ def translated_part(
     hypotheses = yield from writer.translating(sources, settings)
     written = [best.text for best, *_ in hypotheses]
     bands = by_length(part.source.sizes - 1, nats, part.target.sizes, written, references)
-    return Translated(
-        describe(writer.model, score, arch), quality(written, references), bands, written, []
-    )
+    return Translated(describe(writer.model, score, arch), quality(written, references), bands, written, [])
 
 
 def quality(written: Sequence[str], references: Sequence[str]) -> Quality:
@@ -144,11 +142,9 @@ def by_length(
     width = max(1, math.ceil(int(lengths.max()) / BANDS))
     bands = []
     for first in range(1, int(lengths.max()) + 1, width):
-        here = np.flatnonzero((first <= lengths) & (lengths < first + width))
-        if len(here):
+        here = np.flatnonzero((first <= lengths) & (lengths < first + width)).tolist()
+        if here:
             found = quality([written[at] for at in here], [references[at] for at in here])
             mean = float(nats[here].sum() / tokens[here].sum())
-            bands.append(
-                Band(first, first + width - 1, len(here), mean, found.exact, found.bleu, found.chrf)
-            )
+            bands.append(Band(first, first + width - 1, len(here), mean, found.exact, found.bleu, found.chrf))
     return bands

@@ -74,6 +74,14 @@ def present(
         console.out.print(view, markup=False)
 
 
+def save_as_named(path: Path, view: RenderableType, value: dict[str, Any]) -> None:
+    """Save in the form that the file's name asks for. Raises `SettingsError` for a name that asks for none."""
+    forms = {".html": as_html, ".svg": as_svg, ".png": as_png, ".json": lambda _: jsonlib.dumps(value).encode()}
+    if path.suffix.lower() not in forms:
+        raise SettingsError(f"{path} names no kind of picture; it may end in {', '.join(forms)}")
+    save(path, forms[path.suffix.lower()](view))
+
+
 def save(path: Path, what: bytes) -> None:
     try:
         path.write_bytes(what)

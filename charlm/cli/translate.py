@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as jsonlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -14,7 +13,7 @@ import typer
 
 from charlm.cli.console import err, write
 from charlm.cli.options import Device, Quantize, Weights, with_settings
-from charlm.cli.pictures import save_view
+from charlm.cli.pictures import save_as_named
 from charlm.config import take
 from charlm.errors import RunError, SettingsError
 from charlm.sampling.settings import SampleSettings, TranslateSettings
@@ -67,7 +66,9 @@ def translate(
     how = {"sampling": sampling if drawn else None, "seed": seed, "unknown": unknown}
     for lines in blocks(file, whole=attention_map not in (None, TERMINAL)):
         if attention_map not in (None, TERMINAL) and len(lines) != 1:
-            raise SettingsError(f"--attention-map {attention_map} holds one line, {len(lines)} were given; use - for all")
+            raise SettingsError(
+                f"--attention-map {attention_map} holds one line, {len(lines)} were given; use - for all"
+            )
         found = iter(writer.translate([line for line in lines if line.strip()], settings, **how))
         for line in lines:
             translations = next(found) if line.strip() else []
@@ -96,13 +97,13 @@ def draw(writer: Writer, line: str, best: Translation, where: str) -> None:
     if where == TERMINAL:
         err.print(Map(found), markup=False)
     else:
-        save_view(Path(where), Map(found), found.to_json())
+        save_as_named(Path(where), Map(found), found.to_json())
 
 
 def blocks(file: str, *, whole: bool) -> Iterator[list[str]]:
     """The file's lines, as many together as are there already; all of them if `whole`.
 
-    Whoever types lines, or feeds them one by one, gets each answer at once. Raises `SettingsError` if it cannot be read.
+    Whoever types lines, or feeds them one by one, gets each answer at once. Raises `SettingsError` where it cannot be.
     """
     waiting: SimpleQueue[str | Exception | None] = SimpleQueue()
     Thread(target=feed, args=(file, waiting), daemon=True).start()
