@@ -22,15 +22,17 @@ from charlm.sampling.settings import SampleSettings, TranslateSettings
 
 NEWLINE = 0
 ALPHAS = [0.0, 0.6, 2.0]
+SEEDS = [4, 14, 24, 37]
 
 
 def build(seed: int, vocabulary: int = 4) -> Seq2Seq:
-    """A model that knows nothing, and is sure of it."""
+    """A model that has learned nothing and is sure of it: some of its lines end soon, some late, some never."""
     torch.manual_seed(seed)
     model = Seq2Seq(Seq2Seq.Config(hidden_size=8, dropout=0.5), DataSpec(vocabulary, seq_len=64))
     with torch.no_grad():
         for p in model.parameters():
-            p.mul_(3)
+            p.normal_(0, 1.5)
+        model.head.bias[NEWLINE] += 2
     return model.eval()
 
 
@@ -77,14 +79,14 @@ def same(some: list[Hypothesis], others: list[Hypothesis]) -> None:
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_one_beam_is_greedy(seed: int, alpha: float) -> None:
     model, source = build(seed, 9), sources([3, 9, 1, 6, 5, 2, 8, 4], 9)
     assert [lines[0] for lines in search(model, source, 1, alpha)] == greedy(model, source)
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_beam_that_holds_everything_finds_the_best_of_all_lines(seed: int, alpha: float) -> None:
     model, source = build(seed), sources([4, 2, 6])
     every = [Hypothesis(list(ids), 0.0, True) for size in range(5) for ids in product((1, 2, 3), repeat=size)]
@@ -95,7 +97,7 @@ def test_a_beam_that_holds_everything_finds_the_best_of_all_lines(seed: int, alp
 
 @pytest.mark.parametrize("beams", [2, 5])
 def test_what_is_said_of_a_line_is_its_probability_under_the_model(beams: int) -> None:
-    model, source = build(1, 9), sources([3, 9, 1], 9)
+    model, source = build(14, 9), sources([3, 9, 1], 9)
     told = [*search(model, source, beams, n_best=2), *[[line] for line in greedy(model, source)]]
     told += [[line] for line in sample(model, source, "1.5")]
     for row, lines in zip([*source] * 3, told, strict=True):
@@ -104,7 +106,7 @@ def test_what_is_said_of_a_line_is_its_probability_under_the_model(beams: int) -
 
 
 def test_neither_its_place_in_the_batch_nor_padding_changes_a_line() -> None:
-    model, sizes = build(2, 9), [3, 9, 1, 6, 5]
+    model, sizes = build(14, 9), [3, 9, 1, 6, 5]
     source, order = sources(sizes, 9, width=15), torch.tensor([3, 0, 4, 2, 1])
     for row, lines in enumerate(search(model, source, 3, n_best=3)):
         same(search(model, source[row : row + 1, : sizes[row]], 3, n_best=3)[0], lines)
@@ -114,7 +116,7 @@ def test_neither_its_place_in_the_batch_nor_padding_changes_a_line() -> None:
         same(greedy(model, source[row : row + 1, : sizes[row]]), [line])
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_no_narrow_beam_finds_a_likelier_line_than_one_that_holds_everything(seed: int) -> None:
     model, source = build(seed), sources([4, 2, 6])
     whole = search(model, source, 400, 0.0, limit=5)
@@ -126,7 +128,7 @@ def test_no_narrow_beam_finds_a_likelier_line_than_one_that_holds_everything(see
 @pytest.mark.parametrize("alpha", ALPHAS)
 @pytest.mark.parametrize("limit", [1, 2, 7])
 def test_the_best_come_first_none_comes_twice_and_none_is_too_long(limit: int, alpha: float) -> None:
-    for lines in search(build(3), sources([4, 2, 6, 5]), 8, alpha, limit=limit, n_best=8):
+    for lines in search(build(24), sources([4, 2, 6, 5]), 8, alpha, limit=limit, n_best=8):
         assert sorted(lines, key=lambda line: (not line.finished, -score(line, alpha))) == lines
         assert len({tuple(line.ids) for line in lines if line.finished}) == sum(line.finished for line in lines)
         assert len({(tuple(line.ids), line.finished) for line in lines}) == len(lines)
@@ -137,7 +139,7 @@ def test_the_best_come_first_none_comes_twice_and_none_is_too_long(limit: int, a
 
 
 def test_a_line_is_drawn_from_the_model_and_without_warmth_it_is_the_likeliest() -> None:
-    model, source = build(0, 9), sources([3, 9, 1, 6], 9)
+    model, source = build(24, 9), sources([3, 9, 1, 6], 9)
     assert sample(model, source, "0") == greedy(model, source)
     one = source[:1].expand(2000, -1)
     share = sum(line.ids[:1] == [1] for line in sample(model, one, "1")) / 2000
