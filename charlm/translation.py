@@ -34,7 +34,7 @@ class Quality(NamedTuple):
     """Translations against what should have been written."""
 
     exact: float  # share of those that are equal to it
-    bleu: float | None  # None where sacrebleu is not installed
+    bleu: float | None  # None without sacrebleu, and where no target has four words
     bleu_lower: float | None  # both sides in small letters
     chrf: float | None
 
@@ -124,10 +124,9 @@ def quality(written: Sequence[str], references: Sequence[str]) -> Quality:
         from sacrebleu.metrics.chrf import CHRF
     except ImportError:
         return Quality(exact, None, None, None)
-    scores = [
-        float(metric.corpus_score(list(written), [list(references)]).score)
-        for metric in (BLEU(), BLEU(lowercase=True), CHRF())
-    ]
+    long = any(len(reference.split()) >= 4 for reference in references)  # BLEU counts runs of up to four words
+    metrics = (BLEU() if long else None, BLEU(lowercase=True) if long else None, CHRF())
+    scores = [metric and float(metric.corpus_score(list(written), [list(references)]).score) for metric in metrics]
     return Quality(exact, *scores)
 
 

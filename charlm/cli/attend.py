@@ -61,7 +61,11 @@ class Map:
         which = "the mean of all heads" if self.found.head is None else f"head {self.found.head}"
         share = "numbers are percent" if cell > 1 else "numbers are tenths"
         yield Text(f"attention of layer {self.found.layer}, {which}; {share}")
-        yield Text("a row has just read its token, and looks at the columns to guess the next one")
+        yield Text(
+            "a row is being written while it looks at the source above"
+            if self.found.of_pair
+            else "a row has just read its token, and looks at the columns to guess the next one"
+        )
         panels = math.ceil(len(self.columns) / max(1, room // cell))
         step = math.ceil(len(self.columns) / panels)
         for start in range(0, len(self.columns), step):
