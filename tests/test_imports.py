@@ -92,6 +92,7 @@ def test_rich_and_typer_stay_inside_the_command_line(name: str, tree: ast.Module
         ["archs"],
         ["presets"],
         ["corpus", "list"],
+        ["corpus", "make", "dates", "--pairs", "9"],
         ["sample", "--help"],
         ["attend", "--help"],
         ["--version"],
