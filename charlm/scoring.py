@@ -21,7 +21,7 @@ from charlm.text.corpus import Corpus
 from charlm.text.pair_store import PairSplit, PairStore, prepare_pairs
 from charlm.text.pairs import PairCorpus, open_text
 from charlm.text.store import Split, Store, prepare
-from charlm.text.tokenizers import Vocabularies
+from charlm.text.vocabulary import Vocabularies
 from charlm.training.evaluate import Score, describe, evaluate, evaluate_pairs
 from charlm.writer import NO_TEXT, Writer
 

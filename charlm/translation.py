@@ -124,10 +124,13 @@ def quality(written: Sequence[str], references: Sequence[str]) -> Quality:
         from sacrebleu.metrics.chrf import CHRF
     except ImportError:
         return Quality(exact, None, None, None)
-    long = any(len(reference.split()) >= 4 for reference in references)  # BLEU counts runs of up to four words
-    metrics = (BLEU() if long else None, BLEU(lowercase=True) if long else None, CHRF())
-    scores = [metric and float(metric.corpus_score(list(written), [list(references)]).score) for metric in metrics]
-    return Quality(exact, *scores)
+
+    def score(metric: Any) -> float:
+        return float(metric.corpus_score(list(written), [list(references)]).score)
+
+    if not any(len(reference.split()) >= 4 for reference in references):  # BLEU counts runs of up to four words
+        return Quality(exact, None, None, score(CHRF()))
+    return Quality(exact, score(BLEU()), score(BLEU(lowercase=True)), score(CHRF()))
 
 
 def by_length(

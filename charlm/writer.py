@@ -29,7 +29,8 @@ from charlm.sampling.shared import SharedPicker
 from charlm.sampling.stream import until_stop
 from charlm.text.buckets import padded
 from charlm.text.pair_store import reach
-from charlm.text.tokenizers import Ids, Vocabularies, utf8
+from charlm.text.tokenizers import Ids, utf8
+from charlm.text.vocabulary import Vocabularies
 from charlm.training.evaluate import Score, evaluate
 
 AT_ONCE = 4096  # tokens of sources that are read together, times the hypotheses of each
@@ -193,7 +194,7 @@ class Writer:
             raise SettingsError("this run was trained on a running text and translates nothing; see charlm sample")
         longest = self.model.spec.seq_len // 2  # tokens of a line with its newline
         newline = self.source_tokenizer.newline
-        lines = [self.source_tokenizer.encode(" ".join(s.split("\n")), unknown)[: longest - 1] for s in sources]
+        lines = [self.source_tokenizer.encode(s.replace("\n", " ").strip(), unknown)[: longest - 1] for s in sources]
         found: dict[int, list[Translation]] = {}
         order = sorted(range(len(lines)), key=lambda at: len(lines[at]))
         while order:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TOGETHER = 512  # lines that are translated at once, if so many are there already
 TERMINAL = "-"
+STANDARD_INPUT = 0  # what open() knows it by
 
 
 @with_settings({"Decoding": TranslateSettings, "Sampling, without a beam": SampleSettings}, {"temperature": "0"})
@@ -127,7 +128,7 @@ def blocks(file: str, *, whole: bool) -> Iterator[list[str]]:
 def feed(file: str, lines: SimpleQueue[str | Exception | None]) -> None:
     """Put every line of the file, or what went wrong, and at the end None."""
     try:
-        with open(0 if file == "-" else file, "rb", closefd=file != "-") as stream:
+        with open(STANDARD_INPUT if file == "-" else file, "rb") as stream:
             for line in stream:
                 lines.put(line.decode("utf-8").rstrip("\r\n"))
     except (OSError, UnicodeDecodeError) as error:

@@ -19,8 +19,8 @@ from charlm.errors import CorpusError
 from charlm.progress import Progress
 from charlm.text.buckets import Buckets, Lines
 from charlm.text.pairs import Pair, PairCorpus
-from charlm.text.tokenizers import Tokenizer, Vocabularies, utf8
-from charlm.text.vocabulary import train_tokenizer
+from charlm.text.tokenizers import Tokenizer, utf8
+from charlm.text.vocabulary import Vocabularies, train_tokenizer
 
 AT_ONCE = 10_000  # pairs that are held as text
 

@@ -98,7 +98,8 @@ class PairCorpus:
             lines = f"{len(broken)} lines are no pair and were" if len(broken) > 1 else "1 line is no pair and was"
             said.append(f"{lines} left out: line {named}{more}")
         if self._wide:
-            said.append(f"{self._wide} lines have more than two columns; what is beyond the second was left out")
+            lines = f"{self._wide} lines have" if self._wide > 1 else "1 line has"
+            said.append(f"{lines} more than two columns; what is beyond the second was left out")
         return said
 
     def _surveyed(self) -> PairCorpus:

@@ -33,8 +33,8 @@ from charlm.config import DataSettings, DataSpec, TrainSettings
 from charlm.errors import CorpusError, RunError
 from charlm.progress import Progress
 from charlm.text.corpus import Corpus
-from charlm.text.tokenizers import Tokenizer, Vocabularies, utf8
-from charlm.text.vocabulary import train_tokenizer
+from charlm.text.tokenizers import Tokenizer, utf8
+from charlm.text.vocabulary import Vocabularies, train_tokenizer
 from charlm.text.windows import Windows
 
 FORMAT = 1  # to be raised whenever the same settings would give other ids

@@ -19,12 +19,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import chain, repeat
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.config import DataSpec
 from charlm.errors import RunError, VocabularyError
 
 Ids = NDArray[np.int64]
@@ -281,38 +280,6 @@ class UnigramTokenizer(PieceTokenizer):
 KINDS: dict[str, type[Tokenizer]] = {
     cls.kind: cls for cls in (ByteTokenizer, CharTokenizer, WordTokenizer, BpeTokenizer, UnigramTokenizer)
 }
-
-
-class Vocabularies(NamedTuple):
-    """What a run reads and what it writes; of running text, and of pairs that share it, one and the same."""
-
-    source: Tokenizer
-    target: Tokenizer
-
-    @property
-    def shared(self) -> bool:
-        return self.source is self.target
-
-    @property
-    def sha256(self) -> str:
-        return digest(self.to_json())
-
-    def spec(self, seq_len: int) -> DataSpec:
-        return DataSpec(self.target.vocab_size, seq_len, None if self.shared else self.source.vocab_size)
-
-    def to_json(self) -> dict[str, Any]:
-        if self.shared:
-            return self.target.to_json()
-        return {"kind": "pair", "source": self.source.to_json(), "target": self.target.to_json()}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Vocabularies:
-        """Raises `RunError` as the function of this name."""
-        if value.get("kind") == "pair":
-            sides = [value.get(side) for side in cls._fields]
-            return cls(*(from_json(side if isinstance(side, dict) else {}) for side in sides))
-        tokenizer = from_json(value)
-        return cls(tokenizer, tokenizer)
 
 
 def digest(value: dict[str, Any]) -> str:

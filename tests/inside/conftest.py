@@ -10,7 +10,8 @@ import torch
 
 from charlm import archs
 from charlm.config import DataSpec, take
-from charlm.text.tokenizers import CharTokenizer, Vocabularies
+from charlm.text.tokenizers import CharTokenizer
+from charlm.text.vocabulary import Vocabularies
 from charlm.writer import Writer
 
 ALPHABET = '\n "()ABabcde'

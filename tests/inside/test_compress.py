@@ -21,7 +21,8 @@ from charlm.config import DataSpec, take
 from charlm.errors import CharlmError, CorpusError, RunError, SettingsError, VocabularyError
 from charlm.inside.compress import compress, decompress, parts, spelled
 from charlm.progress import result
-from charlm.text.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer, Vocabularies
+from charlm.text.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
+from charlm.text.vocabulary import Vocabularies
 from charlm.writer import Writer
 
 pytest.importorskip("constriction")
