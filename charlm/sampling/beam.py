@@ -59,11 +59,12 @@ def beam_search(
     with a newline are finished; of all, the first `beams` that do not end go on. A sentence is done when
 
     - none that goes on can beat its `n_best` finished ones: log P only falls, so no score exceeds log P / lp(limit);
-    - or `beams` of them are finished, which makes one beam the same as greedy decoding;
+    - or `beams` are finished, and none that goes on beats the `n_best` of them as it stands, by log P / lp(|Y|);
     - or `limit` tokens are written, newline included. What is cut off there comes after everything finished.
 
-    1 <= n_best <= beams, limit >= 1. There are fewer than `n_best` only where fewer lines are possible. Of equals, the
-    one that began better comes first, then the one that torch.topk finds first.
+    The second makes one beam the same as greedy decoding. There are fewer than `n_best` only where fewer lines are
+    possible. Of equals, the one that began better comes first, then the one that torch.topk finds first.
+    1 <= n_best <= beams, limit >= 1.
     """
     model.eval()
     state, count, device = model.read(source), len(source), source.device
@@ -83,14 +84,17 @@ def beam_search(
         rest = grown.only(~ends)
         places = largest(rest.nats, beams)  # (A, N)
         going, rows = rest.take(places), parents.gather(1, places)
-        done = (going.nats[:, 0] / lp[limit] <= worst) | (ended >= beams) | (length == limit)
-        if done.any():  # the one wait for the device
-            whole, cut = (kept.told(newline) for kept in select((best, going), done))
-            for sentence, *lines in zip(sentences[done].tolist(), whole, cut, strict=True):
+        hope = going.nats[:, 0] / torch.where(ended >= beams, lp[length], lp[limit])
+        done = (hope <= worst) | (length == limit)
+        over = done.nonzero()[:, 0]  # the one wait for the device
+        if len(over):
+            whole, cut = (kept.told(newline) for kept in select((best, going), over))
+            for sentence, *lines in zip(sentences[over].tolist(), whole, cut, strict=True):
                 found[sentence] = list(chain(*lines))[:n_best]
-            if done.all():
+            if len(over) == len(done):
                 break
-            sentences, ended, going, best, rows = select((sentences, ended, going, best, rows), ~done)
+            left = (~done).nonzero()[:, 0]
+            sentences, ended, going, best, rows = select((sentences, ended, going, best, rows), left)
         state = select(state, rows.flatten())
     return found
 

@@ -55,5 +55,5 @@ def write_lines(
 
 
 def select(state: State, rows: Tensor) -> State:
-    """A state of only these `rows`: their numbers, in any order and any number of times, or True where one stays."""
-    return map_state(lambda t: t[rows], state)
+    """A state of these `rows` (A,), in any order and any number of times."""
+    return map_state(lambda t: t.index_select(0, rows), state)
