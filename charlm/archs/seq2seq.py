@@ -91,7 +91,9 @@ class Seq2Seq(EncoderDecoder):
         self.mix = nn.Linear(2 * size, size) if self.attention else None
         self.head = nn.Linear(size, spec.vocab_size)
 
-    def encode(self, source: Tensor) -> Memory:
+    def read(self, source: Tensor) -> Memory:
+        """Encode `source` (B, S), right-padded with PAD; of a text longer than half a window, its newest part."""
+        source = source[:, -(self.spec.seq_len // 2) :]
         mask = source != PAD
         x = self.embed(source.clamp(min=0))  # (B, S, D)
         if source.size(1) == 0:
@@ -128,7 +130,7 @@ class Seq2Seq(EncoderDecoder):
                 "charlm neurons looks into that"
             )
         source, tokens = self.halves(tokens, source)
-        memory = self.encode(source)
+        memory = self.read(source)
         x, _ = self.decode(tokens, memory)
         return self.attention.weights(x, memory.source, memory.mask)[None]  # (1, 1, T, S)
 
