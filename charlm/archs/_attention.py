@@ -104,7 +104,7 @@ class Attention(nn.Module):
 
     def weights(self, x: Tensor, turn: Tensor | None, *_: object) -> Tensor:
         """Attention (B, H, T, T) of x (B, T, D) over itself, which the fused product in `forward` never shows."""
-        q, k, _ = self.project(x, turn)
+        q, k = self.project(x, turn)[:2]
         energy = q @ k.mT / math.sqrt(q.size(-1))
         return energy.masked_fill(~causal_mask(x.size(1), 0, x.device), -math.inf).softmax(-1)
 

@@ -56,20 +56,12 @@ class Windowed(LanguageModel):
 
 
 class EncoderDecoder(Windowed):
-    """Reads a source of up to half a window, then writes the other half; what was written becomes the next source.
+    """Reads half a window, then writes the other half; what was written becomes the next source.
 
-    Nothing read at all is a source of no tokens. Its state has `written` (B, P): what it was fed since it read.
+    Nothing read at all is a source of no tokens. The state has `written` (B, P): what was fed since it read.
     """
 
     objectives = ("continue", "pairs")
-
-    @abstractmethod
-    def encode(self, source: Tensor) -> State:
-        """The state after a source (B, S) that fits, right-padded with PAD."""
-
-    def read(self, source: Tensor) -> State:
-        """Of a text longer than half a window, its newest part."""
-        return self.encode(source[:, -(self.spec.seq_len // 2) :])
 
     def blank(self, tokens: Tensor) -> State:
         return self.read(tokens[:, :0])

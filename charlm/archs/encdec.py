@@ -6,8 +6,8 @@ output (3.2.3), feed-forward with ReLU (3.3), one table for both embeddings and 
 (3.5), dropout on sublayers and embeddings (5.4).
 
 Where we differ: dropout on attention weights too, as in the authors' own code; `--norm-place pre` puts the norm before
-each sublayer and one after each stack (Xiong et al. 2020, arXiv:2002.04745, section 3); a word of one vocabulary is in
-the table that source and target share only where they have one vocabulary.
+each sublayer and one after each stack (Xiong et al. 2020, arXiv:2002.04745, section 3); a source in a vocabulary of its
+own has a table of its own.
 
 On plain text the model continues what it has read: half a window goes to the encoder, the decoder writes the other
 half, and then what was written becomes the next source.
@@ -31,14 +31,14 @@ from charlm.model import PAD, tie
 
 
 class Memory(NamedTuple):
-    source: tuple[Past, ...]  # per layer of the decoder, its keys and values of the source: (B, H, S, D/H)
+    source: tuple[Past, ...]  # per layer of the decoder, keys and values of the source, (B, H, S, D/H) each
     mask: Tensor  # (B, S) True where the source has a token
-    layers: tuple[Past | None, ...]  # per layer of the decoder, its keys and values of what was written
+    layers: tuple[Past | None, ...]  # per layer of the decoder, keys and values of what was written
     written: Tensor  # (B, P) what the decoder was fed since the source was read
 
 
 class SourceAttention(nn.Module):
-    """Attention over all of a source: the encoder's over its own layer below, the decoder's over the encoder's last."""
+    """Heads that look at all of a source (section 3.2.2): the encoder's at its own, the decoder's at the encoder's."""
 
     def __init__(self, c: BlockConfig) -> None:
         super().__init__()
@@ -51,21 +51,21 @@ class SourceAttention(nn.Module):
         """Keys and values (B, H, S, D/H) of a source (B, S, D)."""
         return Past(*self.key_value(source).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4))
 
-    def split(self, x: Tensor) -> Tensor:
+    def ask(self, x: Tensor) -> Tensor:
         """Queries (B, H, T, D/H)."""
         q: Tensor = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         return q
 
     def forward(self, x: Tensor, source: Past, mask: Tensor) -> Tensor:
-        """What x (B, T, D) finds where `mask` (B, S) is True. A row without a source finds zeros."""
+        """What x (B, T, D) finds where `mask` (B, S) is True: of a source without a token zeros, before `out`."""
         dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(self.split(x), *source, mask[:, None, None], dropout)  # (B, H, T, D/H)
+        y = F.scaled_dot_product_attention(self.ask(x), *source, mask[:, None, None], dropout)  # (B, H, T, D/H)
         found: Tensor = self.out(y.transpose(1, 2).flatten(2))
         return found
 
     def weights(self, x: Tensor, source: Past, mask: Tensor) -> Tensor:
         """Attention (B, H, T, S), 0 on padding, which the fused product in `forward` never shows."""
-        energy = self.split(x) @ source.keys.mT / math.sqrt(source.keys.size(-1))
+        energy = self.ask(x) @ source.keys.mT / math.sqrt(source.keys.size(-1))
         return energy.masked_fill(~mask[:, None, None], -math.inf).softmax(-1)
 
 
@@ -103,6 +103,7 @@ class EncDec(EncoderDecoder):
     """A stack of blocks reads the source at once; another writes, and each of its layers looks at what was read."""
 
     recipe = {"lr": 1e-3, "seq_len": 128}
+    bf16_from = 128
 
     @dataclass(frozen=True)
     class Config(Settings):
@@ -158,6 +159,7 @@ class EncDec(EncoderDecoder):
 
     @torch.no_grad()
     def initialise(self) -> None:
+        """Linear layers as in Glorot & Bengio 2010, section 4.2.1; embeddings of unit variance once they are scaled."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -171,13 +173,15 @@ class EncDec(EncoderDecoder):
         x = embed(tokens) * math.sqrt(self.config.hidden_size) + self.table[here]
         return F.dropout(x, self.config.dropout, self.training)
 
-    def encode(self, source: Tensor) -> Memory:
+    def read(self, source: Tensor) -> Memory:
+        """Encode `source` (B, S), right-padded with PAD; of a text longer than half a window, its newest part."""
+        source = source[:, -(self.spec.seq_len // 2) :]
         mask = source != PAD
         x = self.embedded(source.clamp(min=0), self.source_embed or self.embed, slice(source.size(1)))
         for block in self.encoder:
             x = block(x, mask)
         x = self.encoder_norm(x)
-        seen = tuple(block.cross.remember(x) for block in self.decoder)
+        seen = tuple(attention.remember(x) for attention in self.looking_back())
         return Memory(seen, mask, (None,) * self.config.layers, source[:, :0])
 
     def slide(self, state: Memory) -> Memory:
@@ -202,4 +206,8 @@ class EncDec(EncoderDecoder):
     def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
         """Of the decoder over the source. Without a source it reads half of the tokens."""
         source, tokens = self.halves(tokens, source)
-        return watch((block.cross for block in self.decoder), lambda: self.write(tokens, self.encode(source)))
+        return watch(self.looking_back(), lambda: self.write(tokens, self.read(source)))
+
+    def looking_back(self) -> list[SourceAttention]:
+        """The decoder's attention over the source, layer by layer."""
+        return [module for module in self.decoder.modules() if isinstance(module, SourceAttention)]

@@ -26,7 +26,7 @@ def attend(
     text: Annotated[str, typer.Option(help="text that looks back, or is written; - reads standard input")],
     source: Annotated[
         str | None,
-        typer.Option(help="seq2seq: what is read first \\[default: the first half of the text]", show_default=False),
+        typer.Option(help="what an encoder reads first \\[default: the first half of the text]", show_default=False),
     ] = None,
     layer: Annotated[int | None, typer.Option(help="from 1 \\[default: the last]", show_default=False)] = None,
     head: Annotated[int | None, typer.Option(help="from 1 \\[default: the mean of all]", show_default=False)] = None,
