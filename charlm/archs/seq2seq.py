@@ -3,24 +3,22 @@
 Sutskever, Vinyals & Le 2014, arXiv:1409.3215 (section 2, without attention); Bahdanau, Cho & Bengio 2014,
 arXiv:1409.0473 (section 3, the additive score and the encoder that reads both ways; appendix A.2.2, the start state);
 Luong, Pham & Manning 2015, arXiv:1508.04025 (section 3.1, the dot and general scores and the attentional vector;
-section 3.3, input feeding). The encoder is a stack of recurrent layers, over y_1 .. y_S:
+section 3.3, input feeding). The encoder reads x_1 .. x_S:
 
-    f_s, g_s = forwards(y_1 .. y_s), backwards(y_S .. y_s)
-    h_s      = [f_s; g_s], the annotation
-    d_0      = tanh(W_b [f_S; g_1] + b), the decoder's start, for each layer; for an LSTM its cells too
+    f_s, g_s = forwards(x_1 .. x_s), backwards(x_S .. x_s)
+    h_s = [f_s; g_s], the annotation of x_s
+    d_0 = tanh(W [f_S; g_1] + b), where the decoder starts; so in each layer, and for an LSTM's cells too
 
-With one direction h_s = f_s and d_0 = f_S, as Sutskever et al. have it. Then at each step t of the target:
+If it reads one way, h_s = f_s and d_0 = f_S, as Sutskever et al. have it. At each step t the decoder is fed y_t:
 
-    d_t      = decoder(d_{t-1}, x_t), with input feeding decoder(d_{t-1}, [x_t; o_{t-1}]) and o_0 = 0
-    e_tt'    = score(d_t, h_t')     dot: d.(f + g)    general: d.W h    additive: v.tanh(W d + U h)
-    alpha_tt' = softmax of e_tt' over the source
-    c_t      = sum over t' of alpha_tt' h_t'
-    o_t      = tanh(W_c [c_t; d_t] + b), without attention d_t
+    d_t = decoder(y_t, d_{t-1}), with input feeding decoder([y_t; o_{t-1}], d_{t-1}) and o_0 = 0
+    e_tt' = score(d_t, h_t'): dot d.(f + g), general d.W h, additive v.tanh(W d + U h)
+    alpha_tt' = softmax of e_tt' over t', the source
+    c_t = sum over t' of alpha_tt' h_t'
+    o_t = tanh(W [c_t; d_t] + b), the attentional vector; without attention d_t
 
-A dot needs vectors of one size, so both directions are compared with d alike: d.(f + g) = [d; d].[f; g].
-
-Without input feeding d_t does not depend on c_t, so all steps of a target are computed at once; Bahdanau et al. feed
-c_t back into the decoder, and Luong et al. o_t, which knows c_t.
+For a dot both vectors must be of one size: d.(f + g) is [d; d].h, which needs no weights. Without input feeding d_t
+does not depend on what was found, so all steps of a target are computed at once; Bahdanau et al. feed c_t back instead.
 
 On plain text the model continues what it has read: half a window goes to the encoder, the decoder writes the other
 half, and then what was written becomes the next source.
@@ -44,11 +42,11 @@ from charlm.errors import SettingsError
 from charlm.model import PAD, State, leaves, map_state
 
 CELLS = {"lstm": (nn.LSTM, _traces.lstm), "gru": (nn.GRU, _traces.gru)}
-PIECE = 1 << 20  # numbers that additive attention compares at once: they stay in a CPU's cache
+PIECE = 1 << 20  # numbers that additive attention compares at once; more would not stay in a CPU's cache
 
 
 class Source(NamedTuple):
-    """What attention looks at; E is the size of an annotation, D for each direction."""
+    """What attention looks at. An annotation has E numbers: D for each direction."""
 
     annotations: Tensor  # (B, S, E)
     keys: Tensor  # (B, S, D) what a decoder's state is compared with, computed once
@@ -60,6 +58,14 @@ class Memory(NamedTuple):
     decoder: State  # h (B, L, D); of an LSTM (h, c)
     fed: Tensor | None  # (B, 1, D) the newest attentional vector, for input feeding
     written: Tensor  # (B, P) what the decoder was fed since the source was read
+
+
+class Steps(NamedTuple):
+    """What the decoder does with T tokens."""
+
+    inputs: Tensor  # (B, T, I) y_t, and what input feeding adds
+    states: Tensor  # (B, T, D) d_t
+    attentional: Tensor  # (B, T, D) o_t
 
 
 class Attention(nn.Module):
@@ -81,9 +87,9 @@ class Attention(nn.Module):
         if self.query is None or self.score is None:
             energy = x @ source.keys.mT  # (B, T, S)
         else:
-            steps = max(1, PIECE // source.keys.numel())
-            pairs = [query[:, :, None] + source.keys[:, None] for query in self.query(x).split(steps, 1)]
-            energy = torch.cat([self.score(pair.tanh()) for pair in pairs], 1).squeeze(-1)
+            pieces = self.query(x).split(max(1, PIECE // source.keys.numel()), 1)
+            keys = source.keys[:, None]  # (B, 1, S, D)
+            energy = torch.cat([self.score((piece[:, :, None] + keys).tanh()) for piece in pieces], 1).squeeze(-1)
         there = source.mask[:, None]  # (B, 1, S)
         return energy.masked_fill(~there, torch.finfo(energy.dtype).min).softmax(-1) * there
 
@@ -134,7 +140,7 @@ class Seq2Seq(Windowed):
 
     def read(self, source: Tensor) -> Memory:
         """Encode `source` (B, S), padded on the right with PAD; of a row longer than half a window, its newest part."""
-        if source.size(1) == 0:
+        if source.size(1) == 0:  # a place without a token, so that the encoder has something to run over
             source = F.pad(source, (0, 1), value=PAD)
         source = newest(source, self.spec.seq_len // 2)
         mask = source != PAD
@@ -172,34 +178,22 @@ class Seq2Seq(Windowed):
         return self.read(state.written)
 
     def write(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
-        x, state = self.advance(tokens, state)
-        return F.dropout(x, self.config.dropout, self.training), state
+        steps, state = self.advance(tokens, state)
+        return F.dropout(steps.attentional, self.config.dropout, self.training), state
 
-    def advance(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
-        """The attentional vectors (B, T, D) and the next state: all steps at once, or one by one with input feeding."""
+    def advance(self, tokens: Tensor, state: Memory) -> tuple[Steps, Memory]:
+        """All steps at once; with input feeding one after the other."""
         found = []
         for piece in torch.split(tokens, 1, 1) if self.config.input_feeding else [tokens]:
-            x, decoder = self.decode(piece, state.fed, state.decoder)
+            x = self.embed(piece) if state.fed is None else torch.cat([self.embed(piece), state.fed], -1)
+            d, decoder = self.decoder(x, map_state(layers_first, state.decoder))
+            o = d
             if self.attention is not None and self.mix is not None:
-                x = torch.tanh(self.mix(torch.cat([self.attention(x, state.source), x], -1)))
-            state = state._replace(decoder=decoder, fed=x if self.config.input_feeding else None)
-            found.append(x)
+                o = torch.tanh(self.mix(torch.cat([self.attention(d, state.source), d], -1)))
+            found.append((x, d, o))
+            state = state._replace(decoder=map_state(batch_first, decoder), fed=None if state.fed is None else o)
         written = torch.cat([state.written, tokens], 1)
-        return torch.cat(found, 1), state._replace(written=written)
-
-    def decode(self, tokens: Tensor, fed: Tensor | None, state: State) -> tuple[Tensor, State]:
-        """The decoder's states (B, T, D) before it looks at the source, and the last one."""
-        x, state = self.decoder(self.entering(tokens, fed), map_state(layers_first, state))
-        return x, map_state(batch_first, state)
-
-    def entering(self, tokens: Tensor, fed: Tensor | None) -> Tensor:
-        """What the decoder gets at each step: the embedded token and, with input feeding, `fed` (B, T, D) beside it."""
-        x = self.embed(tokens)
-        return x if fed is None else torch.cat([x, fed], -1)
-
-    def fed(self, tokens: Tensor, state: Memory) -> Tensor | None:
-        """What input feeding gives to each step (B, T, D): once it is known, all steps can be looked at together."""
-        return None if state.fed is None else torch.cat([state.fed, self.advance(tokens, state)[0][:, :-1]], 1)
+        return Steps(*(torch.cat(parts, 1) for parts in zip(*found, strict=True))), state._replace(written=written)
 
     def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
         """The alignment of Bahdanau et al., section 5.2.1. Without a source it reads half of the tokens."""
@@ -218,19 +212,19 @@ class Seq2Seq(Windowed):
                 f"{len(source)} tokens to read and {len(tokens)} to write were given; "
                 f"this run reads 1 to {most} and writes 1 to {self.spec.seq_len - most}; give texts that fit"
             )
-        memory, text = self.read(source[None]), tokens[None]
-        x, _ = self.decode(text, self.fed(text, memory), memory.decoder)
+        memory = self.read(source[None])
         assert memory.source is not None, "kept wherever something looks back at it"
-        return self.attention.weights(x, memory.source)[None]  # (1, 1, T, S)
+        steps, _ = self.advance(tokens[None], memory)
+        return self.attention.weights(steps.states, memory.source)[None]  # (1, 1, T, S)
 
     def traces(self, tokens: Tensor) -> dict[str, Tensor]:
         """Those of the decoder; its state begins anew where `features` makes what was written the next source."""
         state, found = self.blank(tokens[None]), []
         for piece in torch.split(tokens[None], self.room(state), 1):
             start = dict(zip(("hidden", "cell"), [part[0] for part in leaves(state.decoder)], strict=False))
-            x = self.entering(piece, self.fed(piece, state))[0]
-            found.append(_traces.trace(self.equations, self.decoder.all_weights, x, start))
-            state = self.slide(self.advance(piece, state)[1])
+            steps, state = self.advance(piece, state)
+            found.append(_traces.trace(self.equations, self.decoder.all_weights, steps.inputs[0], start))
+            state = self.slide(state)
         return {name: torch.cat([traces[name] for traces in found], 1) for name in found[0]}
 
 
