@@ -138,9 +138,7 @@ def test_lines_come_out_in_order_and_empty_ones_stay_empty(
     assert (code, out, err) == (0, "cba\n\nd\nba\n", "")
 
 
-def test_a_file_alone_is_translated_by_the_last_run(
-    translator: Path, typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_alone_is_translated_by_the_last_run(translator: Path, typed: Typed, tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "mine").symlink_to(translator)
     (tmp_path / "lines.txt").write_text("abc\n")
