@@ -277,6 +277,14 @@ def test_settings_of_the_other_kind_of_text_are_refused(words: list[str], messag
     assert message in err
 
 
+def test_a_file_that_is_named_as_pairs_is_trained_on_by_an_encoder_and_decoder(typed: Typed) -> None:
+    backwards(Path("back.tsv"))
+    code, out, _ = typed("train", "back.tsv", "--hidden-size", 8, "--steps", 1, "--tokenizer", "char")
+    assert code == 0
+    assert "model: seq2seq" in out
+    assert "model: lstm" in typed("train", "back.tsv", "--arch", "lstm", "--hidden-size", 8, "--steps", 1)[1]
+
+
 def test_training_from_the_shell_reads_two_files_and_says_how_to_go_on(typed: Typed) -> None:
     words = ["ab", "ba", "aab", "b", "abab"] * 8
     Path("a.txt").write_text("".join(f"{word}\n" for word in words))
