@@ -64,7 +64,7 @@ class Steps(NamedTuple):
     """What the decoder does with T tokens."""
 
     inputs: Tensor  # (B, T, I) y_t, and what input feeding adds
-    states: Tensor  # (B, T, D) d_t
+    hidden: Tensor  # (B, T, D) d_t
     attentional: Tensor  # (B, T, D) o_t
 
 
@@ -79,22 +79,23 @@ class Attention(nn.Module):
         self.score = nn.Linear(size, 1, bias=False) if kind == "additive" else None
 
     def remember(self, annotations: Tensor, mask: Tensor) -> Source:
+        """What of a source is the same for every decoder state."""
         ways = annotations.chunk(self.directions, -1)  # (B, S, D) each
         return Source(annotations, torch.stack(ways).sum(0) if self.key is None else self.key(annotations), mask)
 
-    def weights(self, x: Tensor, source: Source) -> Tensor:
+    def weights(self, hidden: Tensor, source: Source) -> Tensor:
         """Attention (B, T, S) of decoder states (B, T, D); 0 on padding, and a row sums to 1 if it has a source."""
         if self.query is None or self.score is None:
-            energy = x @ source.keys.mT  # (B, T, S)
+            energy = hidden @ source.keys.mT  # (B, T, S)
         else:
-            pieces = self.query(x).split(max(1, PIECE // source.keys.numel()), 1)
+            pieces = self.query(hidden).split(max(1, PIECE // source.keys.numel()), 1)
             keys = source.keys[:, None]  # (B, 1, S, D)
             energy = torch.cat([self.score((piece[:, :, None] + keys).tanh()) for piece in pieces], 1).squeeze(-1)
         there = source.mask[:, None]  # (B, 1, S)
         return energy.masked_fill(~there, torch.finfo(energy.dtype).min).softmax(-1) * there
 
-    def forward(self, x: Tensor, source: Source) -> Tensor:
-        return self.weights(x, source) @ source.annotations  # (B, T, E)
+    def forward(self, hidden: Tensor, source: Source) -> Tensor:
+        return self.weights(hidden, source) @ source.annotations  # (B, T, E)
 
 
 class Seq2Seq(Windowed):
@@ -143,7 +144,7 @@ class Seq2Seq(Windowed):
         if source.size(1) == 0:  # a place without a token, so that the encoder has something to run over
             source = F.pad(source, (0, 1), value=PAD)
         source = newest(source, self.spec.seq_len // 2)
-        mask = source != PAD
+        mask = source != PAD  # (B, S)
         annotations, decoder = self.encode(source.clamp(min=0), mask)
         return Memory(
             source=self.attention.remember(annotations, mask) if self.attention else None,
@@ -154,7 +155,7 @@ class Seq2Seq(Windowed):
 
     def encode(self, source: Tensor, mask: Tensor) -> tuple[Tensor, State]:
         """Annotations (B, S, E) and the decoder's state before its first step."""
-        lengths = mask.sum(1).clamp(min=1).cpu()
+        lengths = mask.sum(1).clamp(min=1).cpu()  # the one wait for a GPU
         packed = pack_padded_sequence(self.embed_source(source), lengths, batch_first=True, enforce_sorted=False)
         packed, last = self.encoder(packed)  # packed, so that a row ends, and is begun from behind, at its last token
         annotations, _ = pad_packed_sequence(packed, batch_first=True, total_length=source.size(1))
@@ -185,15 +186,19 @@ class Seq2Seq(Windowed):
         """All steps at once; with input feeding one after the other."""
         found = []
         for piece in torch.split(tokens, 1, 1) if self.config.input_feeding else [tokens]:
-            x = self.embed(piece) if state.fed is None else torch.cat([self.embed(piece), state.fed], -1)
-            d, decoder = self.decoder(x, map_state(layers_first, state.decoder))
-            o = d
+            inputs = self.embed(piece)
+            if state.fed is not None:
+                inputs = torch.cat([inputs, state.fed], -1)
+            hidden, decoder = self.decoder(inputs, map_state(layers_first, state.decoder))
+            attentional = hidden
             if self.attention is not None and self.mix is not None:
-                o = torch.tanh(self.mix(torch.cat([self.attention(d, state.source), d], -1)))
-            found.append((x, d, o))
-            state = state._replace(decoder=map_state(batch_first, decoder), fed=None if state.fed is None else o)
-        written = torch.cat([state.written, tokens], 1)
-        return Steps(*(torch.cat(parts, 1) for parts in zip(*found, strict=True))), state._replace(written=written)
+                context = self.attention(hidden, state.source)
+                attentional = torch.tanh(self.mix(torch.cat([context, hidden], -1)))
+            found.append((inputs, hidden, attentional))
+            fed = attentional if self.config.input_feeding else None
+            state = state._replace(decoder=map_state(batch_first, decoder), fed=fed)
+        steps = Steps(*(torch.cat(parts, 1) for parts in zip(*found, strict=True)))
+        return steps, state._replace(written=torch.cat([state.written, tokens], 1))
 
     def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
         """The alignment of Bahdanau et al., section 5.2.1. Without a source it reads half of the tokens."""
@@ -215,7 +220,7 @@ class Seq2Seq(Windowed):
         memory = self.read(source[None])
         assert memory.source is not None, "kept wherever something looks back at it"
         steps, _ = self.advance(tokens[None], memory)
-        return self.attention.weights(steps.states, memory.source)[None]  # (1, 1, T, S)
+        return self.attention.weights(steps.hidden, memory.source)[None]  # (1, 1, T, S)
 
     def traces(self, tokens: Tensor) -> dict[str, Tensor]:
         """Those of the decoder; its state begins anew where `features` makes what was written the next source."""
