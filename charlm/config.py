@@ -129,6 +129,19 @@ class DataSettings(Settings):
 
 
 @dataclass(frozen=True)
+class PairSettings(DataSettings):
+    """How pairs of a source and a target become ids and batches."""
+
+    share_vocab: Annotated[bool, Arg("one vocabulary for sources and targets")] = False
+    max_length: Annotated[
+        int, Arg("longest source or target in tokens; longer pairs are left out", min=1, max=100_000)
+    ] = 128
+    batch_tokens: Annotated[
+        int, Arg("tokens per batch, of the longer side and with padding", min=1, max=10_000_000)
+    ] = 2048
+
+
+@dataclass(frozen=True)
 class TrainSettings(Settings):
     """How weights are found. An architecture's `recipe` replaces those defaults that it was tuned for."""
 

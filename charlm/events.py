@@ -10,6 +10,7 @@ from typing import NamedTuple
 from charlm.baselines import Baselines
 from charlm.plan import Plan
 from charlm.progress import Progress
+from charlm.text.pair_store import PairSplit
 from charlm.text.store import Split
 from charlm.training.evaluate import Score
 from charlm.training.loop import Step
@@ -33,7 +34,7 @@ class Started(NamedTuple):
     path: Path
     plan: Plan
     params: int
-    splits: dict[str, Split]
+    splits: dict[str, Split | PairSplit]
     vocab_size: int
     where: str  # device, precision and why
 

@@ -8,25 +8,26 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from charlm import archs
-from charlm.config import DataSpec, Interval, TrainSettings
+from charlm.config import Interval, TrainSettings
 from charlm.device import choose_device, refuse_what_cannot_fit, settle
 from charlm.errors import RunError, SettingsError
 from charlm.events import Ended, Event, Note, Started, Stopped, Validated, Wishes, Wrote
+from charlm.glimpse import translated, written
 from charlm.model import parameter_count
 from charlm.plan import BUDGETS, Plan, merge
 from charlm.runs import folder
 from charlm.runs.record import Record
-from charlm.sampling.settings import SampleSettings
-from charlm.scoring import same_store, score_split, store_baselines
+from charlm.scoring import prepare_any, same_store, score_split, store_baselines
 from charlm.text.corpus import Corpus
-from charlm.text.store import Store, prepare
+from charlm.text.pair_store import PairSplit, PairStore
+from charlm.text.pairs import PairCorpus
+from charlm.text.store import Split, Store
 from charlm.text.windows import Windows
 from charlm.timer import Timer
 from charlm.training.loop import Trainer
@@ -36,12 +37,11 @@ from charlm.writer import Writer
 VALIDATION_SHARE, SAMPLE_SHARE = 0.05, 0.02  # of the time, where nothing else is asked for
 LOOK = 8  # steps after which it is asked whether they were skipped; so many in a row are an explosion
 ROLLBACKS = 3
-SAMPLE_TOKENS, SAMPLE_SECONDS = 300, 0.4  # what is written on the way, whichever ends first
 
 
 def train(
     plan: Plan,
-    corpus: Corpus,
+    corpus: Corpus | PairCorpus,
     *,
     out: Path | None = None,
     cache_dir: Path | None = None,
@@ -53,7 +53,7 @@ def train(
     Stops after `stop_after` steps of the plan, to be resumed; `wishes` may be set meanwhile. Raises `RunError` if the
     folder holds a run, is in use or cannot be written, or if the loss stays no number whatever the learning rate.
     """
-    store = yield from prepare(corpus, plan.data, cache_dir)
+    store = yield from prepare_any(corpus, plan.data, cache_dir)
     job = Job(plan, store, wishes)
     path = job.record.path = folder.claim(out, f"{corpus.name}-{plan.arch}")  # what cannot be trained leaves no folder
     with folder.locked(path):
@@ -104,27 +104,27 @@ def resume(
 class Job:
     """One training with everything around it; `run` is the generator."""
 
-    def __init__(self, plan: Plan, store: Store, wishes: Wishes | None) -> None:
+    def __init__(self, plan: Plan, store: Store | PairStore, wishes: Wishes | None) -> None:
         device = choose_device(plan.train.device)
         kind = archs.load(plan.arch)
         wide = getattr(plan.model, "hidden_size", 0) >= kind.bf16_from
         train, self.where = settle(plan.train, device, bf16_pays=wide, compiles=kind.compiles)
         self.plan, self.store, self.wishes = replace(plan, train=train), store, wishes or Wishes()
-        self.windows = Windows(
-            store.train.ids,
-            batch_size=train.batch_size,
-            seq_len=train.seq_len,
-            order=train.order,
-            seed=train.seed,
-        )
-        spec = DataSpec(store.tokenizer.vocab_size, self.windows.seq_len)
-        logits = self.windows.batch_size * self.windows.seq_len * spec.vocab_size
+        self.windows, spec = store.batches(train), store.spec(train)
+        logits = self.windows.tokens * spec.vocab_size
         refuse_what_cannot_fit(parameter_count(plan.outline(spec)), logits, device)
         torch.manual_seed(train.seed)
         model = plan.build(spec).to(device)
         self.average = copy.deepcopy(model).requires_grad_(False) if train.ema else None
-        self.trainer = Trainer(model, self.windows, build_optimizers(model, train), train, average=self.average)
-        self.writer = Writer(self.average or model, store.tokenizer)
+        self.trainer = Trainer(
+            model,
+            self.windows,
+            build_optimizers(model, train),
+            train,
+            average=self.average,
+            objective=plan.objective,
+        )
+        self.writer = Writer(self.average or model, store.vocabularies, pairs=plan.pairs)
         self.record = Record(Path(), plan.arch)
         self.last_cost: float | None = None  # seconds of the last validation
         self.sample_cost = 0.0
@@ -132,7 +132,11 @@ class Job:
     def run(self, stop_after: int | None = None) -> Iterator[Event]:
         """Train until the budget is spent, patience ends, or someone or `stop_after` steps stop it."""
         trainer, here, train, wishes = self.trainer, self.trainer.position, self.plan.train, self.wishes
-        splits = {"train": self.store.train, "validation": self.store.validation, "test": self.store.test}
+        splits: dict[str, Split | PairSplit] = {
+            "train": self.store.train,
+            "validation": self.store.validation,
+            "test": self.store.test,
+        }
         facts = parameter_count(trainer.model), splits, self.store.tokenizer.vocab_size, self.where
         yield Started(self.record.path, self.plan, *facts)
         yield from self.warnings()
@@ -237,7 +241,8 @@ class Job:
     def warnings(self) -> Iterator[Note]:
         """What was done differently from what was asked, because of the text."""
         asked, got = self.plan.train, self.windows
-        if (got.seq_len, got.batch_size) != (asked.seq_len, asked.batch_size):
+        yield from map(Note, self.store.notes)
+        if isinstance(got, Windows) and (got.seq_len, got.batch_size) != (asked.seq_len, asked.batch_size):
             yield Note(
                 f"the training text holds only {len(self.store.train)} tokens: "
                 f"sequences of {got.seq_len} (asked: {asked.seq_len}), {got.batch_size} per batch ({asked.batch_size})"
@@ -274,15 +279,15 @@ class Job:
             )
 
     def sample(self) -> Iterator[Event]:
-        """Save, and write a little text with the model as it is, cut short where writing is slow."""
+        """Save, and write a little with the model as it is."""
         if self.record.saved < self.trainer.position.step:
             yield from self.save()
-        began, texts, step = time.monotonic(), [], self.trainer.position.step
-        for piece in islice(self.writer.pieces("", SampleSettings(), seed=self.plan.train.seed), SAMPLE_TOKENS):
-            texts.append(piece.texts[0])
-            if time.monotonic() - began > SAMPLE_SECONDS:
-                break
+        began, step = time.monotonic(), self.trainer.position.step
+        if isinstance(store := self.store, PairStore):
+            text = translated(self.writer, store.validation if store.validation.count else store.train)
+        else:
+            text = written(self.writer, self.plan.train.seed)
         self.sample_cost = time.monotonic() - began
-        wrote = Wrote(step, "".join(texts))
+        wrote = Wrote(step, text)
         yield from self.attempt(partial(self.record.log_sample, step, wrote.text))
         yield wrote

@@ -49,6 +49,7 @@ class LanguageModel(nn.Module, ABC):
     Config: ClassVar[type[Settings]]
     objectives: ClassVar[tuple[str, ...]] = ("causal",)  # what it can be trained on, the default first
     recipe: ClassVar[Mapping[str, Any]] = {}  # settings that were measured to suit it
+    pair_recipe: ClassVar[Mapping[str, Any]] = {}  # the same for pairs
     long_recipe: ClassVar[Mapping[str, Any]] = {}  # what replaces them where the budget is LONG minutes or more
     compiles: ClassVar[bool] = False  # whether torch.compile was measured to make it faster
     bf16_from: ClassVar[float] = math.inf  # hidden size from which bf16 was measured to train it faster on a CPU

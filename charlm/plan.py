@@ -11,12 +11,14 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from charlm import archs
-from charlm.config import LONG, DataSettings, DataSpec, Settings, TrainSettings, fields_of, take
+from charlm.config import LONG, DataSettings, DataSpec, PairSettings, Settings, TrainSettings, fields_of, take
 from charlm.errors import RunError, SettingsError
 from charlm.model import LanguageModel
 
 Values = Mapping[str, Any]
 BUDGETS = ("minutes", "steps", "epochs")
+RUNNING = {"seq_len", "batch_size", "order"}  # settings that mean something for running text alone
+PAIRED = {f.name for f in fields_of(PairSettings)} - {f.name for f in fields_of(DataSettings)}
 MINUTES = 5.0  # the budget where none is given
 
 
@@ -29,20 +31,36 @@ class Plan:
     train: TrainSettings
     data: DataSettings
 
+    @property
+    def pairs(self) -> bool:
+        """Whether sources are read and targets written, and no running text."""
+        return isinstance(self.data, PairSettings)
+
+    @property
+    def objective(self) -> str:
+        return "pairs" if self.pairs else archs.load(self.arch).objectives[0]
+
     @classmethod
-    def of(cls, *layers: Values) -> Plan:
+    def of(cls, *layers: Values, pairs: bool = False) -> Plan:
         """The defaults, with what the architecture's recipe and then each layer says instead.
 
-        Raises `SettingsError` for a setting that this architecture does not have or a value that does not fit.
+        Raises `SettingsError` for a setting that this architecture does not have, that belongs to the other kind of
+        text, or whose value does not fit, and for pairs that the architecture cannot read.
         """
         given = merge(*layers)
         arch = given.pop("arch", "lstm")
         kind = archs.load(arch)
-        known = {f.name for group in (kind.Config, TrainSettings, DataSettings) for f in fields_of(group)}
+        if pairs and "pairs" not in kind.objectives:
+            raise SettingsError(f"{arch} reads no pairs of source and target; choose from {', '.join(pair_archs())}")
+        data = PairSettings if pairs else DataSettings
+        known = {f.name for group in (kind.Config, TrainSettings, PairSettings) for f in fields_of(group)}
         for name in given.keys() - known:
             raise SettingsError(stranger(name, arch))
-        values = merge({"minutes": MINUTES}, kind.recipe, kind.long_recipe if is_long(given) else {}, given)
-        return cls(arch, take(kind.Config, values), take(TrainSettings, values), take(DataSettings, values))
+        recipe = [kind.pair_recipe] if pairs else [kind.recipe, kind.long_recipe if is_long(given) else {}]
+        if misplaced := sorted(given.keys() & (RUNNING if pairs else PAIRED)):
+            raise SettingsError(elsewhere(misplaced[0], pairs=pairs))
+        values = merge({"minutes": MINUTES}, *recipe, given)
+        return cls(arch, take(kind.Config, values), take(TrainSettings, values), take(data, values))
 
     @classmethod
     def from_dict(cls, config: Values) -> Plan:
@@ -52,7 +70,7 @@ class Plan:
                 config["arch"],
                 archs.load(config["arch"]).Config(**config["model"]),
                 TrainSettings(**config["train"]),
-                DataSettings(**config["data"]),
+                (PairSettings if config["data"].keys() & PAIRED else DataSettings)(**config["data"]),
             )
         except (KeyError, TypeError, SettingsError) as error:
             raise RunError(f"config.json does not describe a run of this charlm: {error}") from None
@@ -95,6 +113,22 @@ def merge(*layers: Values) -> dict[str, Any]:
     return merged
 
 
+def pair_archs() -> list[str]:
+    """The architectures that can read a source and write a target."""
+    return [name for name in archs.names() if "pairs" in archs.load(name).objectives]
+
+
+def elsewhere(name: str, *, pairs: bool) -> str:
+    """What to say about a setting of running text where there are pairs, or the other way round."""
+    flag = "--" + name.replace("_", "-")
+    if pairs:
+        return f"{flag} is for running text; the batches of pairs have --batch-tokens, and --max-length"
+    return (
+        f"{flag} is for pairs of source and target: a .tsv or .jsonl file, or --source and --target, "
+        f"with --arch {' or '.join(pair_archs())}"
+    )
+
+
 def stranger(name: str, arch: str) -> str:
     """What to say about a setting that `arch` does not have."""
     flag = "--" + name.replace("_", "-")
@@ -102,7 +136,7 @@ def stranger(name: str, arch: str) -> str:
     own = ", ".join(f.flag for f in fields_of(archs.load(arch).Config))
     if owners:
         return f"{flag} belongs to {', '.join(owners)}; {arch} has {own}"
-    groups = (archs.load(arch).Config, TrainSettings, DataSettings)
+    groups = (archs.load(arch).Config, TrainSettings, PairSettings)
     close = difflib.get_close_matches(name, [f.name for group in groups for f in fields_of(group)], 1)
     hint = f" (did you mean --{close[0].replace('_', '-')}?)" if close else ""
     return f"{flag} is no setting of charlm{hint}; see charlm train --arch {arch} --help"

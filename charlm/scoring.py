@@ -11,15 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.baselines import LONGEST_TRAIN, LONGEST_VALIDATION, Baselines, baselines
-from charlm.errors import CorpusError, RunError
+from charlm.config import DataSettings, PairSettings
+from charlm.errors import CorpusError, RunError, SettingsError
 from charlm.plan import Plan
 from charlm.progress import Progress
 from charlm.runs import folder
 from charlm.runs.folder import RunInfo
 from charlm.text.corpus import Corpus
+from charlm.text.pair_store import PairSplit, PairStore, prepare_pairs
+from charlm.text.pairs import PairCorpus, open_text
 from charlm.text.store import Split, Store, prepare
-from charlm.training.evaluate import Score, describe, evaluate
-from charlm.writer import Writer
+from charlm.text.vocabulary import Vocabularies
+from charlm.training.evaluate import Score, describe, evaluate, evaluate_pairs
+from charlm.writer import NO_TEXT, Writer
 
 BEFORE = 8192  # tokens of the text before a held-out part that are at hand to be read first
 KNOWN = 50_000_000  # characters of a training text that are searched for copies: the last ones
@@ -73,45 +77,75 @@ def score_run(
     return described
 
 
-def score_split(writer: Writer, split: Split, before: Split) -> Generator[Progress, None, Score]:
+def score_split(
+    writer: Writer, split: Split | PairSplit, before: Split | PairSplit
+) -> Generator[Progress, None, Score]:
     """Score a held-out part exactly, given the text that stands before it. Raises `CorpusError` if it is empty."""
     if not len(split):
         raise CorpusError("that part of the text is empty: its share was 0, or the text is too short")
+    if isinstance(split, PairSplit) or isinstance(before, PairSplit):
+        assert isinstance(split, PairSplit)
+        sides = split.source, split.target
+        return (yield from evaluate_pairs(writer.model, *sides, chars=split.chars, bytes=split.bytes))
     context: NDArray[Any] = before.ids[-BEFORE:] if len(before) else np.array([writer.tokenizer.start])
     return (yield from evaluate(writer.model, split.ids, context, chars=split.chars, bytes=split.bytes))
 
 
-def store_baselines(store: Store) -> Baselines | None:
-    """What simple methods reach on the validation text."""
+def store_baselines(store: Store | PairStore) -> Baselines | None:
+    """What simple methods reach on the validation text; None for pairs, and where nothing is held out."""
+    if isinstance(store, PairStore):
+        return None
     train, validation = store.train.ids[-LONGEST_TRAIN:], store.validation.ids[:LONGEST_VALIDATION]
     decode = store.tokenizer.decode
     return baselines(decode(train), decode(validation)) if len(validation) else None
 
 
-def same_store(run: RunInfo, cache_dir: Path | None) -> Generator[Progress, None, Store]:
+def prepare_any(
+    corpus: Corpus | PairCorpus, data: DataSettings, cache_dir: Path | None
+) -> Generator[Progress, None, Store | PairStore]:
+    """A running text or pairs as ids. Raises as `prepare` and `prepare_pairs` do."""
+    if isinstance(corpus, PairCorpus):
+        assert isinstance(data, PairSettings)
+        return (yield from prepare_pairs(corpus, data))
+    return (yield from prepare(corpus, data, cache_dir))
+
+
+def same_text(run: RunInfo, cache_dir: Path | None) -> Generator[Progress, None, Store]:
+    """`same_store` where only a running text will do. Raises `SettingsError` for a run that was trained on pairs."""
+    store = yield from same_store(run, cache_dir)
+    if isinstance(store, PairStore):
+        raise SettingsError(NO_TEXT)
+    return store
+
+
+def same_store(run: RunInfo, cache_dir: Path | None) -> Generator[Progress, None, Store | PairStore]:
     """The text that a run was trained on, as the ids that it was trained on.
 
     Raises `RunError` if the text is gone or is not the same any more, or if its vocabulary has become another.
     """
-    path, config = run.path, run.config
-    names = config["corpus"]["paths"]
+    path, config, plan = run.path, run.config, Plan.from_dict(run.config)
+    data, names = plan.data, config["corpus"]["paths"]
     if "-" in names and sys.stdin.isatty():
         raise RunError(f"{path} was trained on standard input; pipe the same text in again, or name one with --text")
     try:
-        corpus = Corpus.open(names, config["data"]["encoding"])
+        corpus = open_text(names, config["corpus"].get("targets", ()), data.encoding, pairs=plan.pairs)
     except CorpusError as error:
         raise RunError(f"the text of {path} is needed and cannot be read: {error}") from None
     if corpus.sha256 != config["corpus"]["sha256"]:
         raise RunError(f"{', '.join(names)} changed since {path} was begun; train a new run on it")
-    store = yield from prepare(corpus, Plan.from_dict(config).data, cache_dir)
-    if store.tokenizer.sha256 != config["tokenizer_sha256"]:
+    if isinstance(corpus, PairCorpus) and isinstance(data, PairSettings):
+        vocabularies = Vocabularies.from_json(folder.read_json(path / "tokenizer.json"))
+        return (yield from prepare_pairs(corpus, data, vocabularies))
+    assert isinstance(corpus, Corpus)
+    store = yield from prepare(corpus, data, cache_dir)
+    if store.vocabularies.sha256 != config["tokenizer_sha256"]:
         raise RunError(f"the text of {path} gives another vocabulary with this version of the tokenizer's library")
     return store
 
 
 def known_text(run: RunInfo) -> Generator[Progress, None, Known]:
     """The text that a run was trained on, and the beginning of its validation text. Raises as `same_store` does."""
-    store = yield from same_store(run, None)
+    store = yield from same_text(run, None)
     train, tokenizer = store.train, store.tokenizer
     first = max(0, len(train) - KNOWN * len(train) // max(train.chars, 1))
     newlines = np.array([token.count(b"\n") for token in tokenizer.tokens])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.config import DataSpec
+from charlm.config import PairSettings
 from charlm.device import choose_device
 from charlm.errors import RunError, SettingsError, VocabularyError
 from charlm.model import LanguageModel
@@ -19,16 +19,26 @@ from charlm.plan import Plan
 from charlm.progress import Progress, result
 from charlm.quantize import quantize as round_weights
 from charlm.runs import checkpoint, folder
+from charlm.sampling.beam import beam_search
 from charlm.sampling.filters import Picker
 from charlm.sampling.generate import generate
+from charlm.sampling.lines import Hypothesis, write_lines
 from charlm.sampling.novel import Copies, Passages
-from charlm.sampling.settings import SampleSettings
+from charlm.sampling.settings import SampleSettings, TranslateSettings
 from charlm.sampling.shared import SharedPicker
 from charlm.sampling.stream import until_stop
-from charlm.text.tokenizers import Tokenizer, from_json, utf8
+from charlm.text.buckets import padded
+from charlm.text.pair_store import reach
+from charlm.text.tokenizers import Ids, utf8
+from charlm.text.vocabulary import Vocabularies
 from charlm.training.evaluate import Score, evaluate
 
+AT_ONCE = 4096  # tokens of sources that are read together, times the hypotheses of each
 AHEAD = {"cuda": 16}  # tokens that a device writes before they are fetched: each fetch waits for it
+NO_TEXT = (
+    "this run was trained on pairs: it reads a source and writes a target; "
+    "use charlm translate, charlm eval, or charlm attend --source TEXT --text TEXT"
+)
 WEIGHTS = {"best": "model.safetensors", "last": "last.safetensors"}
 
 
@@ -45,11 +55,22 @@ class Piece(NamedTuple):
         return self.logits.float().log_softmax(-1).gather(1, self.ids[:, None]).squeeze(1)
 
 
+class Translation(NamedTuple):
+    """What was written for a source."""
+
+    text: str
+    ids: list[int]
+    log_probability: float  # nats under the model itself
+    finished: bool  # it ended by itself, and not at the longest target that the run knows
+
+
 class Writer:
     """`charlm.load(...)`: `model(ids, state)` and `tokenizer` are open to use, the rest is for convenience."""
 
-    def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
-        self.model, self.tokenizer = model.eval(), tokenizer
+    def __init__(self, model: LanguageModel, vocabularies: Vocabularies, *, pairs: bool = False) -> None:
+        self.model, self.vocabularies = model.eval(), vocabularies
+        self.source_tokenizer, self.tokenizer = vocabularies
+        self.pairs = pairs  # trained to read a source and write a target, and not to go on with a text
         self.device = next(model.parameters()).device
 
     @classmethod
@@ -63,13 +84,14 @@ class Writer:
             raise SettingsError(f"quantize must be int8 or None, got {quantize!r}")
         path = folder.find(run)
         config = folder.info(path).config
-        tokenizer = from_json(folder.read_json(path / "tokenizer.json"))
-        if tokenizer.sha256 != config.get("tokenizer_sha256"):
+        vocabularies = Vocabularies.from_json(folder.read_json(path / "tokenizer.json"))
+        if vocabularies.sha256 != config.get("tokenizer_sha256"):
             raise RunError(f"{path / 'tokenizer.json'} is not the vocabulary that this run was trained with")
         plan = Plan.from_dict(config)
-        if not 2 <= config["seq_len"] <= plan.train.seq_len:
+        longest = reach(plan.data) if isinstance(plan.data, PairSettings) else plan.train.seq_len
+        if not 2 <= config["seq_len"] <= longest:
             raise RunError(f"{path / 'config.json'} does not describe a run: its seq_len is {config['seq_len']}")
-        spec = DataSpec(tokenizer.vocab_size, config["seq_len"])
+        spec = vocabularies.spec(config["seq_len"])
         try:  # what is expected is known before any memory is taken
             tensors, _ = checkpoint.read_weights(path / WEIGHTS[weights], plan.outline(spec))
             model = plan.build(spec)
@@ -81,7 +103,7 @@ class Writer:
         model = model.to(choose_device(device))
         if quantize:
             round_weights(model)
-        return cls(model, tokenizer)
+        return cls(model, vocabularies, pairs=plan.pairs)
 
     def pieces(
         self,
@@ -102,6 +124,7 @@ class Writer:
         Raises `VocabularyError` for characters of the prompt that the tokenizer cannot spell, unless `unknown` is
         `skip` or `nearest`.
         """
+        self.refuse_pairs()
         try:
             ids = self.tokenizer.encode(prompt, unknown)
         except VocabularyError as error:
@@ -145,12 +168,78 @@ class Writer:
         """The text of `length` tokens after the prompt, or less where a stop string comes; `how` as in `stream`."""
         return "".join(until_stop(islice(self.stream(prompt, **how), length), stop))  # type: ignore[arg-type]
 
+    def translate(
+        self, sources: Sequence[str], settings: TranslateSettings | None = None, **how: Any
+    ) -> list[list[Translation]]:
+        """`translating`, done."""
+        return result(self.translating(sources, settings or TranslateSettings(), **how))
+
+    def translating(
+        self,
+        sources: Sequence[str],
+        settings: TranslateSettings,
+        *,
+        sampling: SampleSettings | None = None,
+        seed: int = 0,
+        unknown: str = "error",
+    ) -> Generator[Progress, None, list[list[Translation]]]:
+        """Of each source, a line of text, the `settings.n_best` translations that were found, the best first.
+
+        With `sampling` one is drawn instead. A source that is longer than the run has seen is cut off there. Sources
+        alike in length are read together; their order does not matter.
+
+        Raises `SettingsError` for a run that was not trained on pairs, `VocabularyError` as `pieces` does.
+        """
+        if not self.pairs:
+            raise SettingsError("this run was trained on a running text and translates nothing; see charlm sample")
+        longest = self.model.spec.seq_len // 2  # tokens of a line with its newline
+        newline = self.source_tokenizer.newline
+        lines = [self.source_tokenizer.encode(s.replace("\n", " ").strip(), unknown)[: longest - 1] for s in sources]
+        found: dict[int, list[Translation]] = {}
+        order = sorted(range(len(lines)), key=lambda at: len(lines[at]))
+        while order:
+            rows = max(1, AT_ONCE // ((len(lines[order[-1]]) + 1) * settings.beam))
+            some, order = order[-rows:], order[:-rows]
+            source = padded([np.append(lines[at], newline) for at in some])
+            for at, hypotheses in zip(some, self.decoded(source, settings, longest, sampling, seed), strict=True):
+                found[at] = [self.told(hypothesis) for hypothesis in hypotheses]
+            yield Progress("translating", len(found), len(lines))
+        return [found[at] for at in range(len(lines))]
+
+    def decoded(
+        self, source: Ids, settings: TranslateSettings, limit: int, sampling: SampleSettings | None, seed: int
+    ) -> list[list[Hypothesis]]:
+        """Hypotheses for each row of source (B, S)."""
+        given, newline = torch.from_numpy(source).to(self.device), self.tokenizer.newline
+        if settings.beam > 1:
+            return beam_search(
+                self.model,
+                given,
+                beams=settings.beam,
+                length_penalty=settings.length_penalty,
+                n_best=settings.n_best,
+                newline=newline,
+                limit=limit,
+            )
+        pick = Picker(sampling or SampleSettings("0"), torch.Generator(self.device).manual_seed(seed))
+        return [[best] for best in write_lines(self.model, given, pick, newline=newline, limit=limit)]
+
+    def told(self, hypothesis: Hypothesis) -> Translation:
+        text = self.tokenizer.decode(hypothesis.ids)
+        return Translation(text, *hypothesis)
+
     def score(self, text: str) -> Score:
         """What the text costs this model, in bits per byte and more. Raises as `pieces` does, and for an empty text."""
         return result(self.scoring(text))
 
+    def refuse_pairs(self) -> None:
+        """Raise `SettingsError` if the model does not go on with a text."""
+        if self.pairs:
+            raise SettingsError(NO_TEXT)
+
     def scoring(self, text: str) -> Generator[Progress, None, Score]:
         """`score` as long work that can be watched."""
+        self.refuse_pairs()
         if not text:
             raise SettingsError("there is no text to score: it is empty")
         ids = self.tokenizer.encode(text)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from charlm import job
 from charlm.cli.app import run
 from charlm.plan import Plan
 from charlm.text.corpus import Corpus
+from charlm.text.pairs import PairCorpus
 
 torch.cuda.is_available = torch.backends.mps.is_available = lambda: False  # the same device everywhere
 os.environ["OMP_NUM_THREADS"] = "1"  # of programs that tests start, too: several run at once
@@ -76,6 +79,25 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def parrot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that knows its text by heart."""
     return train_on_verses(tmp_path_factory.mktemp("parrot"), steps=300)
+
+
+def backwards(path: Path) -> Path:
+    """All words of one to four of four letters, and the same backwards, in mixed order."""
+    words = ["".join(word) for size in range(1, 5) for word in product("abcd", repeat=size)]
+    Random(0).shuffle(words)
+    path.write_text("".join(f"{word}\t{word[::-1]}\n" for word in words), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that writes words backwards, mostly."""
+    folder = tmp_path_factory.mktemp("translator")
+    sizes = {"hidden_size": 48, "batch_tokens": 256, "steps": 250, "lr": 1e-2, "dropout": 0.0, "val_frac": 0.2}
+    plan = Plan.of({"arch": "seq2seq", "attention": "additive", "tokenizer": "char", **sizes}, pairs=True)
+    for _ in job.train(plan, PairCorpus.open([backwards(folder / "back.tsv")]), out=folder / "run"):
+        pass
+    return folder / "run"
 
 
 @pytest.fixture

@@ -149,7 +149,7 @@ def test_every_preset_names_settings_that_exist(typed: Typed) -> None:
     for name in presets.names():
         assert name in shown
         Plan.of(presets.read(name))
-    for arch in ("lstm", "lstmcell", "gru", "rnn", "seq2seq", "transformer"):
+    for arch in ("encdec", "lstm", "lstmcell", "gru", "rnn", "seq2seq", "transformer"):
         assert arch in typed("archs")[1]
         for size in ("tiny", "small", "medium", "large"):
             Plan.of({"arch": arch}, presets.read(size))
@@ -168,7 +168,7 @@ def test_help_of_train_shows_the_chosen_architectures_own_options(typed: Typed) 
         (["train"], "what text? charlm train FILE"),
         (["train", "nothing.txt"], "nothing.txt"),
         (["train", "V", "--arch", "lstn"], "unknown architecture 'lstn' (did you mean lstm?)"),
-        (["train", "V", "--heads", "2"], "--heads belongs to transformer; lstm has --layers, --hidden-size"),
+        (["train", "V", "--heads", "2"], "--heads belongs to encdec, transformer; lstm has --layers, --hidden-size"),
         (["train", "V", "--hedas", "2"], "--hedas is no setting of charlm; see charlm train --arch lstm --help"),
         (["train", "V", "--hiden-size", "2"], "--hiden-size is no setting of charlm (did you mean --hidden-size?)"),
         (["train", "V", "--hidden-size", "60000", "--layers", "64"], "GB to train and cpu has"),
@@ -212,7 +212,7 @@ def test_what_cannot_be_done_is_said_in_one_line(typed: Typed, verses: Path, wor
     ("text", "message"),
     [("", "holds no text"), ("a", "holds 1 tokens; it needs 3 or more"), ("abc", None), ("hello world " * 3, None)],
 )
-@pytest.mark.parametrize("arch", ["lstm", "seq2seq", "transformer"])
+@pytest.mark.parametrize("arch", ["lstm", "seq2seq", "encdec", "transformer"])
 def test_a_tiny_text_is_trained_on_or_refused_with_its_size(
     typed: Typed, text: str, message: str | None, arch: str
 ) -> None:

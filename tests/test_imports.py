@@ -23,8 +23,8 @@ FLOORS = [
     {"training", "sampling"},
     {"runs"},
     {"writer"},
-    {"scoring", "events"},
-    {"job", "inside"},
+    {"scoring", "events", "glimpse"},
+    {"job", "inside", "translation"},
     {"compare"},
     {"cli"},
     {"__main__"},
@@ -92,6 +92,7 @@ def test_rich_and_typer_stay_inside_the_command_line(name: str, tree: ast.Module
         ["archs"],
         ["presets"],
         ["corpus", "list"],
+        ["corpus", "make", "dates", "--pairs", "9"],
         ["sample", "--help"],
         ["attend", "--help"],
         ["--version"],
@@ -108,7 +109,7 @@ def test_the_core_is_short_enough_to_read_over_coffee() -> None:
     core += [f"archs/{name}.py" for name in ("lstm", "lstmcell", "seq2seq", "transformer")]
     core += [f"archs/{name}.py" for name in ("_recurrent", "_attention", "_window")]
     lines = sum(len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in core)
-    assert lines < 1450, lines
+    assert lines < 1500, lines
 
 
 def test_no_file_is_a_shed() -> None:

@@ -10,8 +10,9 @@ Henry et al. 2020, arXiv:2010.04245: query-key normalisation (section 3).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -101,9 +102,9 @@ class Attention(nn.Module):
             q, k = rotate(q, turn), rotate(k, turn)
         return q, k, v
 
-    def weights(self, x: Tensor, turn: Tensor | None) -> Tensor:
+    def weights(self, x: Tensor, turn: Tensor | None, *_: object) -> Tensor:
         """Attention (B, H, T, T) of x (B, T, D) over itself, which the fused product in `forward` never shows."""
-        q, k, _ = self.project(x, turn)
+        q, k = self.project(x, turn)[:2]
         energy = q @ k.mT / math.sqrt(q.size(-1))
         return energy.masked_fill(~causal_mask(x.size(1), 0, x.device), -math.inf).softmax(-1)
 
@@ -126,12 +127,28 @@ def extend(past: Past | None, k: Tensor, v: Tensor, size: int, room: int) -> Pas
     return Past(*buffers)
 
 
+def watch(attentions: Iterable[nn.Module], run: Callable[[], object]) -> Tensor:
+    """(L, H, T, S) the weights of each of these, called once by `run`, on its only row."""
+    layers: list[Tensor] = []
+
+    def listen(attention: Any, given: tuple[Any, ...]) -> None:
+        layers.append(attention.weights(*given)[0])  # (H, T, S)
+
+    hooks = [attention.register_forward_pre_hook(listen) for attention in attentions]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.stack(layers)
+
+
 class FeedForward(nn.Module):
-    def __init__(self, c: BlockConfig) -> None:
+    def __init__(self, c: BlockConfig, inner: int | None = None) -> None:
         super().__init__()
         self.activation = c.activation
         gated = c.activation == "swiglu"
-        inner = 8 * c.hidden_size // 3 if gated else 4 * c.hidden_size  # the same number of weights either way
+        inner = inner or (8 * c.hidden_size // 3 if gated else 4 * c.hidden_size)  # as many weights either way
         self.up = nn.Linear(c.hidden_size, 2 * inner if gated else inner, bias=c.bias)
         self.out = nn.Linear(inner, c.hidden_size, bias=c.bias)
 
@@ -148,21 +165,33 @@ class FeedForward(nn.Module):
         return out
 
 
-class Block(nn.Module):
+class Residual(nn.Module):
+    """Adds what its sublayers say to what they were told. The norm stands before the sublayer, or after the sum."""
+
     def __init__(self, c: BlockConfig) -> None:
         super().__init__()
         self.pre, self.dropout = c.norm_place == "pre", c.dropout
+
+    def before(self, x: Tensor, norm: nn.Module) -> Tensor:
+        return norm(x) if self.pre else x
+
+    def after(self, x: Tensor, y: Tensor, norm: nn.Module) -> Tensor:
+        x = x + F.dropout(y, self.dropout, self.training)
+        return x if self.pre else norm(x)
+
+
+class Block(Residual):
+    def __init__(self, c: BlockConfig) -> None:
+        super().__init__(c)
         self.norm1, self.attention = norm(c), Attention(c)
         self.norm2, self.feed_forward = norm(c), FeedForward(c)
 
     def forward(self, x: Tensor, turn: Tensor | None, past: Past | None, here: Here, room: int) -> tuple[Tensor, Past]:
         """One layer on x (B, T, D); the arguments are those of `Attention`."""
-        y, past = self.attention(self.norm1(x) if self.pre else x, turn, past, here, room)
-        x = x + F.dropout(y, self.dropout, self.training)
-        x = x if self.pre else self.norm1(x)
-        y = self.feed_forward(self.norm2(x) if self.pre else x)
-        x = x + F.dropout(y, self.dropout, self.training)
-        return x if self.pre else self.norm2(x), past
+        y, past = self.attention(self.before(x, self.norm1), turn, past, here, room)
+        x = self.after(x, y, self.norm1)
+        y = self.feed_forward(self.before(x, self.norm2))
+        return self.after(x, y, self.norm2), past
 
 
 def norm(c: BlockConfig) -> nn.Module:

@@ -7,6 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from charlm.errors import SettingsError
 from charlm.model import Features, LanguageModel, State
 
 
@@ -52,3 +53,33 @@ class Windowed(LanguageModel):
             hidden.append(vectors)
             tokens = tokens[:, room:]
         return Features(hidden[0] if len(hidden) == 1 else torch.cat(hidden, 1), state)
+
+
+class EncoderDecoder(Windowed):
+    """Reads half a window, then writes the other half; what was written becomes the next source.
+
+    Nothing read at all is a source of no tokens. The state has `written` (B, P): what was fed since it read.
+    """
+
+    objectives = ("continue", "pairs")
+
+    def blank(self, tokens: Tensor) -> State:
+        return self.read(tokens[:, :0])
+
+    def room(self, state: State) -> int:
+        return self.spec.seq_len - self.spec.seq_len // 2 - int(state.written.size(1))
+
+    def slide(self, state: State) -> State:
+        return self.read(state.written)
+
+    def halves(self, tokens: Tensor, source: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What is read (1, S) and what is written (1, T), to look inside; without a source, half of `tokens` each."""
+        if source is None:
+            source, tokens = tokens.tensor_split([len(tokens) // 2])
+        most = self.spec.seq_len // 2
+        if not (1 <= len(source) <= most and 1 <= len(tokens) <= self.spec.seq_len - most):
+            raise SettingsError(
+                f"{len(source)} tokens to read and {len(tokens)} to write were given; "
+                f"this run reads 1 to {most} and writes 1 to {self.spec.seq_len - most}; give texts that fit"
+            )
+        return source[None], tokens[None]

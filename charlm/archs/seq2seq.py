@@ -36,7 +36,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from charlm.archs import _traces
 from charlm.archs._recurrent import batch_first, layers_first
-from charlm.archs._window import Windowed
+from charlm.archs._window import EncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
 from charlm.model import PAD, State, leaves, map_state
@@ -98,10 +98,7 @@ class Attention(nn.Module):
         return self.weights(hidden, source) @ source.annotations  # (B, T, E)
 
 
-class Seq2Seq(Windowed):
-    """Reads a source, then writes. Nothing read at all is a source of no tokens."""
-
-    objectives = ("continue", "pairs")
+class Seq2Seq(EncoderDecoder):
     recipe = {"seq_len": 128, "lr": 4e-3}
 
     @dataclass(frozen=True)
@@ -129,8 +126,7 @@ class Seq2Seq(Windowed):
         between = config.dropout if config.layers > 1 else 0.0
         shape = {"num_layers": config.layers, "dropout": between, "batch_first": True}
         self.embed = nn.Embedding(spec.vocab_size, embedding_size)
-        own = spec.source_vocab_size
-        self.embed_source = self.embed if own is None else nn.Embedding(own, embedding_size)
+        self.source_embed = nn.Embedding(spec.source_vocab_size, embedding_size) if spec.source_vocab_size else None
         self.encoder = kind(embedding_size, size, bidirectional=config.bidirectional, **shape)
         self.bridge = nn.Sequential(nn.Linear(2 * size, size), nn.Tanh()) if config.bidirectional else nn.Identity()
         self.decoder = kind(embedding_size + size * config.input_feeding, size, **shape)
@@ -156,7 +152,8 @@ class Seq2Seq(Windowed):
     def encode(self, source: Tensor, mask: Tensor) -> tuple[Tensor, State]:
         """Annotations (B, S, E) and the decoder's state before its first step."""
         lengths = mask.sum(1).clamp(min=1).cpu()  # the one wait for a GPU
-        packed = pack_padded_sequence(self.embed_source(source), lengths, batch_first=True, enforce_sorted=False)
+        x = (self.source_embed or self.embed)(source)
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         packed, last = self.encoder(packed)  # packed, so that a row ends, and is begun from behind, at its last token
         annotations, _ = pad_packed_sequence(packed, batch_first=True, total_length=source.size(1))
 
@@ -167,14 +164,8 @@ class Seq2Seq(Windowed):
 
         return annotations, map_state(bridged, last)
 
-    def blank(self, tokens: Tensor) -> Memory:
-        return self.read(tokens[:, :0])
-
-    def room(self, state: Memory) -> int:
-        return self.spec.seq_len - self.spec.seq_len // 2 - state.written.size(1)
-
     def slide(self, state: Memory) -> Memory:
-        if self.spec.source_vocab_size is not None:  # it cannot read what it writes, and stays with its source
+        if self.source_embed is not None:  # it cannot read what it writes, and stays with its source
             return state._replace(written=state.written[:, :0])
         return self.read(state.written)
 
@@ -207,19 +198,10 @@ class Seq2Seq(Windowed):
                 "this run has --attention none: its decoder gets the encoder's last state and never looks back; "
                 "charlm neurons looks into that"
             )
-        if source is None:
-            if self.spec.source_vocab_size is not None:
-                raise SettingsError("this run reads and writes in two vocabularies; give a --source")
-            source, tokens = tokens.tensor_split([len(tokens) // 2])
-        most = self.spec.seq_len // 2
-        if not (1 <= len(source) <= most and 1 <= len(tokens) <= self.spec.seq_len - most):
-            raise SettingsError(
-                f"{len(source)} tokens to read and {len(tokens)} to write were given; "
-                f"this run reads 1 to {most} and writes 1 to {self.spec.seq_len - most}; give texts that fit"
-            )
-        memory = self.read(source[None])
+        source, tokens = self.halves(tokens, source)
+        memory = self.read(source)
         assert memory.source is not None, "kept wherever something looks back at it"
-        steps, _ = self.advance(tokens[None], memory)
+        steps, _ = self.advance(tokens, memory)
         return self.attention.weights(steps.hidden, memory.source)[None]  # (1, 1, T, S)
 
     def traces(self, tokens: Tensor) -> dict[str, Tensor]:

@@ -11,13 +11,13 @@ learns.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charlm.archs._attention import Attention, Block, BlockConfig, Here, Past, norm, rotations, sinusoids
+from charlm.archs._attention import Attention, Block, BlockConfig, Here, Past, norm, rotations, sinusoids, watch
 from charlm.archs._graph import WindowStep
 from charlm.archs._step import FEW, TransformerStep, on_cpu
 from charlm.archs._window import Windowed
@@ -151,15 +151,5 @@ class Transformer(Windowed):
                 f"the text has {len(tokens)} tokens and the window of this run holds {self.spec.seq_len}; "
                 "give a shorter one"
             )
-        layers: list[Tensor] = []
-
-        def listen(attention: Attention, given: tuple[Any, ...]) -> None:
-            layers.append(attention.weights(*given[:2])[0])  # (H, T, T)
-
-        hooks = [m.register_forward_pre_hook(listen) for m in self.modules() if isinstance(m, Attention)]
-        try:
-            self.features(tokens[None])
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return torch.stack(layers)
+        attentions = (module for module in self.modules() if isinstance(module, Attention))
+        return watch(attentions, lambda: self.features(tokens[None]))

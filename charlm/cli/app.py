@@ -19,6 +19,7 @@ COMMANDS = {  # in the order of the help page: its panel, and where it stands
     "train": (MAKE, "train.command"),
     "watch": (MAKE, "watch.watch"),
     "sample": (WRITE, "sample.sample"),
+    "translate": (WRITE, "translate.translate"),
     "compare": (COMPARE, "compare.compare"),
     "eval": (COMPARE, "evaluate.evaluate"),
     "score": (INSIDE, "score.score"),

@@ -26,7 +26,7 @@ def attend(
     text: Annotated[str, typer.Option(help="text that looks back, or is written; - reads standard input")],
     source: Annotated[
         str | None,
-        typer.Option(help="seq2seq: what is read first \\[default: the first half of the text]", show_default=False),
+        typer.Option(help="what an encoder reads first \\[default: the first half of the text]", show_default=False),
     ] = None,
     layer: Annotated[int | None, typer.Option(help="from 1 \\[default: the last]", show_default=False)] = None,
     head: Annotated[int | None, typer.Option(help="from 1 \\[default: the mean of all]", show_default=False)] = None,
@@ -61,7 +61,11 @@ class Map:
         which = "the mean of all heads" if self.found.head is None else f"head {self.found.head}"
         share = "numbers are percent" if cell > 1 else "numbers are tenths"
         yield Text(f"attention of layer {self.found.layer}, {which}; {share}")
-        yield Text("a row has just read its token, and looks at the columns to guess the next one")
+        yield Text(
+            "a row is being written while it looks at the source above"
+            if self.found.of_pair
+            else "a row has just read its token, and looks at the columns to guess the next one"
+        )
         panels = math.ceil(len(self.columns) / max(1, room // cell))
         step = math.ceil(len(self.columns) / panels)
         for start in range(0, len(self.columns), step):

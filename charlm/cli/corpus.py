@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json as jsonlib
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from charlm.cli.console import out, show, table, watch
+from charlm.cli.options import with_settings
+from charlm.config import Arg, Settings
+from charlm.errors import SettingsError
+from charlm.text.synthetic import LONGEST, Task, make
 
 app = typer.Typer(no_args_is_help=True, help="Find, download and inspect texts.")
 
@@ -40,6 +44,43 @@ def fetch(
 
     path = watch(catalogue.fetch(catalogue.find(name), folder))
     out.print(f"{path}\nnext: charlm train {path}", markup=False)
+
+
+@dataclass(frozen=True)
+class Amount(Settings):
+    """How much to make."""
+
+    pairs: Annotated[int, Arg("pairs to make", min=1, max=10**7)] = 20_000
+    longest: Annotated[
+        int | None, Arg(f"reverse, sort, copy: letters of the longest source [default: {LONGEST}]", min=1, max=1000)
+    ] = None
+    seed: Annotated[int, Arg("the same seed makes the same pairs", min=0, max=2**63 - 1)] = 0
+
+
+@app.command("make")
+@with_settings({"How much": Amount})
+def make_(
+    task: Annotated[
+        Task, typer.Argument(help="letters reversed, sorted or copied; dates to ISO 8601; number words to digits")
+    ],
+    file: Annotated[
+        Path | None, typer.Option("--out", help="where to \\[default: TASK.tsv]", show_default=False)
+    ] = None,
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Make pairs whose right answers are known, to learn on. [dim]charlm corpus make reverse[/]"""
+    path = file or Path(f"{task}.tsv")
+    lines = [f"{source}\t{target}\n" for source, target in make(task, **asdict(Amount(**given)))]
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as made:
+            made.writelines(lines)
+    except FileExistsError:
+        raise SettingsError(f"{path} exists already; move it away, or name another file with --out") from None
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}; name another file with --out") from error
+    settings = "--arch seq2seq --attention additive --tokenizer char --minutes 3"
+    print(f"{path}\nnext: charlm train {path} {settings}")
 
 
 @app.command()

@@ -1,14 +1,17 @@
-"""Learning curves in a terminal."""
+"""Curves in a terminal: learning, and how translations depend on the length of their sources."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.text import Text
 
 from charlm.cli.console import out
 from charlm.compare.rows import Point
+
+if TYPE_CHECKING:
+    from charlm.translation import Band
 
 Along = Literal["time", "tokens", "steps"]
 AXES: dict[str, tuple[str, str]] = {
@@ -18,6 +21,31 @@ AXES: dict[str, tuple[str, str]] = {
 }
 COLOURS = ("blue", "orange", "green", "red", "magenta", "cyan", "gray")
 HEIGHT, WIDEST = 16, 100
+
+
+def by_length(bands: Mapping[str, Sequence[Band]], *, height: int = HEIGHT) -> Text:
+    """How good translations are along the length of their sources: BLEU, or for single words what was exactly right."""
+    import plotext
+
+    whole = any((band.bleu or 0) > 1 for each in bands.values() for band in each)
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plot_size(min(out.width, WIDEST), height)
+    for number, (label, each) in enumerate(bands.items()):
+        x = [(band.shortest + band.longest) / 2 for band in each]
+        y = [(band.bleu or 0.0) if whole else 100 * band.exact for band in each]
+        plotext.plot(x, y, label=label, marker="braille", color=COLOURS[number % len(COLOURS)])
+    plotext.ylim(0, 100)
+    plotext.xlabel("tokens of the source")
+    plotext.ylabel("BLEU" if whole else "percent exactly right")
+    return as_text()
+
+
+def as_text() -> Text:
+    import plotext
+
+    drawn = Text.from_ansi(plotext.build().rstrip())
+    return drawn if out.is_terminal else Text(drawn.plain)
 
 
 def curves(by_label: Mapping[str, Sequence[Sequence[Point]]], along: Along, *, height: int = HEIGHT) -> Text:
@@ -35,5 +63,4 @@ def curves(by_label: Mapping[str, Sequence[Sequence[Point]]], along: Along, *, h
             plotext.plot(x, y, label=label if seed == 0 else None, marker="braille", color=colour)
     plotext.xlabel(title)
     plotext.ylabel("bits per byte")
-    drawn = Text.from_ansi(plotext.build().rstrip())
-    return drawn if out.is_terminal else Text(drawn.plain)
+    return as_text()

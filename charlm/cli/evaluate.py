@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json as jsonlib
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
-from charlm.cli.console import show, table, watch
-from charlm.cli.options import Device, Quantize, Weights
+from charlm.cli.console import err, out, show, table, watch
+from charlm.cli.options import Device, Quantize, Weights, with_settings
+from charlm.config import take
 from charlm.errors import SettingsError
+from charlm.runs import folder
+from charlm.sampling.settings import TranslateSettings
 
 
+@with_settings({"Translating": TranslateSettings})
 def evaluate(
     run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
     split: Annotated[
@@ -22,23 +27,77 @@ def evaluate(
         list[str] | None,
         typer.Option(help="another text: a file, folder or pattern, or - for standard input", show_default=False),
     ] = None,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option(help="of a run that translates: other pairs, a .tsv or .jsonl file", show_default=False),
+    ] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="the same as two files: the sources, a line each", show_default=False)
+    ] = None,
+    target: Annotated[list[str] | None, typer.Option(help="and their targets", show_default=False)] = None,
     weights: Annotated[Weights, typer.Option(help="the best on the validation text, or the last")] = "best",
     device: Annotated[Device, typer.Option(help="where to compute")] = "auto",
     quantize: Quantize = None,
     json: Annotated[bool, typer.Option("--json", help="as a JSON object")] = False,
+    *,
+    given: dict[str, Any],
 ) -> None:
-    """Score a text exactly, each byte once. [dim]charlm eval --split test[/]"""
-    if split and text:
-        raise SettingsError("--split and --text are two different texts; give one of them")
+    """Score a text exactly, each byte once, or pairs, with their translations. [dim]charlm eval --split test[/]"""
+    if bool(split) + bool(text) + bool(pairs) + bool(source or target) > 1:
+        raise SettingsError("--split, --text, --pairs and --source with --target are different texts; give one of them")
+    if bool(source) != bool(target):
+        raise SettingsError("--source and --target belong together: line n of one to line n of the other")
+    found = folder.info(folder.find(run))
+    how: dict[str, Any] = {"split": split or "val", "weights": weights, "device": device, "quantize": quantize}
+    if pairs or source or "max_length" in found.config["data"]:
+        if text:
+            raise SettingsError("this run was trained on pairs; score others with --pairs FILE")
+        translated(found.path, pairs or source, target, take(TranslateSettings, given), how, json=json)
+        return
+    if given:
+        raise SettingsError("--beam, --length-penalty and --n-best are for runs that were trained on pairs")
     from charlm.scoring import score_run
 
-    values = watch(
-        score_run(run, split=split or "val", text=text or (), weights=weights, device=device, quantize=quantize)
-    )
+    tell(watch(score_run(found.path, text=text or (), **how)), json=json)
+
+
+def translated(
+    run: Path,
+    pairs: list[str] | None,
+    target: list[str] | None,
+    settings: TranslateSettings,
+    how: dict[str, Any],
+    *,
+    json: bool,
+) -> None:
+    """Score and translate, and draw how that depends on the length of the source."""
+    from charlm.text.pairs import PairCorpus
+    from charlm.translation import score_pairs
+
+    encoding = folder.info(run).config["data"]["encoding"]
+    corpus = PairCorpus.open(pairs, target or (), encoding) if pairs else None
+    made = watch(score_pairs(run, pairs=corpus, settings=settings, **how))
+    for note in made.notes:
+        err.print(f"note: {note}", style="yellow", markup=False)
+    said = made.to_json()
+    bands = said.pop("by_source_length")
+    tell(said | ({"by_source_length": bands} if json else {}), json=json)
+    if json:
+        return
+    if made.quality.bleu is None:
+        err.print('note: BLEU and chrF need an extra: pip install "charlm[translate]"', style="yellow", markup=False)
+    if len(bands) > 1:
+        from charlm.cli.curves import by_length
+
+        out.print(by_length({run.name: made.bands}), markup=False)
+
+
+def tell(values: dict[str, Any], *, json: bool) -> None:
     if json:
         print(jsonlib.dumps(values))
         return
     shown = table("", ">")
     for name, value in values.items():
-        shown.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
+        if value is not None:
+            shown.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
     show(shown)

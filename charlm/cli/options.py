@@ -31,7 +31,11 @@ def with_settings(
     `panels` maps a heading of the help page to a settings class; `recipe` holds defaults that replace the fields' own,
     `long_recipe` those of long budgets.
     """
-    shown = [(panel, field) for panel, settings in panels.items() for field in fields_of(settings)]
+    found: dict[str, tuple[str, Field]] = {}
+    for panel, settings in panels.items():
+        for field in fields_of(settings):
+            found.setdefault(field.name, (panel, field))  # one settings class may extend another
+    shown = list(found.values())
     options = [
         as_parameter(panel, field, recipe.get(field.name, field.default), long_recipe.get(field.name))
         for panel, field in shown

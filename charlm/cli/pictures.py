@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import re
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,6 +73,19 @@ def present(
         console.show(view)
     else:
         console.out.print(view, markup=False)
+
+
+def save_as_named(path: Path, view: RenderableType, value: dict[str, Any]) -> None:
+    """Save in the form that the file's name asks for. Raises `SettingsError` for a name that asks for none."""
+    forms: dict[str, Callable[[RenderableType], bytes]] = {
+        ".html": as_html,
+        ".svg": as_svg,
+        ".png": as_png,
+        ".json": lambda _: jsonlib.dumps(value).encode(),
+    }
+    if path.suffix.lower() not in forms:
+        raise SettingsError(f"{path} names no kind of picture; it may end in {', '.join(forms)}")
+    save(path, forms[path.suffix.lower()](view))
 
 
 def save(path: Path, what: bytes) -> None:

@@ -14,26 +14,31 @@ import typer
 
 from charlm import presets
 from charlm.cli.options import with_settings
-from charlm.config import DataSettings, TrainSettings
+from charlm.config import DataSettings, PairSettings, TrainSettings
 from charlm.errors import SettingsError
 from charlm.progress import Progress
 
 if TYPE_CHECKING:
     from charlm.events import Event, Wishes
+    from charlm.plan import Plan
+    from charlm.text.corpus import Corpus
+    from charlm.text.pairs import PairCorpus
 
-DEFAULT_ARCH = "lstm"
+DEFAULT_ARCH, PAIR_ARCH = "lstm", "seq2seq"
 READING = ("reading", "learning the vocabulary", "encoding")  # what happens before a run is one
 
 
 def command(argv: Sequence[str]) -> Callable[..., None]:
     """The command with the options of the architecture that `argv` chooses; without them where they are not needed."""
-    panels: dict[str, Any] = {"Training": TrainSettings, "Text": DataSettings}
+    panels: dict[str, Any] = {"Training": TrainSettings, "Text": DataSettings, "Pairs": PairSettings}
     if "train" not in argv[:1] or "_CHARLM_COMPLETE" in os.environ:
         return with_settings(panels)(train)  # spares the import of torch
     from charlm import archs
 
     arch = chosen_arch(argv)
     kind = archs.load(arch)
+    if "pairs" not in kind.objectives:
+        del panels["Pairs"]
     return with_settings({f"Architecture: {arch}": kind.Config, **panels}, kind.recipe, kind.long_recipe)(train)
 
 
@@ -42,7 +47,8 @@ def chosen_arch(argv: Sequence[str]) -> str:
     typed = peek(argv, "--arch")
     if typed is None:
         layers = settings_layers(peek(argv, "--preset"), peek(argv, "--config"))
-        typed = next((layer["arch"] for layer in reversed(layers) if "arch" in layer), DEFAULT_ARCH)
+        default = PAIR_ARCH if peek(argv, "--target") else DEFAULT_ARCH
+        typed = next((layer["arch"] for layer in reversed(layers) if "arch" in layer), default)
     return str(typed)
 
 
@@ -74,7 +80,16 @@ def settings_layers(preset: str | None, config: Path | str | None) -> list[dict[
 def train(
     corpus: Annotated[
         list[str] | None,
-        typer.Argument(help="text: files, a folder, a pattern, .gz, or - for standard input", show_default=False),
+        typer.Argument(
+            help="text: files, a folder, a pattern, .gz, or - for standard input; pairs: .tsv or .jsonl",
+            show_default=False,
+        ),
+    ] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="pairs: the file of the sources, a line each", show_default=False)
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="pairs: the file of the targets, a line each", show_default=False)
     ] = None,
     arch: Annotated[
         str | None,
@@ -119,7 +134,7 @@ def train(
     with heeding_signals(quiet=quiet) as signals:
         session: Any = {"cache_dir": cache_dir, "stop_after": stop_after, "wishes": signals.wishes}
         if resume:
-            if corpus or arch or out or preset or config:
+            if corpus or source or target or arch or out or preset or config:
                 raise SettingsError("--resume takes text and settings from the run; give only a larger budget with it")
             from charlm.runs.folder import find
 
@@ -127,17 +142,32 @@ def train(
         else:
             if previous:
                 raise SettingsError("--previous goes back in a run; say which: --resume RUN --previous")
-            if not corpus:
-                raise SettingsError("what text? charlm train FILE, or charlm demo to see it work on a bundled one")
-            from charlm.plan import Plan
-            from charlm.text.corpus import Corpus
-
-            typed = {"arch": arch} if arch else {}
-            plan = Plan.of(*settings_layers(preset, config), {**typed, **given})
-            events = job.train(plan, Corpus.open(corpus, plan.data.encoding), out=out, **session)
+            layers = [*settings_layers(preset, config), given, *([{"arch": arch}] if arch else [])]
+            plan, text = planned(layers, corpus, source, target)
+            events = job.train(plan, text, out=out, **session)
         finished = show(until(events, signals), quiet=quiet, json=json)
     if signals.number and not finished:
         raise typer.Exit(128 + signals.number)
+
+
+def planned(
+    layers: list[dict[str, Any]], corpus: list[str] | None, source: list[str] | None, target: list[str] | None
+) -> tuple[Plan, Corpus | PairCorpus]:
+    """What to train, and on what: pairs where the text holds them and the architecture can read them."""
+    from charlm import archs
+    from charlm.plan import Plan, merge
+    from charlm.text.pairs import PairCorpus, open_text
+
+    if bool(source) != bool(target) or (corpus and source):
+        raise SettingsError("pairs are one file of two columns, or two files: --source FILE --target FILE")
+    if not (corpus or source):
+        raise SettingsError("what text? charlm train FILE, or charlm demo to see it work on a bundled one")
+    layers = [{"arch": PAIR_ARCH if target else DEFAULT_ARCH}, *layers]
+    asked = merge(*layers)
+    reads_pairs = "pairs" in archs.load(asked["arch"]).objectives
+    encoding = asked.get("encoding", DataSettings().encoding)
+    text = open_text(corpus or source or (), target or (), encoding, pairs=reads_pairs)
+    return Plan.of(*layers, pairs=isinstance(text, PairCorpus)), text
 
 
 def until(events: Iterator[Event], signals: Signals) -> Iterator[Event]:

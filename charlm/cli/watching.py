@@ -22,6 +22,7 @@ from charlm import events
 from charlm.cli.console import close_quietly, count, duration, err, out, printable, sparkline, table
 from charlm.plan import BUDGETS
 from charlm.progress import Progress as Encoding
+from charlm.text.pair_store import PairSplit
 from charlm.training.loop import Step
 
 REFRESH = 0.2  # seconds between looks at the loss: each look waits for the device
@@ -77,7 +78,7 @@ class Lines(Silent):
     """Plain lines that a log or a pager can take."""
 
     def __init__(self) -> None:
-        self.chars_per_token = 1.0
+        self.chars_per_token, self.pairs = 1.0, False
         self.meter = Meter()
         self.said = time.monotonic()
 
@@ -88,7 +89,7 @@ class Lines(Silent):
             self.encoding(event)
         elif isinstance(event, events.Started):
             self.chars_per_token = event.splits["train"].chars / len(event.splits["train"])
-            self.meter.minutes = event.plan.train.minutes
+            self.meter.minutes, self.pairs = event.plan.train.minutes, event.plan.pairs
             self.say(started(event))
         elif isinstance(event, events.Note):
             self.say(Text(f"note: {event.text}", "yellow"))
@@ -98,7 +99,7 @@ class Lines(Silent):
             self.say(f"stopped after step {event.step}, all saved; go on with: {resume_command(event.path)}")
         elif isinstance(event, events.Ended):
             self.close()
-            self.say(ended(event, self.chars_per_token))
+            self.say(ended(event, self.chars_per_token, pairs=self.pairs))
 
     def say(self, what: RenderableType) -> None:
         out.print(what, markup=False)
@@ -210,23 +211,25 @@ def bar(share: float, text: str) -> Table:
 
 def started(event: events.Started) -> str:
     splits, plan = event.splits, event.plan
-    shares = ", ".join(f"{count(split.chars)} {name}" for name, split in splits.items() if len(split))
+    sizes = {name: split.count if isinstance(split, PairSplit) else split.chars for name, split in splits.items()}
+    shares = ", ".join(f"{count(size)} {name}" for name, size in sizes.items() if size)
+    unit = "pairs" if plan.pairs else "characters"
     budget = next(f"{value} {name}" for name, value in plan.train.to_dict().items() if name in BUDGETS and value)
     return (
-        f"text: {shares} characters; {event.vocab_size} different tokens ({plan.data.tokenizer})\n"
+        f"text: {shares} {unit}; {event.vocab_size} different tokens ({plan.data.tokenizer})\n"
         f"model: {plan.arch}, {count(event.params)} parameters, on {event.where}; budget: {budget}\n"
         f"run: {event.path}"
     )
 
 
-def ended(event: events.Ended, chars_per_token: float) -> RenderableType:
+def ended(event: events.Ended, chars_per_token: float, *, pairs: bool) -> RenderableType:
     """The summary: the model among what simple methods reach, and what to type next."""
     speed = count(event.tokens_per_second * chars_per_token)
     line = f"{event.steps} steps in {duration(event.seconds)}, {speed} chars/s"
     with err.status("seeing what simple methods reach") if err.is_terminal else nullcontext():
         simple = event.baselines()
     if event.best is None or simple is None:
-        return f"{line}\n{next_command(event.path)}"
+        return f"{line}\n{next_command(event.path, pairs=pairs)}"
     rows = {
         "uniform": simple.uniform,
         "unigram": simple.unigram,
@@ -241,12 +244,12 @@ def ended(event: events.Ended, chars_per_token: float) -> RenderableType:
     ahead = simple.ngram6 - event.best.bits_per_byte
     verdict = f"{abs(ahead):.3f} bits per byte {'better' if ahead > 0 else 'worse'} than counting 6-grams"
     nats = f"{event.best.nats_per_token:.4f} nats per token"
-    return Group("", compared, "", f"{line}; {nats}; {verdict}", next_command(event.path))
+    return Group("", compared, "", f"{line}; {nats}; {verdict}", next_command(event.path, pairs=pairs))
 
 
 def resume_command(path: Path) -> str:
     return f"charlm train --resume {shlex.quote(str(path))}"
 
 
-def next_command(path: Path) -> str:
-    return f"next: charlm sample {shlex.quote(str(path))}"
+def next_command(path: Path, *, pairs: bool) -> str:
+    return f"next: charlm {'translate' if pairs else 'sample'} {shlex.quote(str(path))}"

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from charlm.errors import SettingsError
 from charlm.inside import numbered
-from charlm.text.tokenizers import Ids
+from charlm.text.tokenizers import Ids, Tokenizer
 from charlm.writer import Writer
 
 
 class Attended(NamedTuple):
-    """One map. A row is a place in the text: its token was just read, the next one is being guessed."""
+    """One map. A row is a place in the text: its token was just read, the next one is being guessed.
+
+    Of pairs a row is named by the token that is being written, and the columns are the source.
+    """
 
     layer: int  # from 1
     head: int | None  # from 1; None is the mean of all
     rows: list[str]  # the T tokens that look
     columns: list[str]  # the S tokens that are looked at
+    of_pair: bool
     weights: list[list[float]]  # T rows that sum to 1; in a text of its own, a row ends at its own token
 
     def to_json(self) -> dict[str, Any]:
@@ -42,10 +47,16 @@ def attend(
     """
     if not text or source == "":
         raise SettingsError(f"the {'source' if text else 'text'} is empty; there is nothing to look at")
-    encode = writer.tokenizer.encode
-    tokens, read = encode(text), None if source is None else encode(source)
+    tokens, read = writer.tokenizer.encode(text), None if source is None else writer.source_tokenizer.encode(source)
+    fed = tokens
+    if writer.pairs:
+        if read is None:
+            raise SettingsError("this run was trained on pairs; give what it reads with --source TEXT")
+        newline = writer.tokenizer.newline
+        read, tokens = np.append(read, writer.source_tokenizer.newline), np.append(tokens, newline)
+        fed = np.concatenate([[newline], tokens[:-1]])
     weights = writer.model.attention_weights(
-        torch.from_numpy(tokens).to(writer.device),
+        torch.from_numpy(fed).to(writer.device),
         None if read is None else torch.from_numpy(read).to(writer.device),
     )  # (L, H, T, S)
     number = numbered("--layer", len(weights) if layer is None else layer, len(weights))
@@ -56,11 +67,14 @@ def attend(
     return Attended(
         layer=number + 1,
         head=1 if len(heads) == 1 else head,
-        rows=spelled(writer, tokens[len(tokens) - rows :]),
-        columns=spelled(writer, (tokens if read is None else read)[:columns]),
+        rows=spelled(writer.tokenizer, tokens[len(tokens) - rows :]),
+        columns=spelled(
+            writer.tokenizer if read is None else writer.source_tokenizer, (tokens if read is None else read)[:columns]
+        ),
+        of_pair=writer.pairs,
         weights=[row[: t + 1] if causal else row for t, row in enumerate(drawn.tolist())],
     )
 
 
-def spelled(writer: Writer, ids: Ids) -> list[str]:
-    return [writer.tokenizer.decode([id]) for id in ids.tolist()]
+def spelled(tokenizer: Tokenizer, ids: Ids) -> list[str]:
+    return [tokenizer.decode([id]) for id in ids.tolist()]

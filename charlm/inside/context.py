@@ -20,7 +20,7 @@ from charlm.errors import CorpusError
 from charlm.model import LanguageModel
 from charlm.progress import Progress
 from charlm.runs import folder
-from charlm.scoring import same_store
+from charlm.scoring import same_text
 from charlm.text.corpus import Corpus
 from charlm.writer import Writer
 
@@ -68,7 +68,7 @@ def reach(run: str | Path, *, text: Sequence[str] = (), positions: int = 500) ->
     if text:
         before, ids = 0, writer.tokenizer.encode("".join(Corpus.open(text, found.config["data"]["encoding"]).chunks()))
     else:
-        store = yield from same_store(found, None)
+        store = yield from same_text(found, None)
         if not len(store.validation):
             raise CorpusError(f"{path} has no validation text; name a text with --text")
         training = store.train.ids[-FURTHEST:]

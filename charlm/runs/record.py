@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from charlm.model import LanguageModel, parameter_count
 from charlm.plan import Plan
 from charlm.runs import checkpoint, folder
 from charlm.text.corpus import Corpus
+from charlm.text.pair_store import PairStore
+from charlm.text.pairs import PairCorpus
 from charlm.text.store import Store
 from charlm.training.evaluate import Score, describe
 from charlm.training.loop import Step, Trainer
@@ -48,9 +51,11 @@ class Record:
     saved: int = -1  # the step of the checkpoint on disk
     owed: tuple[Score | None, int] | None = None  # score and step of best weights that could not be written
 
-    def begin(self, plan: Plan, store: Store, corpus: Corpus, trainer: Trainer, kept: LanguageModel) -> None:
+    def begin(
+        self, plan: Plan, store: Store | PairStore, corpus: Corpus | PairCorpus, trainer: Trainer, kept: LanguageModel
+    ) -> None:
         """All that is needed to open, explain, repeat and resume the run; config.json, which makes it one, last."""
-        folder.write_json(self.path / "tokenizer.json", store.tokenizer.to_json())
+        folder.write_json(self.path / "tokenizer.json", store.vocabularies.to_json())
         self.save(trainer, kept)  # so that there is always a checkpoint to go back to
         config = {
             "format": folder.FORMAT,
@@ -62,11 +67,12 @@ class Record:
             "seq_len": trainer.model.spec.seq_len,
             "rows": trainer.windows.batch_size,  # both are smaller than asked for where the text is short
             "params": parameter_count(trainer.model),
-            "tokenizer_sha256": store.tokenizer.sha256,
+            "tokenizer_sha256": store.vocabularies.sha256,
             "corpus": {
                 "name": corpus.name,
-                "paths": [str(path if str(path) == "-" else path.resolve()) for path in corpus.paths],
+                "paths": resolved(corpus.paths),
                 "sha256": store.corpus_sha256,
+                **({"targets": resolved(corpus.targets)} if isinstance(corpus, PairCorpus) else {}),
             },
         }
         folder.write_json(self.path / "config.json", config)
@@ -170,6 +176,10 @@ class Record:
 
     def log_sample(self, step: int, text: str) -> None:
         folder.append(self.path / "samples.txt", f"--- step {step}\n{text}\n")
+
+
+def resolved(paths: Sequence[Path]) -> list[str]:
+    return [str(path if str(path) == "-" else path.resolve()) for path in paths]
 
 
 def position(trainer: Trainer) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How a token is picked, as settings. Nothing here imports torch; `filters` says what each one does."""
+"""How a token, or a whole line, is picked, as settings. Nothing here imports torch; `filters` and `beam` do it."""
 
 from __future__ import annotations
 
@@ -43,3 +43,19 @@ class SampleSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         _ = self.temperatures  # raises for what is no temperature
+
+
+@dataclass(frozen=True)
+class TranslateSettings(Settings):
+    """How the best line for a source is looked for."""
+
+    beam: Annotated[int, Arg("hypotheses that are kept, 1 = greedy", min=1, max=1000)] = 1
+    length_penalty: Annotated[float, Arg("above 0: long lines are forgiven for being less likely", min=0, max=10)] = 0.6
+    n_best: Annotated[int, Arg("lines to show for each source, the best first", min=1, max=1000)] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n_best > self.beam:
+            raise SettingsError(
+                f"--n-best {self.n_best} is more than --beam {self.beam} can find; give --beam {self.n_best} or more"
+            )

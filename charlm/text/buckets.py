@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 PADDING = -1  # what no vocabulary holds, as `model.PAD`
 
 
-class Lines(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Lines:
     """Lines as ids, one after the other. Each ends with the id of a newline, and so none is empty."""
 
     ids: NDArray[np.unsignedinteger]  # (tokens,)
@@ -27,13 +29,16 @@ class Lines(NamedTuple):
     def newline(self) -> int:
         return int(self.ids[self.ends[1] - 1])
 
-    def __getitem__(self, line: int) -> NDArray[np.int64]:  # type: ignore[override]
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def __getitem__(self, line: int) -> NDArray[np.int64]:
         return self.ids[self.ends[line] : self.ends[line + 1]].astype(np.int64)
 
-    def part(self, start: int, stop: int) -> Lines:
-        """The lines `start` to `stop`."""
-        first = self.ends[start]
-        return Lines(self.ids[first : self.ends[stop]], self.ends[start : stop + 1] - first)
+    def where(self, here: NDArray[np.bool_]) -> Lines:
+        """The lines for which `here` (lines,) is true."""
+        sizes = self.sizes
+        return Lines(self.ids[np.repeat(here, sizes)], np.concatenate([[0], np.cumsum(sizes[here])]))
 
 
 class Rows(NamedTuple):
@@ -51,7 +56,7 @@ class Buckets:
     """
 
     def __init__(self, source: Lines, target: Lines, *, batch_tokens: int, seed: int) -> None:
-        self.source, self.target, self.seed = source, target, seed
+        self.source, self.target, self.tokens, self.seed = source, target, batch_tokens, seed
         self.longest = np.maximum(source.sizes, target.sizes)  # (pairs,)
         self.cuts = cut(np.sort(self.longest), batch_tokens)
         self.per_epoch = len(self.cuts) - 1

@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -29,12 +29,13 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.config import DataSettings
+from charlm.config import DataSettings, DataSpec, TrainSettings
 from charlm.errors import CorpusError, RunError
 from charlm.progress import Progress
 from charlm.text.corpus import Corpus
-from charlm.text.tokenizers import Tokenizer, from_json, utf8
-from charlm.text.vocabulary import train_tokenizer
+from charlm.text.tokenizers import Tokenizer, utf8
+from charlm.text.vocabulary import Vocabularies, train_tokenizer
+from charlm.text.windows import Windows
 
 FORMAT = 1  # to be raised whenever the same settings would give other ids
 STALE = 3600.0  # seconds after which a temporary file that nobody writes to is rubbish
@@ -65,11 +66,24 @@ class Split:
 class Store:
     """A text as ids."""
 
-    tokenizer: Tokenizer
+    vocabularies: Vocabularies
     train: Split
     validation: Split
     test: Split
     corpus_sha256: str
+    notes: list[str] = field(default_factory=list)  # as of pairs; a running text is taken as it is
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.vocabularies.target
+
+    def spec(self, train: TrainSettings) -> DataSpec:
+        return self.vocabularies.spec(self.batches(train).seq_len)
+
+    def batches(self, train: TrainSettings) -> Windows:
+        return Windows(
+            self.train.ids, batch_size=train.batch_size, seq_len=train.seq_len, order=train.order, seed=train.seed
+        )
 
 
 def prepare(corpus: Corpus, settings: DataSettings, cache_dir: Path | None) -> Generator[Progress, None, Store]:
@@ -124,7 +138,8 @@ def _load(folder: Path, key: str) -> Store | None:
         train, validation, test = (
             Split(ids[end - size.tokens : end], size.chars, size.bytes) for size, end in zip(sizes, ends, strict=True)
         )
-        return Store(from_json(described["tokenizer"]), train, validation, test, described["corpus_sha256"])
+        vocabularies = Vocabularies.from_json(described["tokenizer"])
+        return Store(vocabularies, train, validation, test, described["corpus_sha256"])
     except (OSError, ValueError, KeyError, TypeError, RunError):
         return None
 

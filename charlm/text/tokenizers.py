@@ -104,9 +104,14 @@ class Tokenizer(ABC):
         return next((self.tokens.index(blank) for blank in (b"\n", b" ") if blank in self.tokens), 0)
 
     @cached_property
+    def newline(self) -> int:
+        """The id that ends a line. Raises `VocabularyError` if the vocabulary has none."""
+        return int(self.encode("\n")[0])
+
+    @cached_property
     def sha256(self) -> str:
         """Fingerprint: equal for tokenizers that do the same."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+        return digest(self.to_json())
 
     def encode(self, text: str, unknown: str = "error") -> Ids:  # noqa: ARG002  only CharTokenizer can be at a loss
         """Ids of `text`. Characters that cannot be spelled raise `VocabularyError` (`unknown` is `error`),
@@ -275,6 +280,10 @@ class UnigramTokenizer(PieceTokenizer):
 KINDS: dict[str, type[Tokenizer]] = {
     cls.kind: cls for cls in (ByteTokenizer, CharTokenizer, WordTokenizer, BpeTokenizer, UnigramTokenizer)
 }
+
+
+def digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def from_json(value: dict[str, Any]) -> Tokenizer:

@@ -1,4 +1,4 @@
-"""Vocabularies: what a tokenizer learns from a text before it can cut one.
+"""Vocabularies: what a tokenizer learns from a text before it can cut one, and the one or two that a run has.
 
 Subwords: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units" (2016, arXiv:1508.07909), and
 Kudo, "Subword Regularization" (2018, arXiv:1804.10959), both as implemented by SentencePiece (arXiv:1808.06226).
@@ -13,11 +13,12 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.config import DataSettings
+from charlm.config import DataSettings, DataSpec
 from charlm.errors import CorpusError, VocabularyError
 from charlm.text.tokenizers import (
     BYTES,
@@ -28,6 +29,7 @@ from charlm.text.tokenizers import (
     Tokenizer,
     WordTokenizer,
     code_points,
+    digest,
     from_json,
     listed,
     text_of,
@@ -38,6 +40,38 @@ Chunks = Callable[[], Iterator[str]]  # the training text in pieces, as often as
 LARGEST_ALPHABET = 200_000  # characters: more than Unicode has so far
 SAMPLE = 10_000_000  # characters that bpe and unigram are trained on
 MANY_WORDS = 500_000  # different ones that are counted at least
+
+
+class Vocabularies(NamedTuple):
+    """What a run reads and what it writes; of running text, and of pairs that share it, one and the same."""
+
+    source: Tokenizer
+    target: Tokenizer
+
+    @property
+    def shared(self) -> bool:
+        return self.source is self.target
+
+    @property
+    def sha256(self) -> str:
+        return digest(self.to_json())
+
+    def spec(self, seq_len: int) -> DataSpec:
+        return DataSpec(self.target.vocab_size, seq_len, None if self.shared else self.source.vocab_size)
+
+    def to_json(self) -> dict[str, Any]:
+        if self.shared:
+            return self.target.to_json()
+        return {"kind": "pair", "source": self.source.to_json(), "target": self.target.to_json()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Vocabularies:
+        """Raises `RunError` as the function of this name."""
+        if value.get("kind") == "pair":
+            sides = [value.get(side) for side in cls._fields]
+            return cls(*(from_json(side if isinstance(side, dict) else {}) for side in sides))
+        tokenizer = from_json(value)
+        return cls(tokenizer, tokenizer)
 
 
 def train_tokenizer(settings: DataSettings, chunks: Chunks) -> Tokenizer:

@@ -26,6 +26,7 @@ class Windows:
         self.ids, self.order, self.seed = ids, order, seed
         self.seq_len = min(seq_len, len(ids) - 1)
         self.batch_size = min(batch_size, max(1, len(ids) // self.seq_len))
+        self.tokens = self.batch_size * self.seq_len  # of a batch
         self.per_epoch = max(1, len(ids) // (self.batch_size * self.seq_len))
 
     def batch(self, number: int) -> tuple[NDArray[np.int64], bool]:

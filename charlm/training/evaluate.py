@@ -1,9 +1,13 @@
-"""The exact evaluation: every token of a text scored once, with all the context that the model can use."""
+"""The exact evaluation: every token of a text scored once, with all the context that the model can use.
+
+Of pairs the targets are scored, each token given its source and the target so far.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +15,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from charlm.model import LanguageModel, parameter_count
+from charlm.model import PAD, LanguageModel, parameter_count
+from charlm.objectives import pairs
 from charlm.progress import Progress
+from charlm.text.buckets import Buckets, Lines, rows
+from charlm.text.tokenizers import Ids
 
 ROWS = 64  # at most so many pieces of a text are scored side by side
 LOGITS = 1 << 24  # numbers that are held at once
@@ -90,6 +97,37 @@ def evaluate(
         yield Progress("scoring", done, len(ids))
     context = model.window or longest_row(model, len(ids))
     return Score(total / math.log(2) / bytes, total / len(ids), total / chars, len(ids), chars, bytes, context)
+
+
+@torch.inference_mode()
+def pair_nats(model: LanguageModel, source: Lines, target: Lines) -> Iterator[tuple[Ids, NDArray[np.float32]]]:
+    """(pairs (B,), what each target costs in nats (B,), its newline included), until every pair was scored once."""
+    device = next(model.parameters()).device
+    buckets = Buckets(source, target, batch_tokens=max(1, LOGITS // model.spec.vocab_size), seed=0)
+    order, _ = buckets.epoch(0)
+    model.eval()
+    for first, end in pairwise(buckets.cuts):
+        batch = pairs(*(torch.from_numpy(side).to(device) for side in rows(source, target, order[first:end])))
+        logits = model(batch.tokens, source=batch.source).logits
+        nats = F.cross_entropy(logits.mT.float(), batch.targets, reduction="none", ignore_index=PAD)  # (B, T)
+        yield order[first:end], nats.sum(1).cpu().numpy()
+
+
+def evaluate_pairs(
+    model: LanguageModel, source: Lines, target: Lines, *, chars: int, bytes: int
+) -> Generator[Progress, None, Score]:
+    """Score targets of so many characters and UTF-8 bytes, given their sources."""
+    total, done = 0.0, 0
+    for scored, nats in pair_nats(model, source, target):
+        total += float(nats.sum(dtype=np.float64))
+        done += len(scored)
+        yield Progress("scoring", done, len(target))
+    return score_of(model, total, len(target.ids), chars=chars, bytes=bytes)
+
+
+def score_of(model: LanguageModel, nats: float, tokens: int, *, chars: int, bytes: int) -> Score:
+    """What targets cost that take `nats` in all."""
+    return Score(nats / math.log(2) / bytes, nats / tokens, nats / chars, tokens, chars, bytes, model.spec.seq_len)
 
 
 def longest_row(model: LanguageModel, size: int) -> int:

@@ -11,6 +11,7 @@ import torch
 from charlm import archs
 from charlm.config import DataSpec, take
 from charlm.text.tokenizers import CharTokenizer
+from charlm.text.vocabulary import Vocabularies
 from charlm.writer import Writer
 
 ALPHABET = '\n "()ABabcde'
@@ -30,6 +31,7 @@ def build() -> Build:
         with torch.no_grad():  # branches that start at zero would hide what they do
             for p in model.parameters():
                 p.add_(0.1 * torch.randn_like(p))
-        return Writer(model, CharTokenizer([ord(c) for c in ALPHABET], spell=False))
+        tokenizer = CharTokenizer([ord(c) for c in ALPHABET], spell=False)
+        return Writer(model, Vocabularies(tokenizer, tokenizer))
 
     return build_

@@ -22,6 +22,7 @@ from charlm.errors import CharlmError, CorpusError, RunError, SettingsError, Voc
 from charlm.inside.compress import compress, decompress, parts, spelled
 from charlm.progress import result
 from charlm.text.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
+from charlm.text.vocabulary import Vocabularies
 from charlm.writer import Writer
 
 pytest.importorskip("constriction")
@@ -40,7 +41,7 @@ def writer(arch: str, tokenizer: Tokenizer, seed: int = 0, **changes: Any) -> Wr
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.3 * torch.randn_like(p))
-    return Writer(model, tokenizer)
+    return Writer(model, Vocabularies(tokenizer, tokenizer))
 
 
 def there_and_back(using: Writer, data: bytes, again: Writer | None = None) -> bytes:

@@ -1,0 +1,186 @@
+"""Pairs as the user has them: lines of two columns, JSON lines, or two files that belong together line by line.
+
+Whatever the form, a pair is two texts of one line each, neither empty. A line that is none is named and counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice, zip_longest
+from pathlib import Path
+from typing import NamedTuple
+
+from charlm.errors import CorpusError
+from charlm.progress import Progress
+from charlm.text.corpus import Corpus
+
+ENDINGS = (".tsv", ".jsonl", ".ndjson")
+KEYS = ("source", "target")
+LOOKED_AT = 20  # lines of a file by which its content is judged
+NAMED = 5  # broken lines that are named
+
+
+class Pair(NamedTuple):
+    source: str
+    target: str
+
+
+class Broken(NamedTuple):
+    """A line that is no pair."""
+
+    line: int  # from 1
+    why: str
+
+
+class PairCorpus:
+    """Pairs in one or more files. They can be read any number of times."""
+
+    def __init__(self, sources: Corpus, targets: Corpus | None) -> None:
+        self.name, self.paths = sources.name, sources.paths
+        self.targets = targets.paths if targets else ()  # where the second side stands in files of its own
+        self._sides = [sources, *([targets] if targets else [])]
+        self._count: int | None = None
+        self._sha256 = ""
+        self._broken: list[Broken] = []
+        self._wide = 0  # lines with more than two columns
+
+    @classmethod
+    def open(
+        cls, paths: Sequence[str | Path], targets: Sequence[str | Path] = (), encoding: str = "utf-8"
+    ) -> PairCorpus:
+        """Raises what `Corpus.open` raises."""
+        return cls(Corpus.open(paths, encoding), Corpus.open(targets, encoding) if targets else None)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return (each for each in self._read() if isinstance(each, Pair))
+
+    def survey(self) -> Iterator[Progress]:
+        """Read all of it, unless that was done, so that `count`, `sha256` and `notes` are known.
+
+        Raises `CorpusError` if no line is a pair, or if two files have not equally many lines.
+        """
+        if self._count is not None:
+            return
+        for side in self._sides:
+            yield from side.survey()
+        self._broken, self._wide, count = [], 0, 0
+        for number, each in enumerate(self._read(), 1):
+            if isinstance(each, Pair):
+                count += 1
+            else:
+                self._broken.append(each)
+            if number % 50_000 == 0:
+                yield Progress("reading pairs", number, number)
+        if not count:
+            first = f": line {self._broken[0].line} {self._broken[0].why}" if self._broken else ""
+            raise CorpusError(f"{', '.join(map(str, self.paths))} holds no pair{first}; {FORMS}")
+        self._count = count
+        self._sha256 = hashlib.sha256("".join(side.sha256 for side in self._sides).encode()).hexdigest()
+
+    @property
+    def count(self) -> int:
+        """Pairs."""
+        return self._surveyed()._count or 0
+
+    @property
+    def sha256(self) -> str:
+        return self._surveyed()._sha256
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of lines that are no pair, or more than one."""
+        said, broken = [], self._surveyed()._broken
+        if broken:
+            named = ", ".join(f"{each.line} ({each.why})" for each in broken[:NAMED])
+            more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+            lines = f"{len(broken)} lines are no pair and were" if len(broken) > 1 else "1 line is no pair and was"
+            said.append(f"{lines} left out: line {named}{more}")
+        if self._wide:
+            lines = f"{self._wide} lines have" if self._wide > 1 else "1 line has"
+            said.append(f"{lines} more than two columns; what is beyond the second was left out")
+        return said
+
+    def _surveyed(self) -> PairCorpus:
+        for _ in self.survey():
+            pass
+        return self
+
+    def _read(self) -> Iterator[Pair | Broken]:
+        if len(self._sides) == 2:
+            yield from self._side_by_side()
+            return
+        as_json = ending(self.paths[0]) in (".jsonl", ".ndjson")
+        for number, line in enumerate(lines(self._sides[0]), 1):
+            columns = json_columns(line) if as_json else line.split("\t")
+            if isinstance(columns, list):
+                self._wide += len(columns) > 2 and self._count is None
+                yield pair(number, columns)
+            else:
+                yield Broken(number, columns)
+
+    def _side_by_side(self) -> Iterator[Pair | Broken]:
+        for number, both in enumerate(zip_longest(*map(lines, self._sides)), 1):
+            if None in both:
+                short, long = (side.paths[0] for side in (self._sides if both[0] is None else self._sides[::-1]))
+                raise CorpusError(
+                    f"{short} has {number - 1} lines and {long} has more; line n of one belongs to line n"
+                )
+            yield pair(number, list(both))
+
+
+FORMS = "a pair is a line of two texts with a tab between them, or JSON with the keys source and target"
+
+
+def pair(number: int, columns: list[str]) -> Pair | Broken:
+    if len(columns) < 2:
+        return Broken(number, "has no tab" if columns[0].strip() else "is empty")
+    source, target = (column.strip() for column in columns[:2])
+    if not (source and target):
+        return Broken(number, "is empty" if source == target else f"has no {'target' if source else 'source'}")
+    return Pair(source, target)
+
+
+def json_columns(line: str) -> list[str] | str:
+    """The two texts of a line of JSON, or what is wrong with it."""
+    try:
+        value = json.loads(line)
+        columns = [value[key] for key in KEYS] if isinstance(value, dict) else value
+    except (ValueError, KeyError, RecursionError):
+        columns = None
+    if not (isinstance(columns, list) and len(columns) == 2 and all(isinstance(text, str) for text in columns)):
+        return "is no JSON with the texts source and target" if line.strip() else "is empty"
+    return "has a text of several lines" if any("\n" in text.strip() for text in columns) else columns
+
+
+def lines(corpus: Corpus) -> Iterator[str]:
+    held = ""
+    for chunk in corpus.chunks():
+        *whole, held = (held + chunk).split("\n")
+        yield from whole
+    if held:
+        yield held
+
+
+def ending(path: Path) -> str:
+    """Of a file's name, in small letters and without .gz."""
+    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+
+
+def open_text(
+    paths: Sequence[str | Path], targets: Sequence[str | Path], encoding: str, *, pairs: bool
+) -> Corpus | PairCorpus:
+    """What the files hold: pairs, if `pairs` may be read and their names or first lines say so, else a running text."""
+    if targets:
+        return PairCorpus.open(paths, targets, encoding)
+    corpus = Corpus.open(paths, encoding)
+    return PairCorpus(corpus, None) if pairs and holds_pairs(corpus) else corpus
+
+
+def holds_pairs(corpus: Corpus) -> bool:
+    """Whether a text's name says so, or each of its first lines has two columns."""
+    if ending(corpus.paths[0]) in ENDINGS:
+        return True
+    first = list(islice(lines(corpus), LOOKED_AT))
+    return bool(first) and all(isinstance(pair(0, line.split("\t")), Pair) for line in first)

@@ -1,0 +1,144 @@
+"""Tasks whose right answers are known: pairs of a source and its target, as many as are wanted.
+
+A task has kinds of sources, words of so many letters or dates of one form, and each kind its own number of them. All
+kinds are drawn alike often, as far as they go, and no source comes twice: what is held out was never seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from functools import partial
+from itertools import pairwise
+from random import Random
+from string import ascii_lowercase
+from typing import Literal, NamedTuple
+
+from charlm.errors import SettingsError
+
+Task = Literal["reverse", "sort", "copy", "dates", "numbers"]
+Pair = tuple[str, str]
+
+LONGEST = 20  # letters, if nothing else is asked for
+
+
+class Kind(NamedTuple):
+    size: int  # how many sources there are
+    pair: Callable[[int], Pair]  # the one of this number, 0 to size - 1
+
+
+def make(task: Task, pairs: int, longest: int | None, seed: int) -> Iterator[Pair]:
+    """So many pairs with different sources, in random order.
+
+    `longest` is the most letters of a source of reverse, sort and copy; None is 20. Raises `SettingsError` if there are
+    not so many different sources, and if a date or a number is to have a length.
+    """
+    kinds = kinds_of(task, longest)
+    total = sum(kind.size for kind in kinds)
+    if pairs > total:
+        raise SettingsError(
+            f"--pairs {pairs} is more than the {total} different sources of {task}; ask for fewer"
+            + (", or raise --longest" if task in ANSWERS else "")
+        )
+    rng = Random(seed)
+    counts = shares([kind.size for kind in kinds], pairs)
+    made = [kind.pair(n) for kind, count in zip(kinds, counts, strict=True) for n in draw(rng, kind.size, count)]
+    rng.shuffle(made)
+    return iter(made)
+
+
+def kinds_of(task: Task, longest: int | None) -> list[Kind]:
+    if task in ANSWERS:
+        lengths = range(1, (longest or LONGEST) + 1)
+        return [Kind(26**length, partial(letters, ANSWERS[task], length)) for length in lengths]
+    if longest is not None:
+        raise SettingsError(f"--longest is for {', '.join(ANSWERS)}; {task} are as long as they are; leave it out")
+    if task == "dates":
+        return [Kind((END - START).days, partial(dated, form)) for form in FORMS]
+    limits = [0, *(10**digits for digits in range(1, 7))]  # a kind for each number of digits
+    return [Kind(limit - least, partial(numbered, least)) for least, limit in pairwise(limits)]
+
+
+def shares(sizes: list[int], pairs: int) -> list[int]:
+    """How many pairs of each kind: alike many, but of small kinds all there are. `pairs` is at most all of them."""
+    counts = [0] * len(sizes)
+    for done, kind in enumerate(sorted(range(len(sizes)), key=lambda kind: sizes[kind])):
+        counts[kind] = min(sizes[kind], (pairs - sum(counts)) // (len(sizes) - done))
+    return counts
+
+
+def draw(rng: Random, size: int, count: int) -> list[int]:
+    """So many different numbers below `size`."""
+    if size < 2**63:  # what Python calls the length of a range
+        return rng.sample(range(size), count)
+    drawn: dict[int, None] = {}
+    while len(drawn) < count:
+        drawn[rng.randrange(size)] = None
+    return list(drawn)
+
+
+def letters(answer: Callable[[str], str], length: int, number: int) -> Pair:
+    source = "".join(ascii_lowercase[number // 26**place % 26] for place in range(length))
+    return source, answer(source)
+
+
+ANSWERS: dict[str, Callable[[str], str]] = {
+    "reverse": lambda source: source[::-1],
+    "sort": lambda source: "".join(sorted(source)),
+    "copy": str,
+}
+
+
+def dated(form: str, number: int) -> Pair:
+    """A day as people write it, and as ISO 8601 does."""
+    day = START + timedelta(number)
+    month, weekday = MONTHS[day.month - 1], WEEKDAYS[day.weekday()]
+    th = "th" if day.day in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(day.day % 10, "th")
+    short = {"mon": month[:3], "wday": weekday[:3]}
+    source = form.format(y=day.year, m=day.month, d=day.day, th=th, month=month, weekday=weekday, **short)
+    return source, day.isoformat()
+
+
+START, END = date(1900, 1, 1), date(2100, 1, 1)
+MONTHS = ["January", "February", "March", "April", "May", "June"]
+MONTHS += ["July", "August", "September", "October", "November", "December"]
+WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+FORMS = (  # each says which day it is, and no two write a day alike
+    "{d} {month} {y}",
+    "{d}{th} of {month} {y}",
+    "the {d}{th} day of {month}, {y}",
+    "{month} {d}, {y}",
+    "{month} {d}{th}, {y}",
+    "{y} {month} {d}",
+    "{weekday} {d} {month} {y}",
+    "{weekday}, {month} {d}, {y}",
+    "{weekday} the {d}{th} of {month} {y}",
+    "{wday} {mon} {d} {y}",
+    "{mon} {d} {y}",
+    "{d}-{mon}-{y}",
+    "{d:02}.{m:02}.{y}",  # where dots stand, the day stands first
+    "{y}/{m:02}/{d:02}",
+)
+
+
+def numbered(least: int, number: int) -> Pair:
+    """`number` beyond the least with so many digits."""
+    return spelled(least + number), str(least + number)
+
+
+def spelled(number: int) -> str:
+    """A number below a million in English words."""
+    if number < 20:
+        return SMALL[number]
+    if number < 100:
+        tens, ones = divmod(number, 10)
+        return TENS[tens - 2] + (f"-{SMALL[ones]}" if ones else "")
+    unit, name = (100, "hundred") if number < 1000 else (1000, "thousand")
+    many, rest = divmod(number, unit)
+    joint = " and " if rest < 100 else " "
+    return f"{spelled(many)} {name}" + (joint + spelled(rest) if rest else "")
+
+
+SMALL = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+SMALL += ["thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]

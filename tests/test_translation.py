@@ -1,0 +1,289 @@
+"""Runs that read a source and write a target: trained, scored, typed at, and looked into."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import backwards
+
+import charlm
+from charlm import job
+from charlm.events import Note, Wrote
+from charlm.inside.attend import attend
+from charlm.plan import Plan
+from charlm.progress import result
+from charlm.sampling.settings import SampleSettings, TranslateSettings
+from charlm.text.pairs import PairCorpus
+from charlm.translation import by_length, quality, score_pairs
+
+Typed = Callable[..., tuple[int, str, str]]
+SMALL = {"arch": "seq2seq", "hidden_size": 16, "tokenizer": "char", "batch_tokens": 64, "dropout": 0.1}
+
+
+def words(file: Path) -> list[str]:
+    return [line.split("\t")[0] for line in file.read_text().splitlines()]
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Something arrives on standard input."""
+
+    def say(text: str) -> None:
+        (tmp_path / "heard").write_text(text, encoding="utf-8")
+        monkeypatch.setattr("charlm.cli.translate.STANDARD_INPUT", str(tmp_path / "heard"))
+
+    return say
+
+
+def test_it_translates_words_that_it_never_saw(translator: Path) -> None:
+    held_out = words(translator.parent / "back.tsv")[-17:]
+    written = [best.text for best, *_ in charlm.load(translator).translate(held_out)]
+    assert sum(word == text[::-1] for word, text in zip(held_out, written, strict=True)) >= 14
+
+
+@pytest.mark.parametrize("arch", ["seq2seq", "encdec"])
+def test_a_resumed_training_is_the_training(arch: str, tmp_path: Path) -> None:
+    plan = Plan.of({**SMALL, "arch": arch, "steps": 12, "label_smoothing": 0.1}, pairs=True)
+    corpus = PairCorpus.open([backwards(tmp_path / "back.tsv")])
+    list(job.train(plan, corpus, out=tmp_path / "straight"))
+    list(job.train(plan, corpus, out=tmp_path / "cut", stop_after=7))
+    list(job.resume(tmp_path / "cut", changes={}))
+    straight, cut = (charlm.load(tmp_path / name).model.state_dict() for name in ("straight", "cut"))
+    assert all(torch.equal(straight[name], cut[name]) for name in straight)
+
+
+def test_on_the_way_it_shows_translations_and_says_what_was_left_out(tmp_path: Path) -> None:
+    file = backwards(tmp_path / "back.tsv")
+    file.write_text(file.read_text() + "no pair\n")
+    plan = Plan.of({**SMALL, "steps": 3, "max_length": 3}, pairs=True)
+    events = list(job.train(plan, PairCorpus.open([file]), out=tmp_path / "run"))
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert notes[0] == "1 line is no pair and was left out: line 341 (has no tab)"
+    assert "pairs are longer than --max-length 3" in notes[1]
+    wrote = [event.text.splitlines() for event in events if isinstance(event, Wrote)]
+    assert all(len(lines) == 8 and all(line.startswith("  ") for line in lines[1::2]) for lines in wrote)
+
+
+def test_the_loss_of_the_targets_is_the_models_own(translator: Path) -> None:
+    """Each pair alone, without padding."""
+    writer = charlm.load(translator)
+    made = result(score_pairs(translator))
+    nats, tokens = 0.0, 0
+    for word in words(translator.parent / "back.tsv")[255:323]:  # 20 % to validate, the last 5 % to test
+        encode = lambda tokenizer, text: torch.from_numpy(tokenizer.encode(text))[None]  # noqa: E731
+        source, target = encode(writer.source_tokenizer, f"{word}\n"), encode(writer.tokenizer, f"\n{word[::-1]}\n")
+        with torch.no_grad():
+            logits = writer.model(target[:, :-1], source=source).logits
+        nats += float(torch.nn.functional.cross_entropy(logits[0], target[0, 1:], reduction="sum"))
+        tokens += target.size(1) - 1
+    assert made.score["tokens"] == tokens
+    assert made.score["nats_per_token"] == pytest.approx(nats / tokens, rel=1e-4)
+    assert made.score["bits_per_byte"] == pytest.approx(nats / math.log(2) / tokens, rel=1e-4)
+
+
+def test_quality_is_what_sacrebleu_says_and_the_share_that_is_exactly_right() -> None:
+    right = ["a man is riding a horse", "Two dogs run"]
+    assert quality(right, right) == (1.0, pytest.approx(100), pytest.approx(100), pytest.approx(100))
+    found = quality(["a man is riding a Horse", "Two dogs run"], right)
+    assert found.exact == 0.5
+    assert found.bleu is not None
+    assert found.bleu_lower == pytest.approx(100)
+    assert found.bleu < 100
+    assert quality(["abc"], ["abc"]).bleu is None  # BLEU counts four words in a row
+
+
+def test_bands_of_lengths_hold_every_pair_once_and_add_up_to_the_whole() -> None:
+    rng = np.random.default_rng(0)
+    lengths, tokens, nats = rng.integers(1, 38, 200), rng.integers(1, 9, 200), rng.random(200)
+    right = [f"target {n} of some words" for n in range(200)]
+    written = [text if rng.random() < 0.5 else "wrong" for text in right]
+    bands = by_length(lengths, nats, tokens, written, right)
+    assert len(bands) <= 10
+    assert sum(band.pairs for band in bands) == 200
+    assert sum(band.exact * band.pairs for band in bands) == sum(a == b for a, b in zip(written, right, strict=True))
+    for band in bands:
+        here = (band.shortest <= lengths) & (lengths <= band.longest)
+        assert band.pairs == here.sum()
+        assert band.nats_per_token == pytest.approx(nats[here].sum() / tokens[here].sum())
+
+
+def test_the_order_and_the_company_of_sources_change_no_translation(translator: Path) -> None:
+    writer, sources = charlm.load(translator), words(translator.parent / "back.tsv")[:40]
+    for settings in (TranslateSettings(), TranslateSettings(beam=3)):
+        alone = [writer.translate([source], settings)[0][0].text for source in sources]
+        together = writer.translate(sources[::-1], settings)
+        assert [best.text for best, *_ in together[::-1]] == alone
+
+
+def test_a_temperature_draws_other_lines_for_another_seed(translator: Path) -> None:
+    writer, sources = charlm.load(translator), ["abcd", "dcba"] * 5
+    draw = lambda seed: [  # noqa: E731
+        best.text for best, *_ in writer.translate(sources, sampling=SampleSettings("3.0"), seed=seed)
+    ]
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+
+
+def test_lines_come_out_in_order_and_empty_ones_stay_empty(
+    translator: Path, typed: Typed, heard: Callable[[str], None]
+) -> None:
+    heard("abc\n\nd\r\n  ab \n")
+    code, out, err = typed("translate", translator)
+    assert (code, out, err) == (0, "cba\n\nd\nba\n", "")
+
+
+def test_a_file_alone_is_translated_by_the_last_run(translator: Path, typed: Typed, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(translator)
+    (tmp_path / "lines.txt").write_text("abc\n")
+    assert typed("translate", "lines.txt")[:2] == (0, "cba\n")
+    assert typed("translate", "mine", "lines.txt", "--beam", "2", "--json")[0] == 0
+
+
+def test_n_best_and_json_tell_log_probabilities(translator: Path, typed: Typed, heard: Callable[[str], None]) -> None:
+    heard("abc\n")
+    _, out, _ = typed("translate", translator, "--beam", 4, "--n-best", 3)
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert [row[0] for row in rows] == ["1", "2", "3"]
+    assert rows[0][2] == "cba"
+    _, out, _ = typed("translate", translator, "--beam", 4, "--n-best", 3, "--json")
+    said = json.loads(out)
+    assert said["source"] == "abc"
+    assert [t["text"] for t in said["translations"]] == [row[2] for row in rows]
+    assert float(rows[0][1]) == pytest.approx(said["translations"][0]["log_probability"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--beam", "2", "--temperature", "0.5"], "--beam looks for the likeliest line and --temperature draws one"),
+        (["--n-best", "2"], "--n-best 2 is more than --beam 1"),
+        (["nowhere.txt"], "cannot be read"),
+        (["--attention-map", "x.bmp"], "names no kind of picture"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(
+    words: list[str], message: str, translator: Path, typed: Typed, heard: Callable[[str], None]
+) -> None:
+    heard("abc\n")
+    code, _, err = typed("translate", translator, *words)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_character_that_the_run_never_saw_is_named(
+    translator: Path, typed: Typed, heard: Callable[[str], None]
+) -> None:
+    heard("axc\n")
+    assert "lacks 'x'" in typed("translate", translator)[2]
+    heard("axc\n")
+    assert typed("translate", translator, "--unknown", "skip")[:2] == (0, "ca\n")
+
+
+def test_the_alignment_of_a_line_is_drawn_and_saved(
+    translator: Path, typed: Typed, heard: Callable[[str], None]
+) -> None:
+    heard("abcd\n")
+    code, out, err = typed("translate", translator, "--attention-map", "-")
+    assert (code, out) == (0, "dcba\n")
+    assert [line.split()[0] for line in err.splitlines()[-5:]] == ["d", "c", "b", "a", "↵"]
+    for file in ("map.json", "map.svg", "map.png", "map.html"):
+        heard("abcd\n")
+        assert typed("translate", translator, "--attention-map", file)[0] == 0
+        assert Path(file).stat().st_size > 500
+    said = json.loads(Path("map.json").read_text())
+    assert (said["rows"], said["columns"]) == (["d", "c", "b", "a", "\n"], ["a", "b", "c", "d", "\n"])
+    assert all(sum(row) == pytest.approx(1, abs=1e-4) for row in said["weights"])
+    heard("ab\ncd\n")
+    assert "holds one line, 2 were given" in typed("translate", translator, "--attention-map", "map.svg")[2]
+
+
+def test_attend_names_what_is_being_written_and_wants_a_source(translator: Path, typed: Typed) -> None:
+    found = attend(charlm.load(translator), "cba", source="abc")
+    assert found.rows == ["c", "b", "a", "\n"]
+    assert found.columns == ["a", "b", "c", "\n"]
+    assert "give what it reads with --source" in typed("attend", translator, "--text", "cba")[2]
+
+
+def test_eval_scores_other_pairs_and_its_own_and_draws_the_lengths(translator: Path, typed: Typed) -> None:
+    code, out, _ = typed("eval", translator, "--split", "test", "--beam", 2)
+    assert code == 0
+    assert "percent exactly right" in out
+    assert "tokens of the source" in out
+    Path("more.tsv").write_text("abc\tcba\nab\tbb\nnothing\n")
+    code, out, err = typed("eval", translator, "--pairs", "more.tsv", "--json")
+    said = json.loads(out)
+    assert (code, said["exact"]) == (0, 0.5)
+    assert "line 3 (has no tab)" in err
+    assert said["pairs"] == 2
+    assert [band["pairs"] for band in said["by_source_length"]] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sample"],
+        ["score", "back.tsv"],
+        ["explain", "--prompt", "a"],
+        ["context"],
+        ["novelty"],
+        ["compress", "back.tsv"],
+        ["eval", "--text", "back.tsv"],
+    ],
+)
+def test_what_is_for_running_text_says_so(command: list[str], translator: Path, typed: Typed, tmp_path: Path) -> None:
+    backwards(tmp_path / "back.tsv")
+    name, *rest = command
+    code, _, err = typed(name, translator, *rest)
+    assert code == 2
+    assert "trained on pairs" in err
+
+
+def test_a_run_of_running_text_translates_nothing_and_says_so(
+    trained: Path, typed: Typed, heard: Callable[[str], None]
+) -> None:
+    heard("abc\n")
+    for command in (["translate", trained], ["eval", trained, "--pairs", backwards(Path("b.tsv"))]):
+        code, _, err = typed(*command)
+        assert code == 2
+        assert "running text" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["back.tsv", "--arch", "seq2seq", "--seq-len", "8"],
+            "--seq-len is for running text; the batches of pairs have",
+        ),
+        (["text.txt", "--arch", "seq2seq", "--max-length", "8"], "--max-length is for pairs of source and target"),
+        (["--source", "a"], "pairs are one file of two columns, or two files"),
+        (["back.tsv", "--source", "a", "--target", "b"], "pairs are one file of two columns, or two files"),
+        (["--source", "text.txt", "--target", "text.txt", "--arch", "lstm"], "lstm reads no pairs"),
+    ],
+)
+def test_settings_of_the_other_kind_of_text_are_refused(words: list[str], message: str, typed: Typed) -> None:
+    backwards(Path("back.tsv"))
+    Path("text.txt").write_text("some text\n" * 20)
+    code, _, err = typed("train", *words)
+    assert code == 2
+    assert message in err
+
+
+def test_training_from_the_shell_reads_two_files_and_says_how_to_go_on(typed: Typed) -> None:
+    words = ["ab", "ba", "aab", "b", "abab"] * 8
+    Path("a.txt").write_text("".join(f"{word}\n" for word in words))
+    Path("b.txt").write_text("".join(f"{word[::-1]}\n" for word in words))
+    small = ["--hidden-size", 8, "--steps", 2, "--tokenizer", "char"]
+    code, out, _ = typed("train", "--source", "a.txt", "--target", "b.txt", *small)
+    assert code == 0
+    assert "text: 36 train, 2 validation, 2 test pairs" in out
+    assert "next: charlm translate" in out
+    assert typed("eval", "--json")[0] == 0

@@ -1,0 +1,141 @@
+"""Pairs as files hold them, and as ids."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from charlm.config import PairSettings
+from charlm.errors import CorpusError
+from charlm.progress import result
+from charlm.text.corpus import Corpus
+from charlm.text.pair_store import PairStore, prepare_pairs
+from charlm.text.pairs import Pair, PairCorpus, open_text
+
+PAIRS = [Pair("Guten Tag", "Good day"), Pair("eins\u2028zwei", "one two"), Pair("drei", "three"), Pair("Ü", "ü")]
+
+
+def tsv(path: Path, text: str) -> PairCorpus:
+    path.write_text(text, encoding="utf-8")
+    return PairCorpus.open([path])
+
+
+def store(corpus: PairCorpus, **settings: object) -> PairStore:
+    return result(prepare_pairs(corpus, PairSettings(tokenizer="char", **settings)))  # type: ignore[arg-type]
+
+
+def test_every_form_holds_the_same_pairs(tmp_path: Path) -> None:
+    columns = "".join(f"{a}\t{b}\n" for a, b in PAIRS)
+    (tmp_path / "a.tsv").write_text(columns, encoding="utf-8")
+    (tmp_path / "windows.tsv").write_bytes(columns.replace("\n", "\r\n").encode())
+    (tmp_path / "a.tsv.gz").write_bytes(gzip.compress(columns.encode()))
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(p._asdict()) + "\n" for p in PAIRS), encoding="utf-8")
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(p) + "\n" for p in PAIRS), encoding="utf-8")
+    for side in Pair._fields:
+        (tmp_path / side).write_text("".join(f"{getattr(p, side)}\n" for p in PAIRS), encoding="utf-8")
+    files = [([name], []) for name in ("a.tsv", "windows.tsv", "a.tsv.gz", "a.jsonl", "list.jsonl")]
+    for sources, targets in [*files, (["source"], ["target"])]:
+        read = PairCorpus.open([tmp_path / name for name in sources], [tmp_path / name for name in targets])
+        assert list(read) == PAIRS
+        assert read.count == 4
+        assert read.notes == []
+
+
+def test_a_broken_line_is_named_and_counted(tmp_path: Path) -> None:
+    read = tsv(tmp_path / "a.tsv", "a\tb\nno tab\n\n\tonly a target\nonly a source\t \nc\td\tsource of it\n")
+    assert list(read) == [("a", "b"), ("c", "d")]
+    assert read.notes == [
+        "4 lines are no pair and were left out: "
+        "line 2 (has no tab), 3 (is empty), 4 (has no source), 5 (has no target)",
+        "1 line has more than two columns; what is beyond the second was left out",
+    ]
+
+
+def test_of_many_broken_lines_the_first_are_named(tmp_path: Path) -> None:
+    read = tsv(tmp_path / "a.tsv", "a\tb\n" + "x\n" * 100)
+    assert read.notes[0].startswith("100 lines are no pair")
+    assert read.notes[0].endswith("6 (has no tab) and 95 more")
+
+
+@pytest.mark.parametrize(
+    "line", ['{"source": "a"}', "[1, 2]", '["a", "b", "c"]', "a\tb", '{"source": "a", "target": null}', "[" * 10_000]
+)
+def test_a_line_of_json_that_is_no_pair_is_named(line: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(f'["a", "b"]\n{line}\n')
+    (note,) = PairCorpus.open([tmp_path / "a.jsonl"]).notes
+    assert "line 2 (is no JSON with the texts source and target)" in note
+
+
+def test_two_files_of_different_lengths_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1\n2\n3\n")
+    (tmp_path / "b").write_text("1\n2\n")
+    with pytest.raises(CorpusError, match=r"b has 2 lines and .*a has more"):
+        _ = PairCorpus.open([tmp_path / "a"], [tmp_path / "b"]).count
+
+
+def test_a_file_without_any_pair_is_refused_and_told_what_a_pair_is(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="holds no pair: line 1 has no tab; a pair is a line of two texts"):
+        _ = tsv(tmp_path / "a.tsv", "nothing\n").count
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "pairs"),
+    [
+        ("a.tsv", "one column\n", True),
+        ("a.JSONL.gz", "", True),
+        ("fra.txt", "Go.\tVa !\tCC-BY\n" * 30, True),
+        ("a.txt", "a\tb\n" * 10 + "a line without\n", False),
+        ("a.txt", "To be\n", False),
+        ("a.txt", "", False),
+    ],
+)
+def test_the_name_or_the_first_lines_say_whether_a_file_holds_pairs(
+    name: str, text: str, pairs: bool, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    assert isinstance(open_text([tmp_path / name], [], "utf-8", pairs=True), PairCorpus) is pairs
+    assert isinstance(open_text([tmp_path / name], [], "utf-8", pairs=False), Corpus)
+
+
+def numbered(tmp_path: Path, count: int = 40) -> PairCorpus:
+    return tsv(tmp_path / "n.tsv", "".join(f"s{n}\tt{n}\n" for n in range(count)))
+
+
+def test_the_last_pairs_are_held_out_and_come_back_as_they_were(tmp_path: Path) -> None:
+    made = store(numbered(tmp_path), val_frac=0.1, test_frac=0.2)
+    parts = [part.texts(made.vocabularies) for part in (made.train, made.validation, made.test)]
+    assert [len(sources) for sources, _ in parts] == [28, 4, 8]
+    sources, targets = ([text for part in parts for text in part[side]] for side in (0, 1))
+    assert sources == [f"s{n}" for n in range(40)]
+    assert targets == [f"t{n}" for n in range(40)]
+    assert made.test.chars == made.test.bytes == sum(len(f"t{n}\n") for n in range(32, 40))
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "byte", "word", "bpe", "unigram"])
+@pytest.mark.parametrize("share_vocab", [False, True])
+def test_every_tokenizer_keeps_both_sides_whole(tokenizer: str, share_vocab: bool, tmp_path: Path) -> None:
+    corpus = tsv(tmp_path / "a.tsv", "".join(f"{a} {n}\t{b}  {n}\n" for n in range(20) for a, b in PAIRS))
+    settings = PairSettings(tokenizer=tokenizer, share_vocab=share_vocab, vocab_size=320)  # type: ignore[arg-type]
+    made = result(prepare_pairs(corpus, settings))
+    found = [Pair(*both) for both in zip(*made.train.texts(made.vocabularies), strict=True)]
+    assert found == list(corpus)[: len(found)]
+    assert made.vocabularies.shared is share_vocab
+    assert made.vocabularies.from_json(made.vocabularies.to_json()).sha256 == made.vocabularies.sha256
+
+
+def test_pairs_that_are_too_long_are_left_out_and_counted(tmp_path: Path) -> None:
+    made = store(numbered(tmp_path), max_length=2, val_frac=0.0, test_frac=0.0)
+    assert made.train.texts(made.vocabularies)[0] == [f"s{n}" for n in range(10)]
+    assert made.notes == ["30 pairs are longer than --max-length 2 tokens and were left out"]
+    with pytest.raises(CorpusError, match="none is left to train on; give more, a larger --max-length than 1"):
+        store(numbered(tmp_path), max_length=1)
+
+
+def test_a_vocabulary_that_is_given_is_used(tmp_path: Path) -> None:
+    first = store(numbered(tmp_path))
+    again = result(prepare_pairs(numbered(tmp_path, 12), first.settings, first.vocabularies))
+    assert again.vocabularies is first.vocabularies
+    assert again.corpus_sha256 != first.corpus_sha256
