@@ -36,7 +36,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from charlm.archs import _traces
 from charlm.archs._recurrent import batch_first, layers_first
-from charlm.archs._window import Windowed
+from charlm.archs._window import EncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
 from charlm.model import PAD, State, leaves, map_state
@@ -64,7 +64,7 @@ class Steps(NamedTuple):
     """What the decoder does with T tokens."""
 
     inputs: Tensor  # (B, T, I) y_t, and what input feeding adds
-    states: Tensor  # (B, T, D) d_t
+    hidden: Tensor  # (B, T, D) d_t
     attentional: Tensor  # (B, T, D) o_t
 
 
@@ -79,28 +79,26 @@ class Attention(nn.Module):
         self.score = nn.Linear(size, 1, bias=False) if kind == "additive" else None
 
     def remember(self, annotations: Tensor, mask: Tensor) -> Source:
+        """What of a source is the same for every decoder state."""
         ways = annotations.chunk(self.directions, -1)  # (B, S, D) each
         return Source(annotations, torch.stack(ways).sum(0) if self.key is None else self.key(annotations), mask)
 
-    def weights(self, x: Tensor, source: Source) -> Tensor:
+    def weights(self, hidden: Tensor, source: Source) -> Tensor:
         """Attention (B, T, S) of decoder states (B, T, D); 0 on padding, and a row sums to 1 if it has a source."""
         if self.query is None or self.score is None:
-            energy = x @ source.keys.mT  # (B, T, S)
+            energy = hidden @ source.keys.mT  # (B, T, S)
         else:
-            pieces = self.query(x).split(max(1, PIECE // source.keys.numel()), 1)
+            pieces = self.query(hidden).split(max(1, PIECE // source.keys.numel()), 1)
             keys = source.keys[:, None]  # (B, 1, S, D)
             energy = torch.cat([self.score((piece[:, :, None] + keys).tanh()) for piece in pieces], 1).squeeze(-1)
         there = source.mask[:, None]  # (B, 1, S)
         return energy.masked_fill(~there, torch.finfo(energy.dtype).min).softmax(-1) * there
 
-    def forward(self, x: Tensor, source: Source) -> Tensor:
-        return self.weights(x, source) @ source.annotations  # (B, T, E)
+    def forward(self, hidden: Tensor, source: Source) -> Tensor:
+        return self.weights(hidden, source) @ source.annotations  # (B, T, E)
 
 
-class Seq2Seq(Windowed):
-    """Reads a source, then writes. Nothing read at all is a source of no tokens."""
-
-    objectives = ("continue", "pairs")
+class Seq2Seq(EncoderDecoder):
     recipe = {"seq_len": 128, "lr": 4e-3}
 
     @dataclass(frozen=True)
@@ -128,8 +126,7 @@ class Seq2Seq(Windowed):
         between = config.dropout if config.layers > 1 else 0.0
         shape = {"num_layers": config.layers, "dropout": between, "batch_first": True}
         self.embed = nn.Embedding(spec.vocab_size, embedding_size)
-        own = spec.source_vocab_size
-        self.embed_source = self.embed if own is None else nn.Embedding(own, embedding_size)
+        self.source_embed = nn.Embedding(spec.source_vocab_size, embedding_size) if spec.source_vocab_size else None
         self.encoder = kind(embedding_size, size, bidirectional=config.bidirectional, **shape)
         self.bridge = nn.Sequential(nn.Linear(2 * size, size), nn.Tanh()) if config.bidirectional else nn.Identity()
         self.decoder = kind(embedding_size + size * config.input_feeding, size, **shape)
@@ -143,7 +140,7 @@ class Seq2Seq(Windowed):
         if source.size(1) == 0:  # a place without a token, so that the encoder has something to run over
             source = F.pad(source, (0, 1), value=PAD)
         source = newest(source, self.spec.seq_len // 2)
-        mask = source != PAD
+        mask = source != PAD  # (B, S)
         annotations, decoder = self.encode(source.clamp(min=0), mask)
         return Memory(
             source=self.attention.remember(annotations, mask) if self.attention else None,
@@ -154,8 +151,9 @@ class Seq2Seq(Windowed):
 
     def encode(self, source: Tensor, mask: Tensor) -> tuple[Tensor, State]:
         """Annotations (B, S, E) and the decoder's state before its first step."""
-        lengths = mask.sum(1).clamp(min=1).cpu()
-        packed = pack_padded_sequence(self.embed_source(source), lengths, batch_first=True, enforce_sorted=False)
+        lengths = mask.sum(1).clamp(min=1).cpu()  # the one wait for a GPU
+        x = (self.source_embed or self.embed)(source)
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         packed, last = self.encoder(packed)  # packed, so that a row ends, and is begun from behind, at its last token
         annotations, _ = pad_packed_sequence(packed, batch_first=True, total_length=source.size(1))
 
@@ -166,14 +164,8 @@ class Seq2Seq(Windowed):
 
         return annotations, map_state(bridged, last)
 
-    def blank(self, tokens: Tensor) -> Memory:
-        return self.read(tokens[:, :0])
-
-    def room(self, state: Memory) -> int:
-        return self.spec.seq_len - self.spec.seq_len // 2 - state.written.size(1)
-
     def slide(self, state: Memory) -> Memory:
-        if self.spec.source_vocab_size is not None:  # it cannot read what it writes, and stays with its source
+        if self.source_embed is not None:  # it cannot read what it writes, and stays with its source
             return state._replace(written=state.written[:, :0])
         return self.read(state.written)
 
@@ -185,15 +177,19 @@ class Seq2Seq(Windowed):
         """All steps at once; with input feeding one after the other."""
         found = []
         for piece in torch.split(tokens, 1, 1) if self.config.input_feeding else [tokens]:
-            x = self.embed(piece) if state.fed is None else torch.cat([self.embed(piece), state.fed], -1)
-            d, decoder = self.decoder(x, map_state(layers_first, state.decoder))
-            o = d
+            inputs = self.embed(piece)
+            if state.fed is not None:
+                inputs = torch.cat([inputs, state.fed], -1)
+            hidden, decoder = self.decoder(inputs, map_state(layers_first, state.decoder))
+            attentional = hidden
             if self.attention is not None and self.mix is not None:
-                o = torch.tanh(self.mix(torch.cat([self.attention(d, state.source), d], -1)))
-            found.append((x, d, o))
-            state = state._replace(decoder=map_state(batch_first, decoder), fed=None if state.fed is None else o)
-        written = torch.cat([state.written, tokens], 1)
-        return Steps(*(torch.cat(parts, 1) for parts in zip(*found, strict=True))), state._replace(written=written)
+                context = self.attention(hidden, state.source)
+                attentional = torch.tanh(self.mix(torch.cat([context, hidden], -1)))
+            found.append((inputs, hidden, attentional))
+            fed = attentional if self.config.input_feeding else None
+            state = state._replace(decoder=map_state(batch_first, decoder), fed=fed)
+        steps = Steps(*(torch.cat(parts, 1) for parts in zip(*found, strict=True)))
+        return steps, state._replace(written=torch.cat([state.written, tokens], 1))
 
     def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
         """The alignment of Bahdanau et al., section 5.2.1. Without a source it reads half of the tokens."""
@@ -202,20 +198,11 @@ class Seq2Seq(Windowed):
                 "this run has --attention none: its decoder gets the encoder's last state and never looks back; "
                 "charlm neurons looks into that"
             )
-        if source is None:
-            if self.spec.source_vocab_size is not None:
-                raise SettingsError("this run reads and writes in two vocabularies; give a --source")
-            source, tokens = tokens.tensor_split([len(tokens) // 2])
-        most = self.spec.seq_len // 2
-        if not (1 <= len(source) <= most and 1 <= len(tokens) <= self.spec.seq_len - most):
-            raise SettingsError(
-                f"{len(source)} tokens to read and {len(tokens)} to write were given; "
-                f"this run reads 1 to {most} and writes 1 to {self.spec.seq_len - most}; give texts that fit"
-            )
-        memory = self.read(source[None])
+        source, tokens = self.halves(tokens, source)
+        memory = self.read(source)
         assert memory.source is not None, "kept wherever something looks back at it"
-        steps, _ = self.advance(tokens[None], memory)
-        return self.attention.weights(steps.states, memory.source)[None]  # (1, 1, T, S)
+        steps, _ = self.advance(tokens, memory)
+        return self.attention.weights(steps.hidden, memory.source)[None]  # (1, 1, T, S)
 
     def traces(self, tokens: Tensor) -> dict[str, Tensor]:
         """Those of the decoder; its state begins anew where `features` makes what was written the next source."""
