@@ -115,6 +115,7 @@ class Seq2Seq(EncoderDecoder):
         bidirectional: Annotated[bool, Arg("let the encoder read both ways")] = True
         input_feeding: Annotated[bool, Arg("tell the decoder what it found the step before; slower")] = False
         dropout: Annotated[float, Arg("on the output and between layers", min=0, max=0.95)] = 0.2
+        input_dropout: Annotated[float, Arg("on the embedded tokens", min=0, max=0.95)] = 0.0
 
     config: Config
 
@@ -139,7 +140,7 @@ class Seq2Seq(EncoderDecoder):
         """Encode `source` (B, S), padded on the right with PAD; of a row longer than half a window, its newest part."""
         if source.size(1) == 0:  # a place without a token, so that the encoder has something to run over
             source = F.pad(source, (0, 1), value=PAD)
-        source = newest(source, self.spec.seq_len // 2)
+        source = self.newest(source)
         mask = source != PAD  # (B, S)
         annotations, decoder = self.encode(source.clamp(min=0), mask)
         return Memory(
@@ -152,7 +153,7 @@ class Seq2Seq(EncoderDecoder):
     def encode(self, source: Tensor, mask: Tensor) -> tuple[Tensor, State]:
         """Annotations (B, S, E) and the decoder's state before its first step."""
         lengths = mask.sum(1).clamp(min=1).cpu()  # the one wait for a GPU
-        x = (self.source_embed or self.embed)(source)
+        x = self.embedded(source, self.source_embed or self.embed)
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         packed, last = self.encoder(packed)  # packed, so that a row ends, and is begun from behind, at its last token
         annotations, _ = pad_packed_sequence(packed, batch_first=True, total_length=source.size(1))
@@ -164,10 +165,8 @@ class Seq2Seq(EncoderDecoder):
 
         return annotations, map_state(bridged, last)
 
-    def slide(self, state: Memory) -> Memory:
-        if self.source_embed is not None:  # it cannot read what it writes, and stays with its source
-            return state._replace(written=state.written[:, :0])
-        return self.read(state.written)
+    def embedded(self, tokens: Tensor, embed: nn.Embedding) -> Tensor:
+        return F.dropout(embed(tokens), self.config.input_dropout, self.training)
 
     def write(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
         steps, state = self.advance(tokens, state)
@@ -177,7 +176,7 @@ class Seq2Seq(EncoderDecoder):
         """All steps at once; with input feeding one after the other."""
         found = []
         for piece in torch.split(tokens, 1, 1) if self.config.input_feeding else [tokens]:
-            inputs = self.embed(piece)
+            inputs = self.embedded(piece, self.embed)
             if state.fed is not None:
                 inputs = torch.cat([inputs, state.fed], -1)
             hidden, decoder = self.decoder(inputs, map_state(layers_first, state.decoder))
@@ -213,11 +212,3 @@ class Seq2Seq(EncoderDecoder):
             found.append(_traces.trace(self.equations, self.decoder.all_weights, steps.inputs[0], start))
             state = self.slide(state)
         return {name: torch.cat([traces[name] for traces in found], 1) for name in found[0]}
-
-
-def newest(source: Tensor, size: int) -> Tensor:
-    """At most `size` tokens of each row of `source` (B, S), the last before its padding."""
-    if source.size(1) <= size:
-        return source
-    first = ((source != PAD).sum(1, keepdim=True) - size).clamp(min=0)  # (B, 1)
-    return source.gather(1, first + torch.arange(size, device=source.device))
