@@ -84,7 +84,7 @@ def translated(
     tell(said | ({"by_source_length": bands} if json else {}), json=json)
     if json:
         return
-    if made.quality.bleu is None:
+    if made.quality.chrf is None:
         err.print('note: BLEU and chrF need an extra: pip install "charlm[translate]"', style="yellow", markup=False)
     if len(bands) > 1:
         from charlm.cli.curves import by_length
