@@ -29,7 +29,8 @@ from charlm.sampling.shared import SharedPicker
 from charlm.sampling.stream import until_stop
 from charlm.text.buckets import padded
 from charlm.text.pair_store import reach
-from charlm.text.tokenizers import Ids, utf8
+from charlm.text.tokenizers import utf8
+from charlm.text.units import Ids
 from charlm.text.vocabulary import Vocabularies
 from charlm.training.evaluate import Score, evaluate
 

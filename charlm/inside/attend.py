@@ -13,7 +13,8 @@ import torch
 
 from charlm.errors import SettingsError
 from charlm.inside import numbered
-from charlm.text.tokenizers import Ids, Tokenizer
+from charlm.text.tokenizers import Tokenizer
+from charlm.text.units import Ids
 from charlm.writer import Writer
 
 

@@ -40,7 +40,8 @@ from charlm.errors import CorpusError, RunError, SettingsError, VocabularyError
 from charlm.progress import Progress
 from charlm.runs import checkpoint
 from charlm.runs.folder import replacing
-from charlm.text.tokenizers import Ids, Tokenizer
+from charlm.text.tokenizers import Tokenizer
+from charlm.text.units import Ids
 from charlm.writer import Writer
 
 MAGIC, FORMAT = b"\x93clm", 1

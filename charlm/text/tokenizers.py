@@ -13,36 +13,26 @@ import base64
 import codecs
 import hashlib
 import json
-import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from itertools import chain, repeat
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import RunError, VocabularyError
-
-Ids = NDArray[np.int64]
+from charlm.text.units import Ids, code_points, is_odd, phrases, words
 
 CODE_POINTS = 0x110000
 BYTES = [bytes([value]) for value in range(256)]  # where they come first, an ASCII character's id is its code point
-WORD = re.compile(r"\w+| +|\n+|\t+|.", re.DOTALL)
-ODD = re.compile("[\0\u2581\ud800-\udfff]+")  # what SentencePiece would lose: it writes a space as U+2581
-UNIT = re.compile(rf"{ODD.pattern}| *[^ \n\0\u2581\ud800-\udfff]+|\n+| +")  # none of its pieces spans two of these
 
 LOOKALIKES = dict(zip("‘’‚‛′‹›“”„‟″«»‐‑‒–−", "'''''''" + '"' * 7 + "-----", strict=True)) | {"—": "--", "―": "--"}
 
 
 def utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
-
-
-def code_points(text: str) -> NDArray[np.uint32]:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
 def text_of(codes: NDArray[Any]) -> str:
@@ -215,19 +205,9 @@ class WordTokenizer(Tokenizer):
         self._ids = {chr(code): code for code in range(128)} | {token: id for id, token in enumerate(own, start=256)}
 
     def _encode(self, text: str) -> Ids:
-        words = WORD.findall(text)
-        ids = np.fromiter(map(self._ids.get, words, repeat(-1)), np.int64, len(words))
-        new = np.flatnonzero(ids < 0)
-        if not len(new):
-            return ids
-        unknown = [words[at] for at in new]
-        spellings = {word: self._spelled(word) for word in dict.fromkeys(unknown)}
-        spelled = [spellings[word] for word in unknown]
-        sizes = np.ones(len(words), np.int64)
-        sizes[new] = [len(each) for each in spelled]
-        ids = np.repeat(ids, sizes)  # a place for each character of a new word
-        ids[ids < 0] = list(chain.from_iterable(spelled))
-        return ids
+        found = words(text)
+        ids = zip(found.distinct, map(self._ids.get, found.distinct), strict=True)
+        return found.spread([self._spelled(word) if id is None else (id,) for word, id in ids])
 
     def _spelled(self, word: str) -> list[int]:
         ids: list[int] = []
@@ -253,12 +233,11 @@ class PieceTokenizer(Tokenizer):
         self._pieces, self._byte = pieces, pieces.piece_to_id("<0x00>")
 
     def _encode(self, text: str) -> Ids:
-        units = UNIT.findall(text)
-        distinct = dict.fromkeys(units)  # each is encoded once: most words are not new
-        plain = [unit for unit in distinct if not ODD.match(unit)]
+        found = phrases(text)
+        plain = [unit for unit in found.distinct if not is_odd(unit)]
         ids: dict[str, list[int]] = dict(zip(plain, self._pieces.encode(plain, num_threads=1), strict=True))
-        ids |= {unit: [self._byte + value for value in utf8(unit)] for unit in distinct if unit not in ids}
-        return np.fromiter(chain.from_iterable(map(ids.__getitem__, units)), np.int64) - 1
+        ids |= {unit: [self._byte + value for value in utf8(unit)] for unit in found.distinct if is_odd(unit)}
+        return found.spread([ids[unit] for unit in found.distinct]) - 1
 
     def _fields(self) -> dict[str, Any]:
         return {"model": self._model}

@@ -20,15 +20,14 @@ from numpy.typing import NDArray
 
 from charlm.config import DataSettings, DataSpec
 from charlm.errors import CorpusError, VocabularyError
+from charlm.text import units
 from charlm.text.tokenizers import (
     BYTES,
     CODE_POINTS,
-    WORD,
     ByteTokenizer,
     CharTokenizer,
     Tokenizer,
     WordTokenizer,
-    code_points,
     digest,
     from_json,
     listed,
@@ -119,7 +118,8 @@ def _train_word(vocab_size: int, chunks: Chunks) -> WordTokenizer:
     words: Counter[str] = Counter()
     many = max(MANY_WORDS, vocab_size)
     for chunk in chunks():
-        words.update(WORD.findall(chunk))
+        found = units.words(chunk)
+        words.update(dict(zip(found.distinct, np.bincount(found.which).tolist(), strict=True)))
         if len(words) > 2 * many:  # to bound the memory: the rare ones of so many are not wanted
             words = Counter(dict(words.most_common(many)))
     ranked = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))
@@ -173,7 +173,7 @@ def _count(chunks: Iterable[str]) -> NDArray[np.int64]:  # (code points)
     """How often each code point occurs."""
     counts = np.zeros(CODE_POINTS, np.int64)
     for chunk in chunks:
-        seen = np.bincount(code_points(chunk))
+        seen = np.bincount(units.code_points(chunk))
         counts[: len(seen)] += seen
     return counts
 

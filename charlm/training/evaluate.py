@@ -19,7 +19,7 @@ from charlm.model import PAD, LanguageModel, parameter_count
 from charlm.objectives import pairs
 from charlm.progress import Progress
 from charlm.text.buckets import Buckets, Lines, rows
-from charlm.text.tokenizers import Ids
+from charlm.text.units import Ids
 
 ROWS = 64  # at most so many pieces of a text are scored side by side
 LOGITS = 1 << 24  # numbers that are held at once
