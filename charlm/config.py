@@ -138,7 +138,7 @@ class PairSettings(DataSettings):
     ] = 128
     batch_tokens: Annotated[
         int, Arg("tokens per batch, of the longer side and with padding", min=1, max=10_000_000)
-    ] = 2048
+    ] = 1024
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,8 @@ def test_n_best_and_json_tell_log_probabilities(translator: Path, typed: Typed, 
     ("words", "message"),
     [
         (["--beam", "2", "--temperature", "0.5"], "--beam looks for the likeliest line and --temperature draws one"),
+        (["--top-k", "2"], "--top-k is for lines that are drawn"),
+        (["--novel", "9"], "--novel is for charlm sample"),
         (["--n-best", "2"], "--n-best 2 is more than --beam 1"),
         (["nowhere.txt"], "cannot be read"),
         (["--attention-map", "x.bmp"], "names no kind of picture"),

@@ -100,6 +100,14 @@ class Attention(nn.Module):
 
 class Seq2Seq(EncoderDecoder):
     recipe = {"seq_len": 128, "lr": 4e-3, "bidirectional": False}
+    pair_recipe = {
+        "tokenizer": "bpe",
+        "lr": 3e-3,
+        "warmup": 0.1,
+        "dropout": 0.3,
+        "input_dropout": 0.2,
+        "label_smoothing": 0.1,
+    }
 
     @dataclass(frozen=True)
     class Config(Settings):

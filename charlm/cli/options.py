@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 from rich.markup import escape
 
-from charlm.config import LONG, Field, Settings, fields_of, plain
+from charlm.config import Field, Settings, fields_of, plain
 
 NONE: Mapping[str, Any] = {}
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -24,12 +24,12 @@ Panels = Mapping[str, type[Settings]]
 
 
 def with_settings(
-    panels: Panels, recipe: Mapping[str, Any] = NONE, long_recipe: Mapping[str, Any] = NONE
+    panels: Panels, recipe: Mapping[str, Any] = NONE, otherwise: Mapping[str, Mapping[str, Any]] = NONE
 ) -> Callable[..., Callable[..., None]]:
     """Give a command an option per field, and pass it as `given` those that were typed, as a dict.
 
-    `panels` maps a heading of the help page to a settings class; `recipe` holds defaults that replace the fields' own,
-    `long_recipe` those of long budgets.
+    `panels` maps a heading of the help page to a settings class; `recipe` holds defaults that replace the fields' own;
+    `otherwise` maps a condition, in words, to those that hold then.
     """
     found: dict[str, tuple[str, Field]] = {}
     for panel, settings in panels.items():
@@ -37,7 +37,12 @@ def with_settings(
             found.setdefault(field.name, (panel, field))  # one settings class may extend another
     shown = list(found.values())
     options = [
-        as_parameter(panel, field, recipe.get(field.name, field.default), long_recipe.get(field.name))
+        as_parameter(
+            panel,
+            field,
+            recipe.get(field.name, field.default),
+            {when: values[field.name] for when, values in otherwise.items() if field.name in values},
+        )
         for panel, field in shown
     ]
 
@@ -63,14 +68,13 @@ def with_settings(
     return wrap
 
 
-def as_parameter(panel: str, field: Field, default: Any, long: Any) -> inspect.Parameter:
+def as_parameter(panel: str, field: Field, default: Any, otherwise: Mapping[str, Any]) -> inspect.Parameter:
     """A keyword parameter that Typer makes an option of. None stands for 'not typed'; the default is only shown."""
     kind, _ = plain(field.type)
     help_text = field.arg.help
     if default is not None:
         shown = {True: "on", False: "off"}[default] if kind is bool else default
-        later = "" if long is None else f"; {long} if --minutes is {LONG:g} or more"
-        help_text += f" [default: {shown}{later}]"
+        help_text += f" [default: {shown}{''.join(f'; {value} {when}' for when, value in otherwise.items())}]"
     names = [f"{field.flag}/--no-{field.flag[2:]}"] if kind is bool else [field.flag]
     # Numbers come as text and without bounds: settings check themselves, in the same words for shell, files and Python.
     number = kind in (int, float)

@@ -14,7 +14,7 @@ import typer
 
 from charlm import presets
 from charlm.cli.options import with_settings
-from charlm.config import DataSettings, PairSettings, TrainSettings
+from charlm.config import LONG, DataSettings, PairSettings, TrainSettings
 from charlm.errors import SettingsError
 from charlm.progress import Progress
 from charlm.text.pairs import ENDINGS, ending
@@ -40,7 +40,8 @@ def command(argv: Sequence[str]) -> Callable[..., None]:
     kind = archs.load(arch)
     if "pairs" not in kind.objectives:
         del panels["Pairs"]
-    return with_settings({f"Architecture: {arch}": kind.Config, **panels}, kind.recipe, kind.long_recipe)(train)
+    otherwise = {f"if --minutes is {LONG:g} or more": kind.long_recipe, "for pairs": kind.pair_recipe}
+    return with_settings({f"Architecture: {arch}": kind.Config, **panels}, kind.recipe, otherwise)(train)
 
 
 def chosen_arch(argv: Sequence[str]) -> str:

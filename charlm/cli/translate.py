@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TOGETHER = 512  # lines that are translated at once, if so many are there already
 TERMINAL = "-"
+FILTERS = {"top_k", "top_p", "min_p", "repetition_penalty"}
 STANDARD_INPUT = 0  # what open() knows it by
 
 
@@ -54,6 +55,11 @@ def translate(
     drawn = any(sampling.temperatures)
     if drawn and settings.beam > 1:
         raise SettingsError("--beam looks for the likeliest line and --temperature draws one; give one of them")
+    if useless := sorted(given.keys() & FILTERS) if not drawn else []:
+        flag = "--" + useless[0].replace("_", "-")
+        raise SettingsError(f"{flag} is for lines that are drawn; give a --temperature above 0 with it")
+    if sampling.novel:
+        raise SettingsError("--novel is for charlm sample, which goes on with a text; leave it out")
     from charlm.runs import folder
     from charlm.writer import Writer
 
