@@ -14,6 +14,7 @@ import typer
 
 from charlm import presets
 from charlm.cli.options import with_settings
+from charlm.cli.texts import text_to_train_on
 from charlm.config import DataSettings, PairSettings, TrainSettings
 from charlm.errors import SettingsError
 from charlm.progress import Progress
@@ -154,19 +155,14 @@ def planned(
     layers: list[dict[str, Any]], corpus: list[str] | None, source: list[str] | None, target: list[str] | None
 ) -> tuple[Plan, Corpus | PairCorpus]:
     """What to train, and on what: pairs where the text holds them and the architecture can read them."""
-    from charlm import archs
-    from charlm.plan import Plan, merge
-    from charlm.text.pairs import PairCorpus, open_text
+    from charlm.plan import Plan, merge, reads_pairs
+    from charlm.text.pairs import PairCorpus
 
-    if bool(source) != bool(target) or (corpus and source):
-        raise SettingsError("pairs are one file of two columns, or two files: --source FILE --target FILE")
-    if not (corpus or source):
+    if not (corpus or source or target):
         raise SettingsError("what text? charlm train FILE, or charlm demo to see it work on a bundled one")
     layers = [{"arch": PAIR_ARCH if target else DEFAULT_ARCH}, *layers]
     asked = merge(*layers)
-    reads_pairs = "pairs" in archs.load(asked["arch"]).objectives
-    encoding = asked.get("encoding", DataSettings().encoding)
-    text = open_text(corpus or source or (), target or (), encoding, pairs=reads_pairs)
+    text = text_to_train_on(corpus, source, target, asked, pairs=reads_pairs(asked["arch"]))
     return Plan.of(*layers, pairs=isinstance(text, PairCorpus)), text
 
 
