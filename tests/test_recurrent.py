@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
-from torch import Tensor
 
-from charlm.archs.seq2seq import Attention
 from charlm.config import DataSpec
 from charlm.errors import SettingsError
 from charlm.plan import Plan
@@ -79,43 +75,3 @@ def test_tied_models_use_one_matrix_and_refuse_sizes_that_do_not_fit() -> None:
     assert model.head.weight is model.embed.weight
     with pytest.raises(SettingsError, match=r"--tied needs an --embedding-size equal to --hidden-size \(8\), got 5"):
         build("lstm", tied=True, embedding_size=5)
-
-
-def by_the_paper(kind: str, attention: Attention, d: Tensor, h: Tensor) -> Tensor:
-    """Attention weights (T, S) of decoder states d (T, D) over encoder states h (S, D), one number at a time."""
-    rows = []
-    for d_t in d:
-        energies = []
-        for h_s in h:
-            if kind == "dot":
-                e = d_t @ h_s
-            elif kind == "general":
-                e = d_t @ attention.query.weight.T @ h_s
-            else:
-                e = attention.score.weight[0] @ torch.tanh(attention.query.weight @ d_t + attention.key.weight @ h_s)
-            energies.append(math.exp(float(e)))
-        rows.append([e / sum(energies) for e in energies])
-    return torch.tensor(rows)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("kind", ["dot", "general", "additive"])
-def test_attention_is_the_papers_and_ignores_padding(kind: str) -> None:
-    torch.manual_seed(0)
-    attention, d, h = Attention(kind, 6), torch.randn(2, 4, 6), torch.randn(2, 5, 6)
-    mask = torch.tensor([[True] * 5, [True, True, True, False, False]])
-    weights = attention.weights(d, h, mask)
-    torch.testing.assert_close(weights[0], by_the_paper(kind, attention, d[0], h[0]))
-    torch.testing.assert_close(weights[1, :, :3], by_the_paper(kind, attention, d[1], h[1, :3]))
-    assert (weights[1, :, 3:] == 0).all()
-
-
-@pytest.mark.parametrize("kind", ["dot", "general", "additive", "none"])
-def test_every_attention_writes_and_only_none_forgets_the_source(kind: str) -> None:
-    model = build("seq2seq", attention=kind, layers=1).eval()
-    source = torch.randint(13, (2, 6))
-    out = model(TOKENS[:, :4], source=source)
-    assert out.logits.shape == (2, 4, 13)
-    changed = out.state._replace(source=out.state.source * 0.5)
-    same = torch.allclose(model(TOKENS[:, 4:5], changed).logits, model(TOKENS[:, 4:5], out.state).logits)
-    assert same == (kind == "none")

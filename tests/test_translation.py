@@ -138,9 +138,7 @@ def test_lines_come_out_in_order_and_empty_ones_stay_empty(
     assert (code, out, err) == (0, "cba\n\nd\nba\n", "")
 
 
-def test_a_file_alone_is_translated_by_the_last_run(
-    translator: Path, typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_alone_is_translated_by_the_last_run(translator: Path, typed: Typed, tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "mine").symlink_to(translator)
     (tmp_path / "lines.txt").write_text("abc\n")
@@ -277,6 +275,14 @@ def test_settings_of_the_other_kind_of_text_are_refused(words: list[str], messag
     code, _, err = typed("train", *words)
     assert code == 2
     assert message in err
+
+
+def test_a_file_that_is_named_as_pairs_is_trained_on_by_an_encoder_and_decoder(typed: Typed) -> None:
+    backwards(Path("back.tsv"))
+    code, out, _ = typed("train", "back.tsv", "--hidden-size", 8, "--steps", 1, "--tokenizer", "char")
+    assert code == 0
+    assert "model: seq2seq" in out
+    assert "model: lstm" in typed("train", "back.tsv", "--arch", "lstm", "--hidden-size", 8, "--steps", 1)[1]
 
 
 def test_training_from_the_shell_reads_two_files_and_says_how_to_go_on(typed: Typed) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from charlm.errors import SettingsError
-from charlm.model import Features, LanguageModel, State
+from charlm.model import PAD, Features, LanguageModel, State
 
 
 class Windowed(LanguageModel):
@@ -70,7 +70,21 @@ class EncoderDecoder(Windowed):
         return self.spec.seq_len - self.spec.seq_len // 2 - int(state.written.size(1))
 
     def slide(self, state: State) -> State:
+        """Raises `SettingsError` if the model reads another vocabulary than it writes."""
+        if self.spec.source_vocab_size is not None:
+            raise SettingsError(
+                f"this run writes at most {state.written.size(1)} tokens to a source: it reads another vocabulary "
+                "than it writes, and so cannot read on from its own text; train with a longer --max-length"
+            )
         return self.read(state.written)
+
+    def newest(self, source: Tensor) -> Tensor:
+        """As much of each row of `source` (B, S) as is read: the last before its padding."""
+        size = self.spec.seq_len // 2
+        if source.size(1) <= size:
+            return source
+        first = ((source != PAD).sum(1, keepdim=True) - size).clamp(min=0)  # (B, 1)
+        return source.gather(1, first + torch.arange(size, device=source.device))
 
     def halves(self, tokens: Tensor, source: Tensor | None) -> tuple[Tensor, Tensor]:
         """What is read (1, S) and what is written (1, T), to look inside; without a source, half of `tokens` each."""

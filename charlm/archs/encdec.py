@@ -26,7 +26,6 @@ from torch import Tensor, nn
 from charlm.archs._attention import Attention, BlockConfig, FeedForward, Past, Residual, norm, sinusoids, watch
 from charlm.archs._window import EncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
-from charlm.errors import SettingsError
 from charlm.model import PAD, tie
 
 
@@ -175,7 +174,7 @@ class EncDec(EncoderDecoder):
 
     def read(self, source: Tensor) -> Memory:
         """Encode `source` (B, S), right-padded with PAD; of a text longer than half a window, its newest part."""
-        source = source[:, -(self.spec.seq_len // 2) :]
+        source = self.newest(source)
         mask = source != PAD
         x = self.embedded(source.clamp(min=0), self.source_embed or self.embed, slice(source.size(1)))
         for block in self.encoder:
@@ -183,15 +182,6 @@ class EncDec(EncoderDecoder):
         x = self.encoder_norm(x)
         seen = tuple(attention.remember(x) for attention in self.looking_back())
         return Memory(seen, mask, (None,) * self.config.layers, source[:, :0])
-
-    def slide(self, state: Memory) -> Memory:
-        if self.source_embed is not None:
-            raise SettingsError(
-                f"this run writes at most {state.written.size(1)} tokens to a source: it reads another vocabulary "
-                "than it writes, and so cannot read on from its own text; train with a longer --seq-len"
-            )
-        memory: Memory = super().slide(state)
-        return memory
 
     def write(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
         size = state.written.size(1)

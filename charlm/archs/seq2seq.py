@@ -3,24 +3,22 @@
 Sutskever, Vinyals & Le 2014, arXiv:1409.3215 (section 2, without attention); Bahdanau, Cho & Bengio 2014,
 arXiv:1409.0473 (section 3, the additive score and the encoder that reads both ways; appendix A.2.2, the start state);
 Luong, Pham & Manning 2015, arXiv:1508.04025 (section 3.1, the dot and general scores and the attentional vector;
-section 3.3, input feeding). The encoder is a stack of recurrent layers, over y_1 .. y_S:
+section 3.3, input feeding). The encoder reads x_1 .. x_S:
 
-    f_s, g_s = forwards(y_1 .. y_s), backwards(y_S .. y_s)
-    h_s      = [f_s; g_s], the annotation
-    d_0      = tanh(W_b [f_S; g_1] + b), the decoder's start, for each layer; for an LSTM its cells too
+    f_s, g_s = forwards(x_1 .. x_s), backwards(x_S .. x_s)
+    h_s = [f_s; g_s], the annotation of x_s
+    d_0 = tanh(W [f_S; g_1] + b), where the decoder starts; so in each layer, and for an LSTM's cells too
 
-With one direction h_s = f_s and d_0 = f_S, as Sutskever et al. have it. Then at each step t of the target:
+If it reads one way, h_s = f_s and d_0 = f_S, as Sutskever et al. have it. At each step t the decoder is fed y_t:
 
-    d_t      = decoder(d_{t-1}, x_t), with input feeding decoder(d_{t-1}, [x_t; o_{t-1}]) and o_0 = 0
-    e_tt'    = score(d_t, h_t')     dot: d.(f + g)    general: d.W h    additive: v.tanh(W d + U h)
-    alpha_tt' = softmax of e_tt' over the source
-    c_t      = sum over t' of alpha_tt' h_t'
-    o_t      = tanh(W_c [c_t; d_t] + b), without attention d_t
+    d_t = decoder(y_t, d_{t-1}), with input feeding decoder([y_t; o_{t-1}], d_{t-1}) and o_0 = 0
+    e_tt' = score(d_t, h_t'): dot d.(f + g), general d.W h, additive v.tanh(W d + U h)
+    alpha_tt' = softmax of e_tt' over t', the source
+    c_t = sum over t' of alpha_tt' h_t'
+    o_t = tanh(W [c_t; d_t] + b), the attentional vector; without attention d_t
 
-A dot needs vectors of one size, so both directions are compared with d alike: d.(f + g) = [d; d].[f; g].
-
-Without input feeding d_t does not depend on c_t, so all steps of a target are computed at once; Bahdanau et al. feed
-c_t back into the decoder, and Luong et al. o_t, which knows c_t.
+For a dot both vectors must be of one size: d.(f + g) is [d; d].h, which needs no weights. Without input feeding d_t
+does not depend on what was found, so all steps of a target are computed at once; Bahdanau et al. feed c_t back instead.
 
 On plain text the model continues what it has read: half a window goes to the encoder, the decoder writes the other
 half, and then what was written becomes the next source.
@@ -38,17 +36,17 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from charlm.archs import _traces
 from charlm.archs._recurrent import batch_first, layers_first
-from charlm.archs._window import Windowed
+from charlm.archs._window import EncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
 from charlm.model import PAD, State, leaves, map_state
 
 CELLS = {"lstm": (nn.LSTM, _traces.lstm), "gru": (nn.GRU, _traces.gru)}
-PIECE = 1 << 20  # numbers that additive attention compares at once: they stay in a CPU's cache
+PIECE = 1 << 20  # numbers that additive attention compares at once; more would not stay in a CPU's cache
 
 
 class Source(NamedTuple):
-    """What attention looks at; E is the size of an annotation, D for each direction."""
+    """What attention looks at. An annotation has E numbers: D for each direction."""
 
     annotations: Tensor  # (B, S, E)
     keys: Tensor  # (B, S, D) what a decoder's state is compared with, computed once
@@ -62,6 +60,14 @@ class Memory(NamedTuple):
     written: Tensor  # (B, P) what the decoder was fed since the source was read
 
 
+class Steps(NamedTuple):
+    """What the decoder does with T tokens."""
+
+    inputs: Tensor  # (B, T, I) y_t, and what input feeding adds
+    hidden: Tensor  # (B, T, D) d_t
+    attentional: Tensor  # (B, T, D) o_t
+
+
 class Attention(nn.Module):
     """Context vectors for decoder states over annotations."""
 
@@ -73,28 +79,26 @@ class Attention(nn.Module):
         self.score = nn.Linear(size, 1, bias=False) if kind == "additive" else None
 
     def remember(self, annotations: Tensor, mask: Tensor) -> Source:
+        """What of a source is the same for every decoder state."""
         ways = annotations.chunk(self.directions, -1)  # (B, S, D) each
         return Source(annotations, torch.stack(ways).sum(0) if self.key is None else self.key(annotations), mask)
 
-    def weights(self, x: Tensor, source: Source) -> Tensor:
+    def weights(self, hidden: Tensor, source: Source) -> Tensor:
         """Attention (B, T, S) of decoder states (B, T, D); 0 on padding, and a row sums to 1 if it has a source."""
         if self.query is None or self.score is None:
-            energy = x @ source.keys.mT  # (B, T, S)
+            energy = hidden @ source.keys.mT  # (B, T, S)
         else:
-            steps = max(1, PIECE // source.keys.numel())
-            pairs = [query[:, :, None] + source.keys[:, None] for query in self.query(x).split(steps, 1)]
-            energy = torch.cat([self.score(pair.tanh()) for pair in pairs], 1).squeeze(-1)
+            pieces = self.query(hidden).split(max(1, PIECE // source.keys.numel()), 1)
+            keys = source.keys[:, None]  # (B, 1, S, D)
+            energy = torch.cat([self.score((piece[:, :, None] + keys).tanh()) for piece in pieces], 1).squeeze(-1)
         there = source.mask[:, None]  # (B, 1, S)
         return energy.masked_fill(~there, torch.finfo(energy.dtype).min).softmax(-1) * there
 
-    def forward(self, x: Tensor, source: Source) -> Tensor:
-        return self.weights(x, source) @ source.annotations  # (B, T, E)
+    def forward(self, hidden: Tensor, source: Source) -> Tensor:
+        return self.weights(hidden, source) @ source.annotations  # (B, T, E)
 
 
-class Seq2Seq(Windowed):
-    """Reads a source, then writes. Nothing read at all is a source of no tokens."""
-
-    objectives = ("continue", "pairs")
+class Seq2Seq(EncoderDecoder):
     recipe = {"seq_len": 128, "lr": 4e-3}
 
     @dataclass(frozen=True)
@@ -111,6 +115,7 @@ class Seq2Seq(Windowed):
         bidirectional: Annotated[bool, Arg("let the encoder read both ways")] = True
         input_feeding: Annotated[bool, Arg("tell the decoder what it found the step before; slower")] = False
         dropout: Annotated[float, Arg("on the output and between layers", min=0, max=0.95)] = 0.2
+        input_dropout: Annotated[float, Arg("on the embedded tokens", min=0, max=0.95)] = 0.0
 
     config: Config
 
@@ -122,8 +127,7 @@ class Seq2Seq(Windowed):
         between = config.dropout if config.layers > 1 else 0.0
         shape = {"num_layers": config.layers, "dropout": between, "batch_first": True}
         self.embed = nn.Embedding(spec.vocab_size, embedding_size)
-        own = spec.source_vocab_size
-        self.embed_source = self.embed if own is None else nn.Embedding(own, embedding_size)
+        self.source_embed = nn.Embedding(spec.source_vocab_size, embedding_size) if spec.source_vocab_size else None
         self.encoder = kind(embedding_size, size, bidirectional=config.bidirectional, **shape)
         self.bridge = nn.Sequential(nn.Linear(2 * size, size), nn.Tanh()) if config.bidirectional else nn.Identity()
         self.decoder = kind(embedding_size + size * config.input_feeding, size, **shape)
@@ -134,10 +138,10 @@ class Seq2Seq(Windowed):
 
     def read(self, source: Tensor) -> Memory:
         """Encode `source` (B, S), padded on the right with PAD; of a row longer than half a window, its newest part."""
-        if source.size(1) == 0:
+        if source.size(1) == 0:  # a place without a token, so that the encoder has something to run over
             source = F.pad(source, (0, 1), value=PAD)
-        source = newest(source, self.spec.seq_len // 2)
-        mask = source != PAD
+        source = self.newest(source)
+        mask = source != PAD  # (B, S)
         annotations, decoder = self.encode(source.clamp(min=0), mask)
         return Memory(
             source=self.attention.remember(annotations, mask) if self.attention else None,
@@ -148,8 +152,9 @@ class Seq2Seq(Windowed):
 
     def encode(self, source: Tensor, mask: Tensor) -> tuple[Tensor, State]:
         """Annotations (B, S, E) and the decoder's state before its first step."""
-        lengths = mask.sum(1).clamp(min=1).cpu()
-        packed = pack_padded_sequence(self.embed_source(source), lengths, batch_first=True, enforce_sorted=False)
+        lengths = mask.sum(1).clamp(min=1).cpu()  # the one wait for a GPU
+        x = self.embedded(source, self.source_embed or self.embed)
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         packed, last = self.encoder(packed)  # packed, so that a row ends, and is begun from behind, at its last token
         annotations, _ = pad_packed_sequence(packed, batch_first=True, total_length=source.size(1))
 
@@ -160,46 +165,30 @@ class Seq2Seq(Windowed):
 
         return annotations, map_state(bridged, last)
 
-    def blank(self, tokens: Tensor) -> Memory:
-        return self.read(tokens[:, :0])
-
-    def room(self, state: Memory) -> int:
-        return self.spec.seq_len - self.spec.seq_len // 2 - state.written.size(1)
-
-    def slide(self, state: Memory) -> Memory:
-        if self.spec.source_vocab_size is not None:  # it cannot read what it writes, and stays with its source
-            return state._replace(written=state.written[:, :0])
-        return self.read(state.written)
+    def embedded(self, tokens: Tensor, embed: nn.Embedding) -> Tensor:
+        return F.dropout(embed(tokens), self.config.input_dropout, self.training)
 
     def write(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
-        x, state = self.advance(tokens, state)
-        return F.dropout(x, self.config.dropout, self.training), state
+        steps, state = self.advance(tokens, state)
+        return F.dropout(steps.attentional, self.config.dropout, self.training), state
 
-    def advance(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
-        """The attentional vectors (B, T, D) and the next state: all steps at once, or one by one with input feeding."""
+    def advance(self, tokens: Tensor, state: Memory) -> tuple[Steps, Memory]:
+        """All steps at once; with input feeding one after the other."""
         found = []
         for piece in torch.split(tokens, 1, 1) if self.config.input_feeding else [tokens]:
-            x, decoder = self.decode(piece, state.fed, state.decoder)
+            inputs = self.embedded(piece, self.embed)
+            if state.fed is not None:
+                inputs = torch.cat([inputs, state.fed], -1)
+            hidden, decoder = self.decoder(inputs, map_state(layers_first, state.decoder))
+            attentional = hidden
             if self.attention is not None and self.mix is not None:
-                x = torch.tanh(self.mix(torch.cat([self.attention(x, state.source), x], -1)))
-            state = state._replace(decoder=decoder, fed=x if self.config.input_feeding else None)
-            found.append(x)
-        written = torch.cat([state.written, tokens], 1)
-        return torch.cat(found, 1), state._replace(written=written)
-
-    def decode(self, tokens: Tensor, fed: Tensor | None, state: State) -> tuple[Tensor, State]:
-        """The decoder's states (B, T, D) before it looks at the source, and the last one."""
-        x, state = self.decoder(self.entering(tokens, fed), map_state(layers_first, state))
-        return x, map_state(batch_first, state)
-
-    def entering(self, tokens: Tensor, fed: Tensor | None) -> Tensor:
-        """What the decoder gets at each step: the embedded token and, with input feeding, `fed` (B, T, D) beside it."""
-        x = self.embed(tokens)
-        return x if fed is None else torch.cat([x, fed], -1)
-
-    def fed(self, tokens: Tensor, state: Memory) -> Tensor | None:
-        """What input feeding gives to each step (B, T, D): once it is known, all steps can be looked at together."""
-        return None if state.fed is None else torch.cat([state.fed, self.advance(tokens, state)[0][:, :-1]], 1)
+                context = self.attention(hidden, state.source)
+                attentional = torch.tanh(self.mix(torch.cat([context, hidden], -1)))
+            found.append((inputs, hidden, attentional))
+            fed = attentional if self.config.input_feeding else None
+            state = state._replace(decoder=map_state(batch_first, decoder), fed=fed)
+        steps = Steps(*(torch.cat(parts, 1) for parts in zip(*found, strict=True)))
+        return steps, state._replace(written=torch.cat([state.written, tokens], 1))
 
     def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
         """The alignment of Bahdanau et al., section 5.2.1. Without a source it reads half of the tokens."""
@@ -208,35 +197,18 @@ class Seq2Seq(Windowed):
                 "this run has --attention none: its decoder gets the encoder's last state and never looks back; "
                 "charlm neurons looks into that"
             )
-        if source is None:
-            if self.spec.source_vocab_size is not None:
-                raise SettingsError("this run reads and writes in two vocabularies; give a --source")
-            source, tokens = tokens.tensor_split([len(tokens) // 2])
-        most = self.spec.seq_len // 2
-        if not (1 <= len(source) <= most and 1 <= len(tokens) <= self.spec.seq_len - most):
-            raise SettingsError(
-                f"{len(source)} tokens to read and {len(tokens)} to write were given; "
-                f"this run reads 1 to {most} and writes 1 to {self.spec.seq_len - most}; give texts that fit"
-            )
-        memory, text = self.read(source[None]), tokens[None]
-        x, _ = self.decode(text, self.fed(text, memory), memory.decoder)
+        source, tokens = self.halves(tokens, source)
+        memory = self.read(source)
         assert memory.source is not None, "kept wherever something looks back at it"
-        return self.attention.weights(x, memory.source)[None]  # (1, 1, T, S)
+        steps, _ = self.advance(tokens, memory)
+        return self.attention.weights(steps.hidden, memory.source)[None]  # (1, 1, T, S)
 
     def traces(self, tokens: Tensor) -> dict[str, Tensor]:
         """Those of the decoder; its state begins anew where `features` makes what was written the next source."""
         state, found = self.blank(tokens[None]), []
         for piece in torch.split(tokens[None], self.room(state), 1):
             start = dict(zip(("hidden", "cell"), [part[0] for part in leaves(state.decoder)], strict=False))
-            x = self.entering(piece, self.fed(piece, state))[0]
-            found.append(_traces.trace(self.equations, self.decoder.all_weights, x, start))
-            state = self.slide(self.advance(piece, state)[1])
+            steps, state = self.advance(piece, state)
+            found.append(_traces.trace(self.equations, self.decoder.all_weights, steps.inputs[0], start))
+            state = self.slide(state)
         return {name: torch.cat([traces[name] for traces in found], 1) for name in found[0]}
-
-
-def newest(source: Tensor, size: int) -> Tensor:
-    """At most `size` tokens of each row of `source` (B, S), the last before its padding."""
-    if source.size(1) <= size:
-        return source
-    first = ((source != PAD).sum(1, keepdim=True) - size).clamp(min=0)  # (B, 1)
-    return source.gather(1, first + torch.arange(size, device=source.device))

@@ -42,8 +42,10 @@ def fetch(
     """Download a text, going on where an earlier try ended, and verify it."""
     from charlm.text import catalogue
 
-    path = watch(catalogue.fetch(catalogue.find(name), folder))
-    out.print(f"{path}\nnext: charlm train {path}", markup=False)
+    entry = catalogue.find(name)
+    path = watch(catalogue.fetch(entry, folder))
+    arch = " --arch seq2seq" if entry.unpack == "pairs" else ""
+    out.print(f"{path}\nnext: charlm train {path}{arch}", markup=False)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from charlm.cli.texts import text_to_train_on
 from charlm.config import DataSettings, PairSettings, TrainSettings
 from charlm.errors import SettingsError
 from charlm.progress import Progress
+from charlm.text.pairs import ENDINGS, ending
 
 if TYPE_CHECKING:
     from charlm.events import Event, Wishes
@@ -48,9 +49,14 @@ def chosen_arch(argv: Sequence[str]) -> str:
     typed = peek(argv, "--arch")
     if typed is None:
         layers = settings_layers(peek(argv, "--preset"), peek(argv, "--config"))
-        default = PAIR_ARCH if peek(argv, "--target") else DEFAULT_ARCH
-        typed = next((layer["arch"] for layer in reversed(layers) if "arch" in layer), default)
+        typed = next((layer["arch"] for layer in reversed(layers) if "arch" in layer), default_arch(argv))
     return str(typed)
+
+
+def default_arch(words: Sequence[str]) -> str:
+    """What to train where nothing is said, by how the files are named."""
+    named = any(word.partition("=")[0] == "--target" or ending(Path(word)) in ENDINGS for word in words)
+    return PAIR_ARCH if named else DEFAULT_ARCH
 
 
 def name_the_run(argv: Sequence[str]) -> list[str]:
@@ -94,7 +100,7 @@ def train(
     ] = None,
     arch: Annotated[
         str | None,
-        typer.Option(help="network to train, see charlm archs \\[default: lstm]", show_default=False),
+        typer.Option(help="network to train, see charlm archs \\[default: lstm; of pairs seq2seq]", show_default=False),
     ] = None,
     out: Annotated[
         Path | None,
@@ -160,7 +166,7 @@ def planned(
 
     if not (corpus or source or target):
         raise SettingsError("what text? charlm train FILE, or charlm demo to see it work on a bundled one")
-    layers = [{"arch": PAIR_ARCH if target else DEFAULT_ARCH}, *layers]
+    layers = [{"arch": PAIR_ARCH if target else default_arch(corpus or ())}, *layers]
     asked = merge(*layers)
     text = text_to_train_on(corpus, source, target, asked, pairs=reads_pairs(asked["arch"]))
     return Plan.of(*layers, pairs=isinstance(text, PairCorpus)), text

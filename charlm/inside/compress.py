@@ -79,6 +79,7 @@ def compress(writer: Writer, source: Path, target: Path, *, name: str = "") -> G
     Raises `VocabularyError`, before the long work, if the vocabulary cannot spell the file, `CorpusError` if it cannot
     be read, `RunError` if `target` cannot be written, `SettingsError` without the library.
     """
+    writer.refuse_pairs()
     stream = coder().stream
     tokens, size = 0, 0
     for ids, raw in spelled(source, writer.tokenizer):
@@ -169,7 +170,7 @@ def astray(source: Path) -> RunError:
 def fingerprint(writer: Writer) -> bytes:
     """16 bytes of a hash of all that a guess depends on: weights, settings and vocabulary."""
     model = writer.model
-    about = [type(model).__name__, model.config.to_dict(), list(model.spec), writer.tokenizer.sha256]
+    about = [type(model).__name__, model.config.to_dict(), list(model.spec[:2]), writer.tokenizer.sha256]
     tensors = {name: p.detach().cpu() for name, p in model.named_parameters()}
     return bytes.fromhex(checkpoint.digest(tensors, json.dumps(about, sort_keys=True)))[:16]
 

@@ -30,6 +30,7 @@ def explain(writer: Writer, prompt: str, settings: SampleSettings, top: int = 12
 
     Raises `VocabularyError` for characters of the prompt that the tokenizer cannot spell.
     """
+    writer.refuse_pairs()
     ids = writer.tokenizer.encode(prompt)
     ids = ids if len(ids) else np.array([writer.tokenizer.start])
     tokens = torch.from_numpy(ids)[None].to(writer.device)  # (1, P)

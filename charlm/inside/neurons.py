@@ -103,6 +103,7 @@ def neurons(
     Raises `SettingsError` for a model without units that remember, a text that is empty, too long, or in which the
     feature never varies, and a layer, unit or gate that is not there; `VocabularyError` as `encode` does.
     """
+    writer.refuse_pairs()
     if unit is not None and find:
         raise SettingsError("--unit names a unit and --find looks for one; give one of them")
     ids = writer.tokenizer.encode(text)

@@ -94,6 +94,7 @@ def surprise(writer: Writer, text: str) -> Generator[Progress, None, Surprise]:
 
     Raises `SettingsError` for an empty text and `VocabularyError` for characters that the tokenizer cannot spell.
     """
+    writer.refuse_pairs()
     if not text:
         raise SettingsError("there is no text to score: it is empty")
     ids = writer.tokenizer.encode(text)

@@ -65,7 +65,8 @@ def test_the_traces_of_a_seq2seq_are_its_decoders_over_several_windows(build: Bu
     model, text, heard = build("seq2seq").model, tokens(29), []
     model.get_submodule("decoder").register_forward_hook(lambda *call: heard.append(call[-1][0][0]))
     model.features(text[None])
-    close(model.traces(text)["hidden"][-1], torch.cat(heard))
+    states = torch.cat(heard)
+    close(model.traces(text)["hidden"][-1], states)
 
 
 @pytest.mark.parametrize("arch", archs.names())
