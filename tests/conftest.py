@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from itertools import product
 from pathlib import Path
-from random import Random
 
 import pytest
 import torch
-from texts import VERSES
+from texts import VERSES, backwards
 
 from charlm import job
 from charlm.cli.app import run
@@ -79,14 +77,6 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def parrot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that knows its text by heart."""
     return train_on_verses(tmp_path_factory.mktemp("parrot"), steps=300)
-
-
-def backwards(path: Path) -> Path:
-    """All words of one to four of four letters, and the same backwards, in mixed order."""
-    words = ["".join(word) for size in range(1, 5) for word in product("abcd", repeat=size)]
-    Random(0).shuffle(words)
-    path.write_text("".join(f"{word}\t{word[::-1]}\n" for word in words), encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import backwards
+from texts import backwards
 
 import charlm
 from charlm import job

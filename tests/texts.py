@@ -1,4 +1,8 @@
-"""A text that tests train on."""
+"""Texts that tests train on."""
+
+from itertools import product
+from pathlib import Path
+from random import Random
 
 VERSES = "".join(
     f"{who}:\n{what}\n\n"
@@ -12,3 +16,11 @@ VERSES = "".join(
     ]
     * 12
 )
+
+
+def backwards(path: Path) -> Path:
+    """All words of one to four of four letters, and the same backwards, in mixed order."""
+    words = ["".join(word) for size in range(1, 5) for word in product("abcd", repeat=size)]
+    Random(0).shuffle(words)
+    path.write_text("".join(f"{word}\t{word[::-1]}\n" for word in words), encoding="utf-8")
+    return path

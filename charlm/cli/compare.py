@@ -137,7 +137,7 @@ def planned(
     from charlm.text.pairs import PairCorpus, named_as_pairs
 
     labels = (arch or PAIR_DEFAULT).split(",")
-    able = all(reads_pairs(label.partition(":")[0]) for label in labels) or named_as_pairs(files or ())
+    able = all(reads_pairs(label.partition(":")[0]) for label in labels) or any(map(named_as_pairs, files or ()))
     corpus = text_to_train_on(files, source, target, given, pairs=able)
     paired = isinstance(corpus, PairCorpus)
     if arch is None and not paired:

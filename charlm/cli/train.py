@@ -18,7 +18,7 @@ from charlm.cli.texts import text_to_train_on
 from charlm.config import DataSettings, PairSettings, TrainSettings
 from charlm.errors import SettingsError
 from charlm.progress import Progress
-from charlm.text.pairs import ENDINGS, ending
+from charlm.text.pairs import named_as_pairs
 
 if TYPE_CHECKING:
     from charlm.events import Event, Wishes
@@ -55,7 +55,7 @@ def chosen_arch(argv: Sequence[str]) -> str:
 
 def default_arch(words: Sequence[str]) -> str:
     """What to train where nothing is said, by how the files are named."""
-    named = any(word.partition("=")[0] == "--target" or ending(Path(word)) in ENDINGS for word in words)
+    named = any(word.partition("=")[0] == "--target" or named_as_pairs(word) for word in words)
     return PAIR_ARCH if named else DEFAULT_ARCH
 
 

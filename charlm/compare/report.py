@@ -125,7 +125,12 @@ def lines_of(
         "encoding": {
             "x": {"field": x[0], "type": "quantitative", "title": x[1]},
             "y": {"field": y[0], "type": "quantitative", "title": y[1]},
-            "color": {"field": "model", "type": "nominal", "title": None, "legend": {"orient": "top"}},
+            "color": {
+                "field": "model",
+                "type": "nominal",
+                "title": None,
+                "legend": {"orient": "top", "columns": 1, "labelLimit": 0},
+            },
             "tooltip": [{"field": name} for name in told],
         },
     }
@@ -140,19 +145,18 @@ def heats(made: Comparison, rows: list[Row]) -> Iterator[Heat]:
 
 
 def attention(passage: str, pairs: list[Example], rows: list[Row]) -> Iterator[Chart]:
-    """Where the first training of each model that has attention looks: over the beginning of the passage, or from what
-    it writes for a source of middle length over that source."""
+    """Where the first training of each model that has attention looks: over the beginning of the passage, or at a
+    source of middle length while it is fed the right target, which is the same for all."""
     for row in rows if passage or pairs else ():
-        writer, source = opened(row.trained[0].run), None
+        writer = opened(row.trained[0].run)
         if pairs:
-            middle = pairs[len(pairs) // 2]
-            source, text = middle.source, middle.written[row.label]
+            source, text, _ = pairs[len(pairs) // 2]
         else:
             ids = writer.tokenizer.encode(passage)[: min(ATTENDED, writer.model.window or ATTENDED)]
-            text = writer.tokenizer.decoder().feed(*ids.tolist())
+            source, text = None, writer.tokenizer.decoder().feed(*ids.tolist())
         try:
             found = attend(writer, text, source=source)
-        except SettingsError:  # it has no attention, or wrote nothing
+        except SettingsError:  # it has no attention
             continue
         values = [
             {"row": at, "column": to, "looks from": a, "at": b, "weight": round(weight, 4)}
