@@ -26,16 +26,13 @@ from charlm.text.pairs import PairCorpus
 from charlm.text.store import Store
 
 Match = Literal["time", "tokens", "params"]
+Stores = dict[DataSettings, Store | PairStore]  # the text as ids, once for each way in which an entrant spells it
 MINUTES = 2.0
-BATCHES = {"batch_size": TrainSettings.batch_size}  # of running text; a recipe has no say in them
+BATCHES = {"batch_size": TrainSettings.batch_size}  # in these a recipe has no say
 PAIR_BATCHES = {"batch_tokens": PairSettings.batch_tokens, "max_length": PairSettings.max_length}
-# what differs in any of these would not be fair
-ALIKE = {*BUDGETS, "val_frac", "test_frac", "encoding", "seed", "order", *BATCHES, *PAIR_BATCHES}
+ALIKE = {*BUDGETS, "val_frac", "test_frac", "encoding", "seed", "order", *BATCHES, *PAIR_BATCHES}  # or it is not fair
 TOLERANCE = 0.02  # of the number of parameters
 WIDEST = 16_384  # hidden size that is tried
-
-
-Stores = dict[DataSettings, Store | PairStore]  # the text as ids, once for each way in which an entrant spells it
 
 
 class Entrant(NamedTuple):

@@ -16,7 +16,7 @@ from charlm.errors import RunError, SettingsError
 from charlm.progress import Progress
 from charlm.runs import folder
 from charlm.sampling.settings import SampleSettings, TranslateSettings
-from charlm.text.pair_store import PairSplit
+from charlm.text.pair_store import PairSplit, PairStore
 from charlm.translation import translated_part
 from charlm.writer import Writer
 
@@ -32,10 +32,18 @@ def opened(run: Path) -> Writer:
         return Writer.load(run)
 
 
+def reader(run: Path, store: PairStore) -> Writer:
+    """`opened`, to read the ids of `store`. Raises `RunError` if they mean something else to it."""
+    writer = opened(run)
+    if writer.vocabularies.sha256 != store.vocabularies.sha256:
+        raise RunError(f"{run} has another vocabulary than the text gives now; delete it, and start again")
+    return writer
+
+
 def translating(
     run: Path, writer: Writer, part: PairSplit, lengths: NDArray[np.int64] | None
 ) -> Generator[Progress, None, Trained]:
-    """Have pairs scored and translated; `lengths` (pairs,) are what all comparands count of the sources."""
+    """Have pairs scored and translated; `lengths` (pairs,) of the sources are counted alike for all runs."""
     arch = folder.info(run).config["arch"]
     found = yield from translated_part(writer, part, TranslateSettings(), arch, lengths)
     return replace(measured(run, found.chars_per_second, found.score), translated=found)

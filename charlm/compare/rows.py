@@ -83,9 +83,9 @@ class Row:
     @property
     def bands(self) -> list[Band]:
         """Quality by source length, the mean of its trainings, which all translated the same pairs."""
-        found = []
+        found: list[Band] = []
         for same in zip(*(translated.bands for translated in self.translated), strict=True):
-            means: dict[str, Any] = {name: mean(getattr(band, name) for band in same) for name in same[0]._fields[3:]}
+            means = {name: mean(getattr(band, name) for band in same) for name in ("nats_per_token", *QUALITY)}
             found.append(same[0]._replace(**means))
         return found
 

@@ -12,7 +12,7 @@ import torch
 
 from charlm.baselines import Baselines
 from charlm.compare.contest import Contest, same_pairs
-from charlm.compare.measure import measured, opened, translating, write_speed
+from charlm.compare.measure import measured, opened, reader, translating, write_speed
 from charlm.compare.rows import Row, examples, verdict
 from charlm.compare.worker import Errand, Returned, Went, work_off
 from charlm.errors import CharlmError, RunError, SettingsError
@@ -123,17 +123,13 @@ def train_and_compare(
             try:
                 if run in failures:
                     raise RunError(failures[run])
-                writer, own = opened(run), stores[plan.data]
+                own = stores[plan.data]
                 if isinstance(own, PairStore):
-                    if writer.vocabularies.sha256 != own.vocabularies.sha256:
-                        raise RunError(
-                            f"{run} has another vocabulary than the text gives now; delete it, and start again"
-                        )
-                    trained = yield from translating(run, writer, own.validation, lengths)
+                    trained = yield from translating(run, reader(run, own), own.validation, lengths)
                 else:
                     if run.name not in found["speeds"]:
                         yield Progress(f"writing with {run.name}", 0, 1)
-                        found["speeds"][run.name] = write_speed(writer)
+                        found["speeds"][run.name] = write_speed(opened(run))
                     trained = measured(run, found["speeds"][run.name])
                 rows[label].trained.append(trained)
             except RunError as error:
@@ -221,7 +217,8 @@ def compare_translators(
         parts.append(part)
         if not same_pairs(parts):
             raise RunError(
-                f"{label} leaves out other pairs than those before it, by its --max-length; give shorter ones"
+                f"{label} leaves out other pairs as too long than those before it; "
+                "give some with --pairs FILE that are short enough for all"
             )
         trained = yield from translating(info.path, writer, part, parts[0].source.sizes - 1)
         rows.append(Row(label, [trained], []))
