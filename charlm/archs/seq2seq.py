@@ -99,7 +99,7 @@ class Attention(nn.Module):
 
 
 class Seq2Seq(EncoderDecoder):
-    recipe = {"seq_len": 128, "lr": 4e-3}
+    recipe = {"seq_len": 128, "lr": 4e-3, "bidirectional": False}
 
     @dataclass(frozen=True)
     class Config(Settings):

@@ -27,8 +27,8 @@ class Attended(NamedTuple):
     head: int | None  # from 1; None is the mean of all
     rows: list[str]  # the T tokens that look
     columns: list[str]  # the S tokens that are looked at
-    of_pair: bool
     weights: list[list[float]]  # T rows that sum to 1; in a text of its own, a row ends at its own token
+    of_pair: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return self._asdict()
@@ -71,8 +71,8 @@ def attend(
         columns=spelled(
             writer.tokenizer if read is None else writer.source_tokenizer, (tokens if read is None else read)[:columns]
         ),
-        of_pair=writer.pairs,
         weights=[row[: t + 1] if causal else row for t, row in enumerate(drawn.tolist())],
+        of_pair=writer.pairs,
     )
 
 

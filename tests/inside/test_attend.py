@@ -223,7 +223,7 @@ def test_the_command_draws_prints_json_and_saves_pictures(typed: Typed, looking:
     saved = ["--json", "--html", "a.html", "--svg", "a.svg"]
     code, out, err = typed("attend", looking["seq2seq"], "--text", "is out", "--source", "The lamp", *saved)
     assert code == 0
-    assert set(json.loads(out)) == {"layer", "head", "rows", "columns", "weights"}
+    assert set(json.loads(out)) == {"layer", "head", "rows", "columns", "weights", "of_pair"}
     assert "saved a.html" in err
     assert "background-color: #" in Path("a.html").read_text(encoding="utf-8")
     assert Path("a.svg").read_text(encoding="utf-8").startswith("<svg")
