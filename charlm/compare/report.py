@@ -110,7 +110,9 @@ def by_length(rows: list[Row], field: str, title: str) -> dict[str, Any]:
         if getattr(band, field) is not None
     ]
     told = ("model", "shortest", "longest", "pairs", field)
-    return lines_of(values, told, ("length", "tokens of the source"), (field, title))
+    made = lines_of(values, told, ("length", "tokens of the source"), (field, title))
+    made["encoding"]["y"]["scale"] = {"domain": [0, 100]}
+    return made
 
 
 def lines_of(
