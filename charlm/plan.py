@@ -50,7 +50,7 @@ class Plan:
         given = merge(*layers)
         arch = given.pop("arch", "lstm")
         kind = archs.load(arch)
-        if pairs and "pairs" not in kind.objectives:
+        if pairs and not reads_pairs(arch):
             raise SettingsError(f"{arch} reads no pairs of source and target; choose from {', '.join(pair_archs())}")
         data = PairSettings if pairs else DataSettings
         known = {f.name for group in (kind.Config, TrainSettings, PairSettings) for f in fields_of(group)}
@@ -113,9 +113,14 @@ def merge(*layers: Values) -> dict[str, Any]:
     return merged
 
 
+def reads_pairs(arch: str) -> bool:
+    """Whether an architecture can read a source and write a target."""
+    return "pairs" in archs.load(arch).objectives
+
+
 def pair_archs() -> list[str]:
-    """The architectures that can read a source and write a target."""
-    return [name for name in archs.names() if "pairs" in archs.load(name).objectives]
+    """The architectures that can."""
+    return [name for name in archs.names() if reads_pairs(name)]
 
 
 def elsewhere(name: str, *, pairs: bool) -> str:

@@ -7,6 +7,7 @@ BLEU: Papineni et al. 2002, doi:10.3115/1073083.1073135; chrF: Popović 2015, do
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from charlm.errors import SettingsError
 from charlm.plan import Plan
 from charlm.progress import Progress
 from charlm.runs import folder
+from charlm.runs.folder import RunInfo
 from charlm.sampling.settings import TranslateSettings
 from charlm.scoring import same_store
 from charlm.text.pair_store import PairSplit, PairStore, prepare_pairs
@@ -57,8 +59,15 @@ class Translated(NamedTuple):
     score: dict[str, Any]  # as of running text; bits and nats are of the targets, given their sources
     quality: Quality
     bands: list[Band]
+    sources: list[str]
+    targets: list[str]
     written: list[str]
+    seconds: float  # that writing took
     notes: list[str]  # of pairs that were left out
+
+    @property
+    def chars_per_second(self) -> float:
+        return sum(len(line) + 1 for line in self.written) / self.seconds
 
     def to_json(self) -> dict[str, Any]:
         bands = [band._asdict() for band in self.bands]
@@ -80,29 +89,42 @@ def score_pairs(
     Raises `SettingsError` for a run that was not trained on pairs, and an empty part; `RunError` if its own pairs are
     gone or changed; `VocabularyError` for characters that it cannot spell.
     """
-    path = folder.find(run)
-    found = folder.info(path)
-    plan = Plan.from_dict(found.config)
-    if not isinstance(plan.data, PairSettings):
-        raise SettingsError(f"{path} was trained on a running text and translates nothing; score it with --text FILE")
-    writer = Writer.load(path, weights=weights, device=device, quantize=quantize)
-    if pairs is not None:
-        whole = replace(plan.data, val_frac=0.0, test_frac=0.0)
-        store = yield from prepare_pairs(pairs, whole, writer.vocabularies)
-        part, notes = store.train, store.notes
-    else:
-        own = yield from same_store(found, None)
-        assert isinstance(own, PairStore)
-        part, notes = (own.validation if split == "val" else own.test), []
-        if not part.count:
-            raise SettingsError("that part holds no pair: its share was 0, or there are too few")
-    translated = yield from translated_part(writer, part, settings or TranslateSettings(), plan.arch)
+    found = folder.info(folder.find(run))
+    writer = Writer.load(found.path, weights=weights, device=device, quantize=quantize)
+    part, notes = yield from part_to_score(found, writer, split=split, pairs=pairs)
+    translated = yield from translated_part(writer, part, settings or TranslateSettings(), found.config["arch"])
     return translated._replace(notes=notes)
 
 
+def part_to_score(
+    run: RunInfo, writer: Writer, *, split: str = "val", pairs: PairCorpus | None = None
+) -> Generator[Progress, None, tuple[PairSplit, list[str]]]:
+    """`pairs` as the run reads them, or its own `val` or `test` part; and what was left out. Raises as that."""
+    data = Plan.from_dict(run.config).data
+    if not isinstance(data, PairSettings):
+        raise SettingsError(
+            f"{run.path} was trained on a running text and translates nothing; score it with --text FILE"
+        )
+    if pairs is not None:
+        whole = replace(data, val_frac=0.0, test_frac=0.0)
+        store = yield from prepare_pairs(pairs, whole, writer.vocabularies)
+        return store.train, store.notes
+    own = yield from same_store(run, None)
+    assert isinstance(own, PairStore)
+    part = own.validation if split == "val" else own.test
+    if not part.count:
+        raise SettingsError("that part holds no pair: its share was 0, or there are too few")
+    return part, []
+
+
 def translated_part(
-    writer: Writer, part: PairSplit, settings: TranslateSettings, arch: str
+    writer: Writer,
+    part: PairSplit,
+    settings: TranslateSettings,
+    arch: str,
+    lengths: NDArray[np.int64] | None = None,
 ) -> Generator[Progress, None, Translated]:
+    """`lengths` (pairs,) are those of the sources for the bands; by default in this run's own tokens."""
     nats = np.zeros(part.count)
     done = 0
     for scored, each in pair_nats(writer.model, part.source, part.target):
@@ -111,10 +133,21 @@ def translated_part(
         yield Progress("scoring", done, part.count)
     score = score_of(writer.model, float(nats.sum()), len(part), chars=part.chars, bytes=part.bytes)
     sources, references = part.texts(writer.vocabularies)
+    began = time.perf_counter()
     hypotheses = yield from writer.translating(sources, settings)
+    seconds = time.perf_counter() - began
     written = [best.text for best, *_ in hypotheses]
-    bands = by_length(part.source.sizes - 1, nats, part.target.sizes, written, references)
-    return Translated(describe(writer.model, score, arch), quality(written, references), bands, written, [])
+    sizes = part.source.sizes - 1 if lengths is None else lengths
+    return Translated(
+        score=describe(writer.model, score, arch),
+        quality=quality(written, references),
+        bands=by_length(sizes, nats, part.target.sizes, written, references),
+        sources=sources,
+        targets=references,
+        written=written,
+        seconds=seconds,
+        notes=[],
+    )
 
 
 def quality(written: Sequence[str], references: Sequence[str]) -> Quality:

@@ -197,7 +197,10 @@ def test_help_of_train_shows_the_chosen_architectures_own_options(typed: Typed) 
         (["sample", "--prompt-file", "gone"], "the prompt in gone cannot be read"),
         (["sample", "--device", "gpu"], "'gpu' is not one of"),
         (["train", "V", "--lr"], "--lr"),
-        (["eval", "--split", "val", "--text", "V"], "--split, --text, --pairs and --source with --target are different texts"),
+        (
+            ["eval", "--split", "val", "--text", "V"],
+            "--split, --text, --pairs and --source with --target are different texts",
+        ),
         (["corpus", "fetch", "nothing"], "no text called 'nothing' can be downloaded; there are"),
         (["smaple"], "smaple"),
     ],

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-import shlex
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,26 +11,34 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from charlm.cli.console import count, err, out, show, table, watch
+from charlm.cli.console import count, err, out, show, table
 from charlm.cli.options import with_settings
-from charlm.config import DataSettings, TrainSettings
+from charlm.cli.texts import pairs_to_score, text_to_train_on
+from charlm.config import DataSettings, PairSettings, TrainSettings
 from charlm.errors import RunError, SettingsError
 from charlm.runs import folder
 
 if TYPE_CHECKING:
     from charlm.cli.curves import Along
+    from charlm.compare.contest import Contest, Match
     from charlm.compare.run import Begun, Comparison, Event
+    from charlm.text.corpus import Corpus
+    from charlm.text.pairs import PairCorpus
 
-DEFAULT = "lstm,gru,seq2seq,transformer"
+DEFAULT, PAIR_DEFAULT = "lstm,gru,seq2seq,transformer", "seq2seq,seq2seq:attention=none,encdec"
 
 
-@with_settings({"Training, the same for all": TrainSettings, "Text": DataSettings})
+@with_settings({"Training, the same for all": TrainSettings, "Text": DataSettings, "Pairs": PairSettings})
 def compare(
-    what: Annotated[list[str], typer.Argument(help="a text to train on, or runs that are there", show_default=False)],
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(help="a text to train on, pairs (.tsv, .jsonl), or runs that are there", show_default=False),
+    ] = None,
     arch: Annotated[
         str | None,
         typer.Option(
-            help=f"architectures, with commas; settings of one after colons: lstm:layers=2 \\[default: {DEFAULT}]",
+            help="architectures, with commas; settings of one after colons: lstm:layers=2 "
+            f"\\[default: {DEFAULT}; of pairs: {PAIR_DEFAULT}]",
             show_default=False,
         ),
     ] = None,
@@ -45,11 +52,21 @@ def compare(
     ] = None,
     seeds: Annotated[int, typer.Option(help="trainings of each, with seeds that follow each other", min=1)] = 1,
     jobs: Annotated[int, typer.Option(help="trainings at once, which share the processor", min=1)] = 1,
+    source: Annotated[
+        list[str] | None, typer.Option(help="pairs: the file of the sources, a line each", show_default=False)
+    ] = None,
     target: Annotated[
-        float | None, typer.Option(help="bits per byte: show when each came there", show_default=False)
+        list[str] | None,
+        typer.Option(
+            help="pairs: the file of the targets; a number is bits per byte: show when each came there",
+            show_default=False,
+        ),
     ] = None,
     text: Annotated[
         list[str] | None, typer.Option(help="of runs: score all on this text instead", show_default=False)
+    ] = None,
+    pairs: Annotated[
+        list[str] | None, typer.Option(help="of runs that translate: on these pairs instead", show_default=False)
     ] = None,
     along: Annotated[
         Literal["time", "tokens", "steps"], typer.Option(help="what the learning curves are drawn along")
@@ -77,31 +94,67 @@ def compare(
         from charlm.compare.report import available  # asked before hours of training, not after
 
         available()
-    if arch is None and all(map(is_run, what)):
-        from charlm.compare.run import compare_runs
+    from charlm.compare.run import compare_runs, train_and_compare
 
+    targets, bits = told_apart(target or ())
+    if what and arch is None and all(map(is_run, what)):
         if given or match or seeds > 1 or folder_:
             raise SettingsError("these are runs: they are compared as they are, without settings of a training")
-        made = watch(compare_runs(what, text=text or (), target=target))
+        if bool(text) + bool(pairs) + bool(source or targets) > 1:
+            raise SettingsError("--text, --pairs and --source with --target are different texts; give one of them")
+        others = pairs_to_score(folder.info(folder.find(what[0])), pairs, source, targets)
+        made = follow(compare_runs(what, text=text or (), pairs=others, target=bits), jobs)
     else:
-        from charlm.compare.contest import Contest
-        from charlm.compare.run import train_and_compare
-        from charlm.text.corpus import Corpus
-
-        if text:
-            raise SettingsError("--text is for runs; what is trained here is scored on the text's own held-out part")
+        if text or pairs:
+            raise SettingsError(
+                "--text and --pairs are for runs; what is trained here is scored on its own held-out part"
+            )
+        if not (what or source or targets):
+            raise SettingsError("what is to be compared? charlm compare FILE trains on it; charlm compare RUN RUN")
         chosen = match or ("tokens" if given.keys() & {"epochs", "steps"} else "time")
-        contest = Contest.of((arch or DEFAULT).split(","), chosen, seeds, given)
-        corpus = Corpus.open(what, given.get("encoding", DataSettings().encoding))
-        made = follow(
-            train_and_compare(contest, corpus, out=folder_, jobs=jobs, target=target), jobs, chosen=chosen == "params"
-        )
+        contest, corpus = planned(arch, chosen, seeds, given, what, source, targets)
+        made = follow(train_and_compare(contest, corpus, out=folder_, jobs=jobs, target=bits), jobs)
     tell(made, along, json=json, csv=csv, markdown=markdown)
     if html:
         from charlm.compare.report import save
 
         save(made, html)
         err.print(f"saved {html}", markup=False)
+
+
+def planned(
+    arch: str | None,
+    match: Match,
+    seeds: int,
+    given: dict[str, Any],
+    files: list[str] | None,
+    source: list[str] | None,
+    target: list[str],
+) -> tuple[Contest, Corpus | PairCorpus]:
+    """Who learns what: pairs where the text is named as such, or holds them and all can read them."""
+    from charlm.compare.contest import Contest
+    from charlm.plan import reads_pairs
+    from charlm.text.pairs import PairCorpus, named_as_pairs
+
+    labels = (arch or PAIR_DEFAULT).split(",")
+    able = all(reads_pairs(label.partition(":")[0]) for label in labels) or any(map(named_as_pairs, files or ()))
+    corpus = text_to_train_on(files, source, target, given, pairs=able)
+    paired = isinstance(corpus, PairCorpus)
+    if arch is None and not paired:
+        labels = DEFAULT.split(",")
+    return Contest.of(labels, match, seeds, given, pairs=paired), corpus
+
+
+def told_apart(target: Sequence[str]) -> tuple[list[str], float | None]:
+    """What --target names: files of targets, and a number of bits per byte."""
+    files: list[str] = []
+    bits = None
+    for value in target:
+        try:
+            bits = float(value)
+        except ValueError:
+            files.append(value)
+    return files, bits
 
 
 def is_run(name: str) -> bool:
@@ -111,13 +164,11 @@ def is_run(name: str) -> bool:
     return False
 
 
-def follow(work: Generator[Event, None, Comparison], jobs: int, *, chosen: bool) -> Comparison:
-    """Show the trainings while they run: a bar each on a terminal, else a line at the end of each.
-
-    `chosen` says whether hidden sizes were searched for, and so should be told.
-    """
+def follow(work: Generator[Event, None, Comparison], jobs: int) -> Comparison:
+    """Show the trainings while they run: a bar each on a terminal, else a line at the end of each."""
     from charlm.compare.run import Begun
     from charlm.compare.worker import Returned, Went
+    from charlm.events import Note
 
     task, state = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[said]}"))
     columns = (task, BarColumn(), state)
@@ -131,7 +182,7 @@ def follow(work: Generator[Event, None, Comparison], jobs: int, *, chosen: bool)
                 if isinstance(event, Begun):
                     begun = event
                     shown.update(other, visible=False)
-                    tell_begun(event, jobs, chosen=chosen)
+                    tell_begun(event, jobs)
                     bars = {run: shown.add_task(run.name, total=1.0, said="waiting") for run in event.plans}
                     for run in event.done:
                         shown.update(bars[run], completed=1.0, said="done before")
@@ -142,6 +193,8 @@ def follow(work: Generator[Event, None, Comparison], jobs: int, *, chosen: bool)
                     said = f"failed: {event.failure}" if event.failure else "done"
                     shown.update(bars[event.path], completed=1.0, said=said[:60])
                     err.print(f"{event.path.name}: {said}", markup=False)
+                elif isinstance(event, Note):
+                    err.print(f"note: {event.text}", style="yellow", markup=False)
                 else:
                     shown.update(other, description=event.what, completed=event.done, total=event.total, visible=True)
         except StopIteration as end:
@@ -155,12 +208,12 @@ def follow(work: Generator[Event, None, Comparison], jobs: int, *, chosen: bool)
             work.close()
 
 
-def tell_begun(event: Begun, jobs: int, *, chosen: bool) -> None:
+def tell_begun(event: Begun, jobs: int) -> None:
     left = [plan for run, (_, plan) in event.plans.items() if run not in event.done]
     minutes = sum(plan.train.minutes or 0 for plan in left) / jobs
     time = f", about {minutes:g} minutes" if minutes else ""
     err.print(f"{len(left)} trainings to do{time}; {len(event.done)} done before; in {event.path}", markup=False)
-    if chosen:
+    if event.sized:
         sizes = {label: plan.model.to_dict().get("hidden_size") for label, plan in event.plans.values()}
         err.print("hidden sizes: " + ", ".join(f"{label} {size}" for label, size in sizes.items()), markup=False)
     if jobs > 1:
@@ -168,7 +221,8 @@ def tell_begun(event: Begun, jobs: int, *, chosen: bool) -> None:
 
 
 def tell(made: Comparison, along: Along, *, json: bool, csv: bool, markdown: bool) -> None:
-    from charlm.cli.curves import curves
+    from charlm.cli.curves import by_length, curves
+    from charlm.cli.watching import next_command
     from charlm.compare import cells
     from charlm.compare.rows import verdict
 
@@ -185,17 +239,18 @@ def tell(made: Comparison, along: Along, *, json: bool, csv: bool, markdown: boo
             shown.add_row(line.cells[0], f"failed: {line.note}", style="red")
         else:
             shown.add_row(*cells.marked(line), style="dim" if line.simple else "")
-    size = made.text["validation_bytes"]
-    out.print(
-        f"\n{made.text['name']}: {count(size)} bytes to be scored on, each once; * is the best of a column\n",
-        markup=False,
-    )
+    size, number = count(made.text["validation_bytes"]), made.text.get("pairs")
+    scored = f"{number} pairs to be translated, {size} bytes of targets" if number else f"{size} bytes to be scored on"
+    out.print(f"\n{made.text['name']}: {scored}, each once; * is the best of a column\n", markup=False)
     show(shown)
     notes = [f"{line.cells[0]}: {line.note}" for line in lines if line.note and len(line.cells) > 1]
     out.print("\n".join(["", *notes, verdict(made.rows)]), markup=False)
     drawn = {row.label: [each.curve for each in row.trained] for row in made.rows}
     if any(len(curve) > 1 for each in drawn.values() for curve in each):
         out.print(curves(drawn, along), markup=False)
+    bands = {row.label: row.bands for row in made.rows}
+    if any(len(each) > 1 for each in bands.values()):
+        out.print(by_length(bands), markup=False)
     first = next((row.trained[0].run for row in made.rows if row.trained), None)
     if first:
-        out.print(f"next: charlm sample {shlex.quote(str(first))}", markup=False, soft_wrap=True)
+        out.print(next_command(first, pairs=made.pairs), markup=False, soft_wrap=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Along = Literal["time", "tokens", "steps"]
 AXES: dict[str, tuple[str, str]] = {
     "time": ("seconds", "seconds of training"),
-    "tokens": ("tokens", "tokens read"),
+    "tokens": ("tokens", "tokens trained on"),
     "steps": ("step", "optimizer steps"),
 }
 COLOURS = ("blue", "orange", "green", "red", "magenta", "cyan", "gray")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json as jsonlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from charlm.cli.console import err, out, show, table, watch
 from charlm.cli.options import Device, Quantize, Weights, with_settings
+from charlm.cli.texts import pairs_to_score
 from charlm.config import take
 from charlm.errors import SettingsError
 from charlm.runs import folder
 from charlm.sampling.settings import TranslateSettings
+
+if TYPE_CHECKING:
+    from charlm.text.pairs import PairCorpus
 
 
 @with_settings({"Translating": TranslateSettings})
@@ -45,14 +49,13 @@ def evaluate(
     """Score a text exactly, each byte once, or pairs, with their translations. [dim]charlm eval --split test[/]"""
     if bool(split) + bool(text) + bool(pairs) + bool(source or target) > 1:
         raise SettingsError("--split, --text, --pairs and --source with --target are different texts; give one of them")
-    if bool(source) != bool(target):
-        raise SettingsError("--source and --target belong together: line n of one to line n of the other")
     found = folder.info(folder.find(run))
     how: dict[str, Any] = {"split": split or "val", "weights": weights, "device": device, "quantize": quantize}
-    if pairs or source or "max_length" in found.config["data"]:
+    others = pairs_to_score(found, pairs, source, target)
+    if others or found.pairs:
         if text:
             raise SettingsError("this run was trained on pairs; score others with --pairs FILE")
-        translated(found.path, pairs or source, target, take(TranslateSettings, given), how, json=json)
+        translated(found.path, others, take(TranslateSettings, given), how, json=json)
         return
     if given:
         raise SettingsError("--beam, --length-penalty and --n-best are for runs that were trained on pairs")
@@ -62,21 +65,12 @@ def evaluate(
 
 
 def translated(
-    run: Path,
-    pairs: list[str] | None,
-    target: list[str] | None,
-    settings: TranslateSettings,
-    how: dict[str, Any],
-    *,
-    json: bool,
+    run: Path, pairs: PairCorpus | None, settings: TranslateSettings, how: dict[str, Any], *, json: bool
 ) -> None:
     """Score and translate, and draw how that depends on the length of the source."""
-    from charlm.text.pairs import PairCorpus
     from charlm.translation import score_pairs
 
-    encoding = folder.info(run).config["data"]["encoding"]
-    corpus = PairCorpus.open(pairs, target or (), encoding) if pairs else None
-    made = watch(score_pairs(run, pairs=corpus, settings=settings, **how))
+    made = watch(score_pairs(run, pairs=pairs, settings=settings, **how))
     for note in made.notes:
         err.print(f"note: {note}", style="yellow", markup=False)
     said = made.to_json()

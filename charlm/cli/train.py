@@ -14,10 +14,11 @@ import typer
 
 from charlm import presets
 from charlm.cli.options import with_settings
+from charlm.cli.texts import text_to_train_on
 from charlm.config import LONG, DataSettings, PairSettings, TrainSettings
 from charlm.errors import SettingsError
 from charlm.progress import Progress
-from charlm.text.pairs import ENDINGS, ending
+from charlm.text.pairs import named_as_pairs
 
 if TYPE_CHECKING:
     from charlm.events import Event, Wishes
@@ -55,7 +56,7 @@ def chosen_arch(argv: Sequence[str]) -> str:
 
 def default_arch(words: Sequence[str]) -> str:
     """What to train where nothing is said, by how the files are named."""
-    named = any(word.partition("=")[0] == "--target" or ending(Path(word)) in ENDINGS for word in words)
+    named = any(word.partition("=")[0] == "--target" or named_as_pairs(word) for word in words)
     return PAIR_ARCH if named else DEFAULT_ARCH
 
 
@@ -161,19 +162,14 @@ def planned(
     layers: list[dict[str, Any]], corpus: list[str] | None, source: list[str] | None, target: list[str] | None
 ) -> tuple[Plan, Corpus | PairCorpus]:
     """What to train, and on what: pairs where the text holds them and the architecture can read them."""
-    from charlm import archs
-    from charlm.plan import Plan, merge
-    from charlm.text.pairs import PairCorpus, open_text
+    from charlm.plan import Plan, merge, reads_pairs
+    from charlm.text.pairs import PairCorpus
 
-    if bool(source) != bool(target) or (corpus and source):
-        raise SettingsError("pairs are one file of two columns, or two files: --source FILE --target FILE")
-    if not (corpus or source):
+    if not (corpus or source or target):
         raise SettingsError("what text? charlm train FILE, or charlm demo to see it work on a bundled one")
     layers = [{"arch": PAIR_ARCH if target else default_arch(corpus or ())}, *layers]
     asked = merge(*layers)
-    reads_pairs = "pairs" in archs.load(asked["arch"]).objectives
-    encoding = asked.get("encoding", DataSettings().encoding)
-    text = open_text(corpus or source or (), target or (), encoding, pairs=reads_pairs)
+    text = text_to_train_on(corpus, source, target, asked, pairs=reads_pairs(asked["arch"]))
     return Plan.of(*layers, pairs=isinstance(text, PairCorpus)), text
 
 

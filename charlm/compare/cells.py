@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from charlm.compare.rows import Row
+from charlm.compare.rows import QUALITY, Row
 from charlm.compare.run import Comparison
 
 BEST = "*"  # stands behind the best value of a column
@@ -29,22 +29,39 @@ class Line(NamedTuple):
     note: str = ""  # why there is no model
 
 
+BITS = Column("bits/byte", lambda row: row.mean("bits_per_byte"), "{:.4f}", min)
+INTERVAL = Column("95 % ±", lambda row: row.interval, "{:.4f}")
+SIZE = Column("parameters", lambda row: row.mean("params"), "{:,.0f}", min)
+MEMORY = Column("peak MB", lambda row: (peak := row.mean("peak_memory")) and peak / 1e6, "{:,.0f}", min)
+OF_TEXT = [
+    BITS,
+    INTERVAL,
+    Column("nats/char", lambda row: row.mean("nats_per_char"), "{:.4f}", min),
+    SIZE,
+    Column("trains char/s", lambda row: row.mean("train_speed"), "{:,.0f}", max),
+    Column("writes char/s", lambda row: row.mean("write_speed"), "{:,.0f}", max),
+    MEMORY,
+    Column("context", lambda row: row.mean("context"), "{:,.0f}"),
+]
+OF_PAIRS = [
+    BITS,
+    INTERVAL,
+    Column("% exact", lambda row: (exact := row.quality("exact")) and 100 * exact, "{:.1f}", max),
+    Column("BLEU", lambda row: row.quality("bleu"), "{:.1f}", max),
+    Column("chrF", lambda row: row.quality("chrf"), "{:.1f}", max),
+    SIZE,
+    Column("trains char/s", lambda row: row.mean("train_speed"), "{:,.0f}", max),
+    Column("translates char/s, in batches", lambda row: row.mean("write_speed"), "{:,.0f}", max),
+    MEMORY,
+]
+
+
 def columns(comparison: Comparison) -> list[Column]:
-    target = comparison.target
-    shown = [
-        Column("bits/byte", lambda row: row.mean("bits_per_byte"), "{:.4f}", min),
-        Column("95 % ±", lambda row: row.interval, "{:.4f}"),
-        Column("nats/char", lambda row: row.mean("nats_per_char"), "{:.4f}", min),
-        Column("parameters", lambda row: row.mean("params"), "{:,.0f}", min),
-        Column("trains char/s", lambda row: row.mean("train_speed"), "{:,.0f}", max),
-        Column("writes char/s", lambda row: row.mean("write_speed"), "{:,.0f}", max),
-        Column("peak MB", lambda row: (peak := row.mean("peak_memory")) and peak / 1e6, "{:,.0f}", min),
-        Column("context", lambda row: row.mean("context"), "{:,.0f}"),
-    ]
+    """Those in which something is known."""
+    target, kind = comparison.target, OF_PAIRS if comparison.pairs else OF_TEXT
+    shown = [c for c in kind if c is BITS or any(c.value(row) is not None for row in comparison.rows)]
     if target is not None:
         shown.append(Column(f"s to {target:g}", lambda row: row.reached(target), "{:,.0f}", min))
-    if not any(row.interval is not None for row in comparison.rows):
-        del shown[1]
     return shown
 
 
@@ -104,12 +121,15 @@ def as_csv(comparison: Comparison) -> str:
         table += [{"model": row.label, "failure": reason} for reason in row.failures]
         for each in row.trained:
             values = {name: getattr(each, name) for name in ROW}
+            if each.translated:
+                values |= {name: getattr(each.translated.quality, name) for name in QUALITY}
             reached = each.reached(comparison.target) if comparison.target is not None else None
             table.append({"model": row.label, **values, "seconds_to_target": reached})
     if comparison.baselines is not None:
         table += [{"model": name, "bits_per_byte": bits} for name, bits in comparison.baselines._asdict().items()]
     file = io.StringIO()
-    writer = csv.DictWriter(file, ["model", *ROW, "seconds_to_target", "failure"], lineterminator="\n")
+    names = [*ROW, *(QUALITY if comparison.pairs else ()), "seconds_to_target", "failure"]
+    writer = csv.DictWriter(file, ["model", *names], lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
     return file.getvalue().rstrip("\n")

@@ -1,28 +1,36 @@
 """What is compared with what, and under which budget: from what a person asked for to one plan per training.
 
 Fair means: every training gets the same budget, reads the same text in the same order (the order depends on the rows of
-a batch and on the seed alone, so all have the same number of rows), and is scored on the same bytes.
+a batch and on the seed alone, so all have the same number of rows), and is scored on the same bytes. Of pairs all read
+the same ones, in batches of equally many tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_origin
 
 from charlm import archs
-from charlm.config import DataSettings, DataSpec, Settings, TrainSettings, fields_of, plain
+from charlm.config import DataSettings, PairSettings, Settings, TrainSettings, fields_of, plain
 from charlm.errors import SettingsError
 from charlm.model import parameter_count
 from charlm.plan import BUDGETS, Plan, merge, stranger
 from charlm.progress import Progress
+from charlm.scoring import prepare_any
 from charlm.text.corpus import Corpus
-from charlm.text.store import Store, prepare
+from charlm.text.pair_store import PairSplit, PairStore
+from charlm.text.pairs import PairCorpus
+from charlm.text.store import Store
 
 Match = Literal["time", "tokens", "params"]
+Stores = dict[DataSettings, Store | PairStore]  # the text as ids, once for each way in which an entrant spells it
 MINUTES = 2.0
-ALIKE = {*BUDGETS, "val_frac", "test_frac", "encoding", "seed", "order", "batch_size"}  # or it would not be fair
+BATCHES = {"batch_size": TrainSettings.batch_size}  # in these a recipe has no say
+PAIR_BATCHES = {"batch_tokens": PairSettings.batch_tokens, "max_length": PairSettings.max_length}
+ALIKE = {*BUDGETS, "val_frac", "test_frac", "encoding", "seed", "order", *BATCHES, *PAIR_BATCHES}  # or it is not fair
 TOLERANCE = 0.02  # of the number of parameters
 WIDEST = 16_384  # hidden size that is tried
 
@@ -38,7 +46,7 @@ class Entrant(NamedTuple):
         """Read `NAME` or `NAME:setting=value:setting=value`. Raises `SettingsError` for what is no such thing."""
         arch, *pairs = label.split(":")
         kind = archs.load(arch)
-        fields = {f.name: f for group in (kind.Config, TrainSettings, DataSettings) for f in fields_of(group)}
+        fields = {f.name: f for group in (kind.Config, TrainSettings, PairSettings) for f in fields_of(group)}
         settings: dict[str, Any] = {"arch": arch}
         for pair in pairs:
             name, equals, text = pair.partition("=")
@@ -75,9 +83,12 @@ class Contest:
     match: Match
     seeds: int
     common: dict[str, Any]  # settings of all, the budget among them
+    pairs: bool  # of source and target, and no running text
 
     @classmethod
-    def of(cls, labels: Sequence[str], match: Match, seeds: int, common: Mapping[str, Any]) -> Contest:
+    def of(
+        cls, labels: Sequence[str], match: Match, seeds: int, common: Mapping[str, Any], *, pairs: bool = False
+    ) -> Contest:
         """Raises `SettingsError` for entrants that are none or come twice, and a budget that does not suit `match`."""
         if len(set(labels)) < len(labels):
             raise SettingsError(f"--arch names something twice: {', '.join(labels)}; --seeds trains each several times")
@@ -87,24 +98,43 @@ class Contest:
             raise SettingsError(
                 "--match time gives all the same --minutes; for --epochs or --steps, add --match tokens"
             )
-        common = merge({"minutes": MINUTES, "batch_size": TrainSettings().batch_size}, common)
-        return cls(tuple(Entrant.parse(label) for label in labels), match, seeds, common)
+        common = merge({"minutes": MINUTES, **(PAIR_BATCHES if pairs else BATCHES)}, common)
+        return cls(tuple(Entrant.parse(label) for label in labels), match, seeds, common, pairs)
 
     def to_dict(self) -> dict[str, Any]:
         labels = [entrant.label for entrant in self.entrants]
         return {"entrants": labels, "match": self.match, "seeds": self.seeds, "common": self.common}
 
-    def plans(self, corpus: Corpus, cache_dir: Path | None) -> Generator[Progress, None, dict[str, list[Plan]]]:
-        """One plan per entrant and seed. Raises `SettingsError` if a number of parameters cannot be matched."""
-        plans = [Plan.of(self.common, entrant.settings) for entrant in self.entrants]
-        steps = {plan.train.seq_len * plan.train.accumulate for plan in plans if plan.train.steps}
+    @cached_property
+    def drafts(self) -> list[Plan]:
+        """A plan per entrant, as it was asked for. Raises `SettingsError` for what does not fit."""
+        plans = [Plan.of(self.common, entrant.settings, pairs=self.pairs) for entrant in self.entrants]
+        steps = {step_size(plan) for plan in plans if plan.train.steps}
         if self.match == "tokens" and len(steps) > 1:
-            raise SettingsError("--steps are of different sizes here; give --epochs, or one --seq-len for all")
+            hint = "" if self.pairs else ", or one --seq-len for all"
+            raise SettingsError(f"--steps are of different sizes here; give --epochs{hint}")
+        return plans
+
+    def stores(self, corpus: Corpus | PairCorpus, cache_dir: Path | None) -> Generator[Progress, None, Stores]:
+        """Raises `SettingsError` if not all entrants would be given the same pairs."""
+        found: Stores = {}
+        for plan in self.drafts:
+            if plan.data not in found:
+                found[plan.data] = yield from prepare_any(corpus, plan.data, cache_dir)
+        pairs = [store for store in found.values() if isinstance(store, PairStore)]
+        if not (same_pairs(store.train for store in pairs) and same_pairs(store.validation for store in pairs)):
+            raise SettingsError(
+                f"--max-length {self.common['max_length']} leaves out other pairs in one tokenizer's tokens than in "
+                "another's; give a larger one"
+            )
+        return found
+
+    def plans(self, stores: Stores) -> dict[str, list[Plan]]:
+        """One plan per entrant and seed. Raises `SettingsError` if a number of parameters cannot be matched."""
+        plans = self.drafts
         if self.match == "params":
-            stores: list[Store] = []
-            for plan in plans:
-                stores.append((yield from prepare(corpus, plan.data, cache_dir)))
-            plans = same_size(plans, stores, fixed=["hidden_size" in entrant.settings for entrant in self.entrants])
+            fixed = ["hidden_size" in entrant.settings for entrant in self.entrants]
+            plans = same_size(plans, [stores[plan.data] for plan in plans], fixed=fixed)
         return {
             entrant.label: [
                 replace(plan, train=replace(plan.train, seed=plan.train.seed + seed)) for seed in range(self.seeds)
@@ -113,7 +143,18 @@ class Contest:
         }
 
 
-def same_size(plans: Sequence[Plan], stores: Sequence[Store], *, fixed: Sequence[bool]) -> list[Plan]:
+def step_size(plan: Plan) -> object:
+    """Equal where equally many steps read the same text."""
+    accumulate = plan.train.accumulate
+    return (accumulate, plan.data) if plan.pairs else accumulate * plan.train.seq_len
+
+
+def same_pairs(parts: Iterable[PairSplit]) -> bool:
+    """Whether they hold the same ones of one corpus."""
+    return len({part.numbers.tobytes() for part in parts}) < 2
+
+
+def same_size(plans: Sequence[Plan], stores: Sequence[Store | PairStore], *, fixed: Sequence[bool]) -> list[Plan]:
     """The plans with hidden sizes that give all the parameters of the first; those that are `fixed` stay as they are.
 
     Raises `SettingsError` if no hidden size comes within 2 %.
@@ -132,7 +173,7 @@ def same_size(plans: Sequence[Plan], stores: Sequence[Store], *, fixed: Sequence
     return sized
 
 
-def nearest(plan: Plan, store: Store, target: int) -> Plan:
+def nearest(plan: Plan, store: Store | PairStore, target: int) -> Plan:
     """The plan with the hidden size whose number of parameters is nearest to `target`."""
     low, high = 1, WIDEST
     while low < high:  # the smallest of them that is large enough
@@ -159,6 +200,6 @@ def hidden(plan: Plan) -> int:
     return int(plan.model.to_dict()["hidden_size"])
 
 
-def size(plan: Plan, store: Store) -> int:
+def size(plan: Plan, store: Store | PairStore) -> int:
     """The number of parameters."""
-    return parameter_count(plan.outline(DataSpec(store.tokenizer.vocab_size, plan.train.seq_len)))
+    return parameter_count(plan.outline(store.spec(plan.train)))

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from charlm.compare.cells import BEST, lines
-from charlm.compare.rows import Point, Row, verdict
-from charlm.compare.run import Comparison, opened
+from charlm.compare.measure import opened
+from charlm.compare.rows import Example, Point, Row, examples, verdict
+from charlm.compare.run import Comparison
 from charlm.errors import SettingsError
 from charlm.inside.attend import Attended, attend
 from charlm.inside.surprise import HOT, Surprise, surprise
 from charlm.progress import result
 
 TEMPLATE = Path(__file__).with_name("report.html")
-AXES = {"seconds": "seconds of training", "tokens": "tokens read", "step": "optimizer steps"}
+AXES = {"seconds": "seconds of training", "tokens": "tokens trained on", "step": "optimizer steps"}
+BY_LENGTH = {"exact": "percent exactly right", "bleu": "BLEU", "chrf": "chrF"}
 ATTENDED = 48  # tokens of the passage that attention is shown for
 
 
@@ -58,6 +60,7 @@ def page(made: Comparison) -> str:
 
     titles, shown = lines(made)
     there = [row for row in made.rows if row.trained]
+    shown_pairs = examples(there)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         made=made,
@@ -67,8 +70,14 @@ def page(made: Comparison) -> str:
         best=BEST,
         curves=[Chart(title, inline(curve(there, field, title))) for field, title in AXES.items()],
         points=[(row.label, each.seed, each.curve) for row in there for each in row.trained],
+        lengths=[
+            Chart(title, inline(by_length(there, field, title)))
+            for field, title in BY_LENGTH.items()
+            if any(row.quality(field) is not None for row in there)
+        ],
+        examples=shown_pairs,
         heats=list(heats(made, there)),
-        maps=list(attention(made, there)),
+        maps=list(attention(made.passage, shown_pairs, there)),
         script=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script"),
     )
 
@@ -86,18 +95,45 @@ def curve(rows: list[Row], field: str, title: str) -> dict[str, Any]:
         for each in row.trained
         for point in each.curve
     ]
-    tooltips = [{"field": name} for name in ("model", "seed", *Point._fields)]
+    made = lines_of(values, ("model", "seed", *Point._fields), (field, title), ("bits_per_byte", "bits per byte"))
+    made["encoding"]["y"]["scale"] = {"zero": False}
+    made["encoding"]["detail"] = {"field": "seed"}
+    return made
+
+
+def by_length(rows: list[Row], field: str, title: str) -> dict[str, Any]:
+    """How good translations are, a `field` of their `Band`, by the length of the source."""
+    values = [
+        {"model": row.label, **band._asdict(), "exact": 100 * band.exact, "length": (band.shortest + band.longest) / 2}
+        for row in rows
+        for band in row.bands
+        if getattr(band, field) is not None
+    ]
+    told = ("model", "shortest", "longest", "pairs", field)
+    made = lines_of(values, told, ("length", "tokens of the source"), (field, title))
+    made["encoding"]["y"]["scale"] = {"domain": [0, 100]}
+    return made
+
+
+def lines_of(
+    values: list[dict[str, Any]], told: Sequence[str], x: tuple[str, str], y: tuple[str, str]
+) -> dict[str, Any]:
+    """A line for each model; `x` and `y` are a field and its title, `told` is what a point says when it is asked."""
     return {
         "data": {"values": values},
         "width": "container",
         "height": 260,
         "mark": {"type": "line", "point": True, "tooltip": True},
         "encoding": {
-            "x": {"field": field, "type": "quantitative", "title": title},
-            "y": {"field": "bits_per_byte", "type": "quantitative", "title": "bits per byte", "scale": {"zero": False}},
-            "color": {"field": "model", "type": "nominal", "title": None, "legend": {"orient": "top"}},
-            "detail": {"field": "seed"},
-            "tooltip": tooltips,
+            "x": {"field": x[0], "type": "quantitative", "title": x[1]},
+            "y": {"field": y[0], "type": "quantitative", "title": y[1]},
+            "color": {
+                "field": "model",
+                "type": "nominal",
+                "title": None,
+                "legend": {"orient": "top", "columns": 1, "labelLimit": 0},
+            },
+            "tooltip": [{"field": name} for name in told],
         },
     }
 
@@ -110,13 +146,18 @@ def heats(made: Comparison, rows: list[Row]) -> Iterator[Heat]:
         yield Heat(row.label, found.bits_per_byte, marks)
 
 
-def attention(made: Comparison, rows: list[Row]) -> Iterator[Chart]:
-    """Where the first training of each model that has attention looks, over the beginning of the passage."""
-    for row in rows if made.passage else ():
+def attention(passage: str, pairs: list[Example], rows: list[Row]) -> Iterator[Chart]:
+    """Where the first training of each model that has attention looks: over the beginning of the passage, or at a
+    source of middle length while it is fed the right target, which is the same for all."""
+    for row in rows if passage or pairs else ():
         writer = opened(row.trained[0].run)
-        ids = writer.tokenizer.encode(made.passage)[: min(ATTENDED, writer.model.window or ATTENDED)]
+        if pairs:
+            source, text, _ = pairs[len(pairs) // 2]
+        else:
+            ids = writer.tokenizer.encode(passage)[: min(ATTENDED, writer.model.window or ATTENDED)]
+            source, text = None, writer.tokenizer.decoder().feed(*ids.tolist())
         try:
-            found = attend(writer, writer.tokenizer.decoder().feed(*ids.tolist()))
+            found = attend(writer, text, source=source)
         except SettingsError:  # it has no attention
             continue
         values = [

@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev, variance
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charlm.runs import folder
 from charlm.runs.folder import RunInfo
 
+if TYPE_CHECKING:
+    from charlm.translation import Band, Translated
+
 # Student's t, two-sided 95 %, by degrees of freedom from 1
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 T95_LARGE = 1.96
+QUALITY = ("exact", "bleu", "chrf")  # of translations
+EXAMPLES = 6  # pairs that are shown
 CHANCE = 0.02  # bits per byte by which single seeds of one model were seen to differ (docs/recipes.md)
 
 
@@ -23,7 +28,7 @@ class Point(NamedTuple):
     """One validation of one training."""
 
     seconds: float
-    tokens: int  # read so far
+    tokens: int  # so far, as `tokens_at`
     step: int
     bits_per_byte: float
 
@@ -39,16 +44,21 @@ class Trained:
     params: int
     context: int
     train_speed: float  # characters per second
-    write_speed: float
+    write_speed: float  # in one stream; of pairs, where many are translated at once
     peak_memory: int | None
     tokens_seen: int
     seconds: float
     bytes: int  # that it was scored on
     curve: list[Point] = field(default_factory=list)
+    translated: Translated | None = None  # the held-out pairs
 
     def reached(self, target: float) -> float | None:
         """Seconds of training until a validation was as good as `target`; None if none was."""
         return next((point.seconds for point in self.curve if point.bits_per_byte <= target), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        own = {name: value for name, value in vars(self).items() if name != "translated"} | {"run": str(self.run)}
+        return own | (self.translated.to_json() if self.translated else {})
 
 
 @dataclass
@@ -60,8 +70,24 @@ class Row:
     failures: list[str]
 
     def mean(self, name: str) -> float | None:
-        values = [value for each in self.trained if (value := getattr(each, name)) is not None]
-        return fmean(values) if values else None
+        return mean(getattr(each, name) for each in self.trained)
+
+    def quality(self, name: str) -> float | None:
+        """Of what its trainings translate; None where that is not known, and of running text."""
+        return mean(getattr(each.quality, name) for each in self.translated)
+
+    @property
+    def translated(self) -> list[Translated]:
+        return [each.translated for each in self.trained if each.translated]
+
+    @property
+    def bands(self) -> list[Band]:
+        """Quality by source length, the mean of its trainings, which all translated the same pairs."""
+        found: list[Band] = []
+        for same in zip(*(translated.bands for translated in self.translated), strict=True):
+            means = {name: mean(getattr(band, name) for band in same) for name in ("nats_per_token", *QUALITY)}
+            found.append(same[0]._replace(**means))
+        return found
 
     @property
     def bits(self) -> list[float]:
@@ -81,6 +107,7 @@ class Row:
     def to_dict(self, target: float | None, ngram6: float | None) -> dict[str, Any]:
         bits = self.mean("bits_per_byte")
         means = {name: self.mean(name) for name in MEANS}
+        means |= {name: self.quality(name) for name in QUALITY} if self.translated else {}
         return {
             "model": self.label,
             "seeds": len(self.trained),
@@ -90,11 +117,39 @@ class Row:
             "seconds_to_target": self.reached(target) if target else None,
             "beats_6gram": bits < ngram6 if bits is not None and ngram6 is not None else None,
             "failures": self.failures,
-            "runs": [asdict(each) | {"run": str(each.run)} for each in self.trained],
+            "runs": [each.to_dict() for each in self.trained],
         }
 
 
 MEANS = ("nats_per_char", "params", "train_speed", "write_speed", "peak_memory", "context", "tokens_seen", "seconds")
+
+
+class Example(NamedTuple):
+    """A held-out pair."""
+
+    source: str
+    target: str
+    written: dict[str, str]  # label -> what its first training writes
+
+
+def examples(rows: Iterable[Row]) -> list[Example]:
+    """A few of the pairs that were translated, from the shortest source to the longest."""
+    first = {row.label: row.translated[0] for row in rows if row.translated}
+    if not first:
+        return []
+    sources, targets = next((each.sources, each.targets) for each in first.values())
+    order = sorted(range(len(sources)), key=lambda at: len(sources[at]))
+    places = sorted({(len(order) - 1) * n // (EXAMPLES - 1) for n in range(EXAMPLES)})
+    return [
+        Example(sources[at], targets[at], {label: each.written[at] for label, each in first.items()})
+        for at in (order[place] for place in places)
+    ]
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are known."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def half_width(values: Sequence[float]) -> float | None:
@@ -108,19 +163,21 @@ def student(freedom: float) -> float:
 
 
 def curve_of(run: RunInfo) -> list[Point]:
-    """What metrics.jsonl says of the validations. Tokens are those read, scored or not."""
-    per_step, points = tokens_per_step(run), []
+    """What metrics.jsonl says of the validations."""
+    points = []
     for said, _ in folder.metrics(run.path):
         with suppress(ValueError, KeyError, TypeError):
             seconds, step, bits = float(said["seconds"]), said["step"], float(said["bits_per_byte"])
-            points.append(Point(seconds, step * per_step, step, bits))
+            points.append(Point(seconds, tokens_at(run, said), step, bits))
     return points
 
 
-def tokens_per_step(run: RunInfo) -> int:
-    """That are read, scored or not."""
+def tokens_at(run: RunInfo, said: dict[str, Any]) -> int:
+    """Read, scored or not, when training.json or metrics.jsonl said this; of pairs, those of the targets."""
     config = run.config
-    return int(config["rows"] * config["seq_len"] * config["train"]["accumulate"])
+    if run.pairs:
+        return int(said["tokens"])
+    return int(said["step"] * config["rows"] * config["seq_len"] * config["train"]["accumulate"])
 
 
 def verdict(rows: Iterable[Row]) -> str:

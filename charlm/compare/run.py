@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,21 +11,24 @@ from typing import Any, NamedTuple
 import torch
 
 from charlm.baselines import Baselines
-from charlm.compare.contest import Contest
-from charlm.compare.rows import Row, Trained, curve_of, tokens_per_step, verdict
+from charlm.compare.contest import Contest, same_pairs
+from charlm.compare.measure import measured, opened, reader, translating, write_speed
+from charlm.compare.rows import Row, examples, verdict
 from charlm.compare.worker import Errand, Returned, Went, work_off
 from charlm.errors import CharlmError, RunError, SettingsError
+from charlm.events import Note
 from charlm.plan import Plan
 from charlm.progress import Progress
 from charlm.runs import folder
-from charlm.sampling.settings import SampleSettings
-from charlm.scoring import same_store, score_run, store_baselines
+from charlm.runs.folder import RunInfo
+from charlm.scoring import same_text, score_run, store_baselines
 from charlm.text.corpus import Corpus
-from charlm.text.store import Store, prepare
-from charlm.writer import Writer
+from charlm.text.pair_store import PairSplit, PairStore
+from charlm.text.pairs import PairCorpus
+from charlm.text.store import Split, Store
+from charlm.translation import part_to_score
 
 FILE = "compare.json"
-WRITE_SECONDS, WARM_UP = 1.0, 20  # for which writing is timed, after so many tokens
 SAMPLE, PASSAGE = 400, 600  # tokens that are shown: written by each model, and of the text
 
 
@@ -42,6 +44,11 @@ class Comparison:
     samples: dict[str, str] = field(default_factory=dict)  # label -> what its first run writes
     passage: str = ""  # the beginning of what they were scored on
 
+    @property
+    def pairs(self) -> bool:
+        """Whether sources were read and targets written."""
+        return "pairs" in self.text
+
     def to_dict(self) -> dict[str, Any]:
         simple = self.baselines
         return {
@@ -52,6 +59,7 @@ class Comparison:
             "baselines": simple._asdict() if simple else None,
             "verdict": verdict(self.rows),
             "samples": self.samples,
+            "examples": [example._asdict() for example in examples(self.rows)],
         }
 
 
@@ -61,14 +69,15 @@ class Begun(NamedTuple):
     path: Path
     plans: dict[Path, tuple[str, Plan]]
     done: set[Path]
+    sized: bool  # hidden sizes were searched for
 
 
-Event = Progress | Begun | Went | Returned
+Event = Progress | Note | Begun | Went | Returned
 
 
 def train_and_compare(
     contest: Contest,
-    corpus: Corpus,
+    corpus: Corpus | PairCorpus,
     *,
     out: Path | None = None,
     cache_dir: Path | None = None,
@@ -80,16 +89,15 @@ def train_and_compare(
     A training that fails becomes a row that says why. Raises `RunError` if the folder is in use or holds something
     else, `SettingsError` for entrants that do not fit together.
     """
-    if strange := [str(path) for path in corpus.paths if not path.is_file()]:
+    targets = corpus.targets if isinstance(corpus, PairCorpus) else ()
+    if strange := [str(path) for path in (*corpus.paths, *targets) if not path.is_file()]:
         raise SettingsError(f"{strange[0]} can be read only once, and each training reads it; save it to a file")
-    plans = yield from contest.plans(corpus, cache_dir)
-    stores = {}
-    for plan, *_ in plans.values():
-        if plan.data not in stores:
-            stores[plan.data] = yield from prepare(corpus, plan.data, cache_dir)
+    stores = yield from contest.stores(corpus, cache_dir)
+    plans = contest.plans(stores)
     store = next(iter(stores.values()))
     if not len(store.validation):
         raise SettingsError("nothing is held out to be compared on; give a larger --val-frac, or a longer text")
+    yield from map(Note, dict.fromkeys(note for each in stores.values() for note in each.notes))
     asked = contest.to_dict() | {"jobs": jobs}
     path = claim(out, corpus, asked)
     with folder.locked(path):
@@ -100,36 +108,48 @@ def train_and_compare(
             folder.write_json(path / FILE, found)
         runs = {path / name_of(label, plan): (label, plan) for label, each in plans.items() for plan in each}
         done = {run for run in runs if finished(run)}
-        yield Begun(path, runs, done)
-        texts = tuple(str(text) for text in corpus.paths)
+        yield Begun(path, runs, done, contest.match == "params")
+        files = tuple(map(str, corpus.paths)), tuple(map(str, targets))
         threads = max(1, torch.get_num_threads() // jobs)
-        errands = [Errand(run, plan, texts, cache_dir, threads) for run, (_, plan) in runs.items() if run not in done]
+        errands = [Errand(run, plan, *files, cache_dir, threads) for run, (_, plan) in runs.items() if run not in done]
         failures: dict[Path, str] = {}
         for event in work_off(errands, jobs):
             if isinstance(event, Returned) and event.failure:
                 failures[event.path] = event.failure
             yield event
         rows = {label: Row(label, [], []) for label in plans}
-        for run, (label, _) in runs.items():
+        lengths = store.validation.source.sizes - 1 if isinstance(store, PairStore) else None
+        for run, (label, plan) in runs.items():
             try:
                 if run in failures:
                     raise RunError(failures[run])
-                if run.name not in found["speeds"]:
-                    yield Progress(f"writing with {run.name}", 0, 1)
-                    found["speeds"][run.name] = write_speed(opened(run))
-                rows[label].trained.append(measured(run, found["speeds"][run.name]))
+                own = stores[plan.data]
+                if isinstance(own, PairStore):
+                    trained = yield from translating(run, reader(run, own), own.validation, lengths)
+                else:
+                    if run.name not in found["speeds"]:
+                        yield Progress(f"writing with {run.name}", 0, 1)
+                        found["speeds"][run.name] = write_speed(opened(run))
+                    trained = measured(run, found["speeds"][run.name])
+                rows[label].trained.append(trained)
             except RunError as error:
                 rows[label].failures.append(str(error))
         folder.write_json(path / FILE, found)
-    made = Comparison(asked, {}, list(rows.values()), None, target)
-    return (yield from finish(made, store, corpus.name))
+    text = text_of(corpus.name, store.validation, store.corpus_sha256)
+    made = Comparison(asked, text, list(rows.values()), None, target)
+    return made if isinstance(store, PairStore) else (yield from finish(made, store))
 
 
-def finish(made: Comparison, store: Store, name: str) -> Generator[Progress, None, Comparison]:
+def text_of(name: str, part: Split | PairSplit, sha256: str) -> dict[str, Any]:
+    """What all are scored on."""
+    pairs = {"pairs": part.count} if isinstance(part, PairSplit) else {}
+    return {"name": name, "validation_bytes": part.bytes, **pairs, "sha256": sha256}
+
+
+def finish(made: Comparison, store: Store) -> Generator[Progress, None, Comparison]:
     """The baselines on the same validation text, and a sample of each model."""
     yield Progress("seeing what simple methods reach", 0, 1)
     made.baselines = store_baselines(store)
-    made.text = {"name": name, "validation_bytes": store.validation.bytes, "sha256": store.corpus_sha256}
     made.passage = store.tokenizer.decoder().feed(*store.validation.ids[:PASSAGE].tolist())
     for row in made.rows:
         if row.trained:
@@ -137,56 +157,81 @@ def finish(made: Comparison, store: Store, name: str) -> Generator[Progress, Non
     return made
 
 
-def opened(run: Path) -> Writer:
-    """A run where it was trained, if that can be used here."""
-    device = folder.info(run).config["train"]["device"]
-    try:
-        return Writer.load(run, device=device)
-    except SettingsError:
-        return Writer.load(run)
-
-
 def compare_runs(
-    names: Sequence[str], *, text: Sequence[str] = (), target: float | None = None
-) -> Generator[Progress, None, Comparison]:
-    """Compare runs that exist, on the held-out text that they share or on `text` (files).
+    names: Sequence[str], *, text: Sequence[str] = (), pairs: PairCorpus | None = None, target: float | None = None
+) -> Generator[Progress | Note, None, Comparison]:
+    """Compare runs that exist, on the held-out text that they share, on `text` (files) or on other `pairs`.
 
-    Raises `RunError` if they hold out different texts and no `text` is given.
+    Raises `RunError` if they hold out different texts and no other is given, `SettingsError` for one of the wrong kind.
     """
     infos = [folder.info(folder.find(name)) for name in names]
     if len({info.path.resolve() for info in infos}) < len(infos):
         raise SettingsError(f"the same run twice: {', '.join(names)}")
     if "-" in text:
         raise SettingsError("--text - can be read only once, and each run reads it; save it to a file")
+    if len({info.pairs for info in infos}) > 1:
+        raise SettingsError("some of these runs translate and some go on with a text; compare each kind by itself")
+    other, wrong = ("--pairs", text) if infos[0].pairs else ("--text", pairs)
+    if wrong:
+        raise SettingsError(f"runs of this kind are scored on another text with {other} FILE")
+    held_out = {
+        (i.config["corpus"]["sha256"], *(i.config["data"][f"{s}_frac"] for s in ("val", "test"))) for i in infos
+    }
+    if not (text or pairs) and len(held_out) > 1:
+        raise RunError(f"these runs hold out different texts to be scored on; give one for all with {other} FILE")
+    if bare := [info.path for info in infos if not info.training]:
+        raise RunError(f"{bare[0]} has no training.json, so nothing tells how it was trained; resume it once")
     same_names = len({info.path.name for info in infos}) < len(infos)
-    if not text:
-        parts = {
-            (i.config["corpus"]["sha256"], i.config["data"]["val_frac"], i.config["data"]["test_frac"]) for i in infos
-        }
-        if len(parts) > 1:
-            raise RunError("these runs hold out different texts to be scored on; give one for all with --text FILE")
+    runs = {str(info.path) if same_names else info.path.name: info for info in infos}
+    if infos[0].pairs:
+        return (yield from compare_translators(runs, pairs, target))
     rows = []
-    for info in infos:
-        if not info.training:
-            raise RunError(f"{info.path} has no training.json, so nothing tells how it was trained; resume it once")
+    for label, info in runs.items():
         score = None
         if text or not info.training.get("best"):
             score = yield from score_run(info.path, text=text)
         yield Progress(f"writing with {info.path.name}", 0, 1)
-        row = measured(info.path, write_speed(opened(info.path)), score)
-        rows.append(Row(str(info.path) if same_names else info.path.name, [row], []))
+        rows.append(Row(label, [measured(info.path, write_speed(opened(info.path)), score)], []))
     if len({row.trained[0].bytes for row in rows}) > 1:
         raise RunError("these runs read the text in different encodings; train them with the same --encoding")
     asked = {"runs": [str(info.path) for info in infos], "text": list(text)}
-    made = Comparison(
-        asked, {"name": ", ".join(text), "validation_bytes": rows[0].trained[0].bytes}, rows, None, target
-    )
     if text:
-        return made
-    return (yield from finish(made, (yield from same_store(infos[0], None)), infos[0].config["corpus"]["name"]))
+        named = {"name": ", ".join(text), "validation_bytes": rows[0].trained[0].bytes}
+        return Comparison(asked, named, rows, None, target)
+    store = yield from same_text(infos[0], None)
+    named = text_of(infos[0].config["corpus"]["name"], store.validation, store.corpus_sha256)
+    return (yield from finish(Comparison(asked, named, rows, None, target), store))
 
 
-def claim(out: Path | None, corpus: Corpus, asked: dict[str, Any]) -> Path:
+def compare_translators(
+    runs: Mapping[str, RunInfo], pairs: PairCorpus | None, target: float | None
+) -> Generator[Progress | Note, None, Comparison]:
+    """Compare runs that were trained on pairs, by their labels. Raises `RunError` if they cannot read the same ones."""
+    parts: list[PairSplit] = []
+    rows = []
+    for label, info in runs.items():
+        writer = opened(info.path)
+        part, notes = yield from part_to_score(info, writer, pairs=pairs)
+        if not parts:
+            yield from map(Note, notes)
+        parts.append(part)
+        if not same_pairs(parts):
+            raise RunError(
+                f"{label} leaves out other pairs as too long than those before it; "
+                "give some with --pairs FILE that are short enough for all"
+            )
+        trained = yield from translating(info.path, writer, part, parts[0].source.sizes - 1)
+        rows.append(Row(label, [trained], []))
+    first = next(iter(runs.values())).config["corpus"]
+    name, sha256 = (pairs.name, pairs.sha256) if pairs else (first["name"], first["sha256"])
+    asked = {
+        "runs": [str(info.path) for info in runs.values()],
+        "pairs": [str(p) for p in pairs.paths] if pairs else [],
+    }
+    return Comparison(asked, text_of(name, parts[0], sha256), rows, None, target)
+
+
+def claim(out: Path | None, corpus: Corpus | PairCorpus, asked: dict[str, Any]) -> Path:
     """The folder of the same comparison begun earlier, or a new one."""
 
     def same(path: Path) -> bool:
@@ -212,40 +257,3 @@ def name_of(label: str, plan: Plan) -> str:
 
 def finished(run: Path) -> bool:
     return folder.is_run(run) and bool(folder.info(run).training.get("finished"))
-
-
-def measured(run: Path, speed: float, score: dict[str, Any] | None = None) -> Trained:
-    """What a run's own files say, with `score` instead of that of its own validation text where it is given."""
-    info = folder.info(run)
-    config, training = info.config, info.training
-    score = score or training["best"]
-    if score is None:
-        raise RunError(f"{run} has no validation text to be compared on; train with a larger --val-frac")
-    seen = training["step"] * tokens_per_step(info)
-    seconds = max(training["seconds"], 1e-9)
-    return Trained(
-        run=run,
-        seed=config["train"]["seed"],
-        bits_per_byte=score["bits_per_byte"],
-        nats_per_char=score["nats_per_char"],
-        params=config["params"],
-        context=score["context"],
-        train_speed=seen / seconds * score["chars"] / score["tokens"],
-        write_speed=speed,
-        peak_memory=training.get("peak_memory"),
-        tokens_seen=seen,
-        seconds=training["seconds"],
-        bytes=score["bytes"],
-        curve=curve_of(info),
-    )
-
-
-def write_speed(writer: Writer) -> float:
-    """Characters per second in one stream."""
-    pieces, chars = writer.pieces("", SampleSettings(), seed=0), 0
-    for _ in range(WARM_UP):
-        next(pieces)
-    began = time.perf_counter()
-    while (spent := time.perf_counter() - began) < WRITE_SECONDS:
-        chars += len(next(pieces).texts[0])
-    return chars / spent

@@ -16,7 +16,6 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from charlm.config import DataSettings
 from charlm.errors import CharlmError
 from charlm.plan import Plan
 from charlm.runs.folder import is_run
@@ -31,6 +30,7 @@ class Errand(NamedTuple):
     path: Path  # the run's folder
     plan: Plan
     texts: tuple[str, ...]
+    targets: tuple[str, ...]  # of pairs, where they stand in files of their own
     cache_dir: Path | None
     threads: int
 
@@ -90,7 +90,7 @@ def work_off(errands: list[Errand], jobs: int) -> Iterator[Went | Returned]:
 
 def died(code: int | None) -> str:
     if code == -getattr(signal, "SIGKILL", 9):
-        return "its process was killed, perhaps for want of memory; try a smaller --batch-size, or --jobs 1"
+        return "its process was killed, perhaps for want of memory; try smaller batches, or --jobs 1"
     return f"its process ended with code {code}"
 
 
@@ -114,7 +114,7 @@ def do(errand: Errand, pipe: Connection, enough: Event) -> None:
 
     from charlm import job
     from charlm.events import Ended, Validated, Wishes
-    from charlm.text.corpus import Corpus
+    from charlm.text.pairs import open_text
     from charlm.training.loop import Step
 
     wishes = Wishes()
@@ -124,12 +124,11 @@ def do(errand: Errand, pipe: Connection, enough: Event) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     torch.set_num_threads(errand.threads)
-    data: DataSettings = errand.plan.data
     try:
         if is_run(errand.path):
             events = job.resume(errand.path, changes={}, cache_dir=errand.cache_dir, wishes=wishes)
         else:
-            corpus = Corpus.open(errand.texts, data.encoding)
+            corpus = open_text(errand.texts, errand.targets, errand.plan.data.encoding, pairs=errand.plan.pairs)
             events = job.train(errand.plan, corpus, out=errand.path, cache_dir=errand.cache_dir, wishes=wishes)
         said, bits, ended = time.monotonic(), None, False
         for event in events:
@@ -144,6 +143,6 @@ def do(errand: Errand, pipe: Connection, enough: Event) -> None:
     except CharlmError as error:
         pipe.send(Returned(errand.path, str(error)))
     except torch.OutOfMemoryError:
-        pipe.send(Returned(errand.path, "the GPU's memory is full; try a smaller --batch-size, or --jobs 1"))
+        pipe.send(Returned(errand.path, "the GPU's memory is full; try smaller batches, or --jobs 1"))
     except BrokenPipeError:  # our parent is gone; all but the last minute is saved
         os._exit(1)

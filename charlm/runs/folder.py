@@ -61,6 +61,11 @@ class RunInfo(NamedTuple):
         best = self.training.get("best")
         return best["bits_per_byte"] if best else None
 
+    @property
+    def pairs(self) -> bool:
+        """Whether it was trained on pairs of a source and a target."""
+        return "max_length" in self.config["data"]
+
 
 @contextmanager
 def replacing(path: Path, *, keep: Path | None = None) -> Iterator[Path]:

@@ -169,9 +169,8 @@ class Record:
 
     def log(self, trainer: Trainer, train_nats: float, score: Score | None) -> None:
         """A line of metrics.jsonl."""
-        line = position(trainer) | {"train_nats": train_nats}
-        if score:
-            line |= describe(trainer.model, score, self.arch)
+        scored = describe(trainer.model, score, self.arch) if score else {}
+        line = scored | position(trainer) | {"train_nats": train_nats}  # tokens are those trained on
         folder.append(self.path / "metrics.jsonl", json.dumps(line) + "\n")
 
     def log_sample(self, step: int, text: str) -> None:

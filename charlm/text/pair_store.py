@@ -33,6 +33,7 @@ class PairSplit:
     target: Lines
     chars: int  # of the targets, a newline after each
     bytes: int  # the same as UTF-8
+    numbers: NDArray[np.int64]  # (pairs,) where each stands in the corpus
 
     def __len__(self) -> int:
         return len(self.target.ids)
@@ -94,9 +95,9 @@ def prepare_pairs(
     for pairs in batched(iter(corpus)):
         encoded.append(encode(pairs, vocabularies, settings))
         yield Progress("encoding", AT_ONCE * len(encoded), corpus.count)
-    sides = list(zip(*encoded, strict=True))
-    source, target = (joined(side) for side in sides[:2])
-    chars, size = (np.concatenate(side) for side in sides[2:])
+    sources, targets, *sizes = zip(*encoded, strict=True)
+    source, target = joined(sources), joined(targets)
+    chars, size = map(np.concatenate, sizes)
     if len(target) != corpus.count:
         raise CorpusError(f"{', '.join(map(str, corpus.paths))} changed while it was read; start again")
     fits = np.maximum(source.sizes, target.sizes) <= settings.max_length + 1
@@ -104,7 +105,8 @@ def prepare_pairs(
     parts = []
     for start, stop in pairwise(borders):
         here = fits & (start <= number) & (number < stop)
-        parts.append(PairSplit(source.where(here), target.where(here), int(chars[here].sum()), int(size[here].sum())))
+        sides = source.where(here), target.where(here)
+        parts.append(PairSplit(*sides, int(chars[here].sum()), int(size[here].sum()), np.flatnonzero(here)))
     if not parts[0].count:
         raise CorpusError(
             f"of {corpus.count} pairs none is left to train on; give more, a larger --max-length than "

@@ -178,9 +178,13 @@ def open_text(
     return PairCorpus(corpus, None) if pairs and holds_pairs(corpus) else corpus
 
 
+def named_as_pairs(file: str | Path) -> bool:
+    return ending(Path(file)) in ENDINGS
+
+
 def holds_pairs(corpus: Corpus) -> bool:
     """Whether a text's name says so, or each of its first lines has two columns."""
-    if ending(corpus.paths[0]) in ENDINGS:
+    if named_as_pairs(corpus.paths[0]):
         return True
     first = list(islice(lines(corpus), LOOKED_AT))
     return bool(first) and all(isinstance(pair(0, line.split("\t")), Pair) for line in first)

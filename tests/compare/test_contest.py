@@ -22,7 +22,8 @@ from charlm.text.windows import Windows
 def plans(
     labels: Sequence[str], text: Path, match: Any = "time", seeds: int = 1, **common: Any
 ) -> dict[str, list[Plan]]:
-    return result(Contest.of(labels, match, seeds, common).plans(Corpus.open([text]), None))
+    contest = Contest.of(labels, match, seeds, common)
+    return contest.plans(result(contest.stores(Corpus.open([text]), None)))
 
 
 def test_each_entrant_may_have_settings_of_its_own(verses: Path) -> None:

@@ -1,0 +1,37 @@
+"""The texts that a command line names: running text, or pairs of a source and a target in one file or two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from charlm.config import DataSettings
+from charlm.errors import SettingsError
+from charlm.runs.folder import RunInfo
+
+if TYPE_CHECKING:
+    from charlm.text.corpus import Corpus
+    from charlm.text.pairs import PairCorpus
+
+Files = Sequence[str] | None
+
+
+def text_to_train_on(
+    files: Files, source: Files, target: Files, given: Mapping[str, Any], *, pairs: bool
+) -> Corpus | PairCorpus:
+    """Pairs where two files are given, or where `pairs` may be read and the text holds them; else running text."""
+    from charlm.text.pairs import open_text
+
+    if bool(source) != bool(target) or (files and source):
+        raise SettingsError("pairs are one file of two columns, or two files: --source FILE --target FILE")
+    return open_text(files or source or (), target or (), given.get("encoding", DataSettings().encoding), pairs=pairs)
+
+
+def pairs_to_score(run: RunInfo, pairs: Files, source: Files, target: Files) -> PairCorpus | None:
+    """Other pairs than the run's own, in its encoding; None if none are named."""
+    from charlm.text.pairs import PairCorpus
+
+    if bool(source) != bool(target):
+        raise SettingsError("--source and --target belong together: line n of one to line n of the other")
+    files = pairs or source
+    return PairCorpus.open(files, target or (), run.config["data"]["encoding"]) if files else None
