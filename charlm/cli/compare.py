@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -52,15 +52,8 @@ def compare(
     ] = None,
     seeds: Annotated[int, typer.Option(help="trainings of each, with seeds that follow each other", min=1)] = 1,
     jobs: Annotated[int, typer.Option(help="trainings at once, which share the processor", min=1)] = 1,
-    source: Annotated[
-        list[str] | None, typer.Option(help="pairs: the file of the sources, a line each", show_default=False)
-    ] = None,
     target: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="pairs: the file of the targets; a number is bits per byte: show when each came there",
-            show_default=False,
-        ),
+        float | None, typer.Option(help="bits per byte: show when each came there", show_default=False)
     ] = None,
     text: Annotated[
         list[str] | None, typer.Option(help="of runs: score all on this text instead", show_default=False)
@@ -96,24 +89,23 @@ def compare(
         available()
     from charlm.compare.run import compare_runs, train_and_compare
 
-    targets, bits = told_apart(target or ())
     if what and arch is None and all(map(is_run, what)):
         if given or match or seeds > 1 or folder_:
             raise SettingsError("these are runs: they are compared as they are, without settings of a training")
-        if bool(text) + bool(pairs) + bool(source or targets) > 1:
-            raise SettingsError("--text, --pairs and --source with --target are different texts; give one of them")
-        others = pairs_to_score(folder.info(folder.find(what[0])), pairs, source, targets)
-        made = follow(compare_runs(what, text=text or (), pairs=others, target=bits), jobs)
+        if text and pairs:
+            raise SettingsError("--text and --pairs are different texts; give one of them")
+        others = pairs_to_score(folder.info(folder.find(what[0])), pairs, None, None)
+        made = follow(compare_runs(what, text=text or (), pairs=others, target=target), jobs)
     else:
         if text or pairs:
             raise SettingsError(
                 "--text and --pairs are for runs; what is trained here is scored on its own held-out part"
             )
-        if not (what or source or targets):
+        if not what:
             raise SettingsError("what is to be compared? charlm compare FILE trains on it; charlm compare RUN RUN")
         chosen = match or ("tokens" if given.keys() & {"epochs", "steps"} else "time")
-        contest, corpus = planned(arch, chosen, seeds, given, what, source, targets)
-        made = follow(train_and_compare(contest, corpus, out=folder_, jobs=jobs, target=bits), jobs)
+        contest, corpus = planned(arch, chosen, seeds, given, what)
+        made = follow(train_and_compare(contest, corpus, out=folder_, jobs=jobs, target=target), jobs)
     tell(made, along, json=json, csv=csv, markdown=markdown)
     if html:
         from charlm.compare.report import save
@@ -127,9 +119,7 @@ def planned(
     match: Match,
     seeds: int,
     given: dict[str, Any],
-    files: list[str] | None,
-    source: list[str] | None,
-    target: list[str],
+    files: list[str],
 ) -> tuple[Contest, Corpus | PairCorpus]:
     """Who learns what: pairs where the text is named as such, or holds them and all can read them."""
     from charlm.compare.contest import Contest
@@ -137,24 +127,12 @@ def planned(
     from charlm.text.pairs import PairCorpus, named_as_pairs
 
     labels = (arch or PAIR_DEFAULT).split(",")
-    able = all(reads_pairs(label.partition(":")[0]) for label in labels) or any(map(named_as_pairs, files or ()))
-    corpus = text_to_train_on(files, source, target, given, pairs=able)
+    able = all(reads_pairs(label.partition(":")[0]) for label in labels) or any(map(named_as_pairs, files))
+    corpus = text_to_train_on(files, None, None, given, pairs=able)
     paired = isinstance(corpus, PairCorpus)
     if arch is None and not paired:
         labels = DEFAULT.split(",")
     return Contest.of(labels, match, seeds, given, pairs=paired), corpus
-
-
-def told_apart(target: Sequence[str]) -> tuple[list[str], float | None]:
-    """What --target names: files of targets, and a number of bits per byte."""
-    files: list[str] = []
-    bits = None
-    for value in target:
-        try:
-            bits = float(value)
-        except ValueError:
-            files.append(value)
-    return files, bits
 
 
 def is_run(name: str) -> bool:

@@ -24,7 +24,15 @@ from charlm.text.pairs import Pair, PairCorpus
 from charlm.translation import score_pairs
 
 Typed = Callable[..., tuple[int, str, str]]
-COMMON = {"epochs": 8.0, "batch_tokens": 256, "val_frac": 0.2, "lr": 1e-2, "eval_every": "20", "precision": "fp32"}
+COMMON = {
+    "tokenizer": "char",
+    "epochs": 8.0,
+    "batch_tokens": 256,
+    "val_frac": 0.2,
+    "lr": 1e-2,
+    "eval_every": "20",
+    "precision": "fp32",
+}
 ATTENTION = "seq2seq:attention=additive:hidden_size=32"
 NONE = "seq2seq:attention=none:cell=gru:hidden_size=32"
 WORDS = "encdec:hidden_size=16:layers=1:tokenizer=word"  # each source is one token, and each target too
@@ -157,16 +165,13 @@ def test_what_is_no_fair_contest_is_refused(
         result(contest(labels, **common).stores(PairCorpus.open([words]), None))
 
 
-def test_two_files_are_compared_on_and_the_same_command_goes_on(typed: Typed, words: Path) -> None:
-    for side in Pair._fields:
-        lines = [getattr(Pair(*line.split("\t")), side) for line in words.read_text().splitlines()]
-        Path(side).write_text("\n".join(lines))
-    asked = ["compare", "--source", "source", "--target", "target", "--target", "99", "--steps", "4"]
+def test_the_table_is_of_translations_and_the_same_command_goes_on(typed: Typed, words: Path) -> None:
+    asked = ["compare", words, "--tokenizer", "char", "--target", "99", "--steps", "4"]
     code, out, error = typed(*asked, "--arch", "seq2seq:hidden_size=8")
     assert code == 0, error
     for said in ("17 pairs to be translated", "% exact", "s to 99", "percent exactly right", "stands alone"):
         assert said in out
-    assert out.rstrip().endswith("next: charlm translate runs/source-compare/seq2seq-hidden_size=8-0")
+    assert out.rstrip().endswith("next: charlm translate runs/words-compare/seq2seq-hidden_size=8-0")
     code, _, error = typed(*asked, "--arch", "seq2seq:hidden_size=8")
     assert "0 trainings to do; 1 done before" in error
 
@@ -185,16 +190,10 @@ def test_runs_are_compared_on_the_pairs_that_they_hold_out(typed: Typed, transla
 
 def test_runs_are_compared_on_other_pairs(typed: Typed, translated: Comparison) -> None:
     Path("other.tsv").write_text("abc\tcba\nno pair\nd\td\n")
-    Path("a").write_text("abc\nd\n")
-    Path("b").write_text("cba\nd\n")
-    told = []
-    for words in (["--pairs", "other.tsv"], ["--source", "a", "--target", "b"]):
-        code, out, error = typed("compare", *runs(translated), *words, "--json")
-        assert code == 0, error
-        told.append(json.loads(out))
-        assert ("line 2 (has no tab)" in error) == (words[0] == "--pairs")
-        assert told[-1]["text"]["pairs"] == 2
-    assert [row["bits_per_byte"] for row in told[0]["rows"]] == [row["bits_per_byte"] for row in told[1]["rows"]]
+    code, out, error = typed("compare", *runs(translated), "--pairs", "other.tsv", "--json")
+    assert code == 0, error
+    assert "line 2 (has no tab)" in error
+    assert json.loads(out)["text"]["pairs"] == 2
 
 
 @pytest.mark.parametrize(
@@ -203,7 +202,6 @@ def test_runs_are_compared_on_other_pairs(typed: Typed, translated: Comparison) 
         (["PAIRS", "TEXT"], "some of these runs translate and some go on with a text"),
         (["PAIRS", "--text", "some.txt"], "runs of this kind are scored on another text with --pairs FILE"),
         (["TEXT", "--pairs", "some.txt"], "runs of this kind are scored on another text with --text FILE"),
-        (["PAIRS", "--source", "some.txt"], "--source and --target belong together"),
         (["PAIRS", "--pairs", "a.tsv", "--text", "some.txt"], "different texts; give one of them"),
         ([], "what is to be compared? charlm compare FILE"),
     ],
