@@ -186,6 +186,8 @@ class TrainSettings(Settings):
         given = [f"--{name}" for name in ("minutes", "steps", "epochs") if getattr(self, name) is not None]
         if len(given) > 1:
             raise SettingsError(f"{' and '.join(given)} are different budgets; give one of them")
+        if self.schedule == "vaswani" and not self.warmup:
+            raise SettingsError("--schedule vaswani falls from where --warmup ends; give a --warmup above 0")
         Interval.parse("--eval-every", self.eval_every, auto=True)
         Interval.parse("--save-every", self.save_every)
 

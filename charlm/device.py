@@ -74,13 +74,16 @@ def can_compile(device: torch.device) -> bool:
     return True
 
 
-def refuse_what_cannot_fit(params: int, logits: int, device: torch.device) -> None:
-    """Raise `SettingsError` if weights, their gradients and averages, and a batch's logits alone exceed the memory."""
+def refuse_what_cannot_fit(params: int, logits: int, device: torch.device, flags: str) -> None:
+    """Raise `SettingsError` if weights, their gradients and averages, and a batch's logits alone exceed the memory.
+
+    `flags` are those that say how large a batch is.
+    """
     needed, there = 16 * params + 12 * logits, memory(device)
     if there is not None and needed > there:
         raise SettingsError(
             f"{params:,} parameters and logits need at least {needed / 1e9:.1f} GB to train and {device.type} "
-            f"has {there / 1e9:.1f}; try a smaller --hidden-size, --batch-size or --seq-len"
+            f"has {there / 1e9:.1f}; try a smaller --hidden-size, {flags}"
         )
 
 

@@ -25,6 +25,7 @@ def written(writer: Writer, seed: int) -> str:
 
 def translated(writer: Writer, part: PairSplit) -> str:
     """The first pairs of a part: each source, and below it what was written for it."""
-    sources, _ = part.texts(writer.vocabularies, PAIRS)
-    found = writer.translate(sources)
+    sources, targets = part.texts(writer.vocabularies, PAIRS)
+    limit = 2 * max(len(writer.tokenizer.encode(target)) for target in targets) + 10  # it may not know yet how to end
+    found = writer.translate(sources, limit=limit)
     return "\n".join(f"{source}\n  {best.text}" for source, (best, *_) in zip(sources, found, strict=True))

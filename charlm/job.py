@@ -112,7 +112,8 @@ class Job:
         self.plan, self.store, self.wishes = replace(plan, train=train), store, wishes or Wishes()
         self.windows, spec = store.batches(train), store.spec(train)
         logits = self.windows.tokens * spec.vocab_size
-        refuse_what_cannot_fit(parameter_count(plan.outline(spec)), logits, device)
+        flags = "--batch-tokens or --max-length" if plan.pairs else "--batch-size or --seq-len"
+        refuse_what_cannot_fit(parameter_count(plan.outline(spec)), logits, device, flags)
         torch.manual_seed(train.seed)
         model = plan.build(spec).to(device)
         self.average = copy.deepcopy(model).requires_grad_(False) if train.ema else None

@@ -66,9 +66,12 @@ class Plan:
     def from_dict(cls, config: Values) -> Plan:
         """The inverse of `to_dict`. Raises `RunError` if settings are missing or do not fit this charlm."""
         try:
+            kind = archs.load(config["arch"]).Config
+            if config["model"].keys() != {f.name for f in fields_of(kind)}:
+                raise RunError(f"the run is of another charlm, whose {config['arch']} has other settings; train anew")
             return cls(
                 config["arch"],
-                archs.load(config["arch"]).Config(**config["model"]),
+                kind(**config["model"]),
                 TrainSettings(**config["train"]),
                 (PairSettings if config["data"].keys() & PAIRED else DataSettings)(**config["data"]),
             )
@@ -136,6 +139,8 @@ def elsewhere(name: str, *, pairs: bool) -> str:
 
 def stranger(name: str, arch: str) -> str:
     """What to say about a setting that `arch` does not have."""
+    if name in PAIRED:
+        return elsewhere(name, pairs=False)
     flag = "--" + name.replace("_", "-")
     owners = [other for other in archs.names() if any(f.name == name for f in fields_of(archs.load(other).Config))]
     own = ", ".join(f.flag for f in fields_of(archs.load(arch).Config))

@@ -103,7 +103,7 @@ def store_baselines(store: Store | PairStore) -> Baselines | None:
 def prepare_any(
     corpus: Corpus | PairCorpus, data: DataSettings, cache_dir: Path | None
 ) -> Generator[Progress, None, Store | PairStore]:
-    """A running text or pairs as ids. Raises as `prepare` and `prepare_pairs` do."""
+    """A running text or pairs as ids; pairs are few, and not cached. Raises as `prepare` and `prepare_pairs` do."""
     if isinstance(corpus, PairCorpus):
         assert isinstance(data, PairSettings)
         return (yield from prepare_pairs(corpus, data))
@@ -126,7 +126,8 @@ def same_store(run: RunInfo, cache_dir: Path | None) -> Generator[Progress, None
     path, config, plan = run.path, run.config, Plan.from_dict(run.config)
     data, names = plan.data, config["corpus"]["paths"]
     if "-" in names and sys.stdin.isatty():
-        raise RunError(f"{path} was trained on standard input; pipe the same text in again, or name one with --text")
+        another = "--pairs" if run.pairs else "--text"
+        raise RunError(f"{path} was trained on standard input; pipe the same in again, or name another with {another}")
     try:
         corpus = open_text(names, config["corpus"].get("targets", ()), data.encoding, pairs=plan.pairs)
     except CorpusError as error:

@@ -174,9 +174,10 @@ def by_length(
     references: Sequence[str],
 ) -> list[Band]:
     """The same in bands of source lengths (pairs,), in tokens without the newline."""
-    width = max(1, math.ceil(int(lengths.max()) / BANDS))
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    width = max(1, math.ceil((longest - shortest + 1) / BANDS))
     bands = []
-    for first in range(1, int(lengths.max()) + 1, width):
+    for first in range(shortest, longest + 1, width):
         here = np.flatnonzero((first <= lengths) & (lengths < first + width)).tolist()
         if here:
             found = quality([written[at] for at in here], [references[at] for at in here])

@@ -19,23 +19,20 @@ from charlm.plan import Plan
 from charlm.progress import Progress, result
 from charlm.quantize import quantize as round_weights
 from charlm.runs import checkpoint, folder
-from charlm.sampling.beam import beam_search
 from charlm.sampling.filters import Picker
 from charlm.sampling.generate import generate
-from charlm.sampling.lines import Hypothesis, write_lines
 from charlm.sampling.novel import Copies, Passages
 from charlm.sampling.settings import SampleSettings, TranslateSettings
 from charlm.sampling.shared import SharedPicker
 from charlm.sampling.stream import until_stop
-from charlm.text.buckets import padded
+from charlm.sampling.translate import Translation, translating
 from charlm.text.pair_store import reach
 from charlm.text.tokenizers import utf8
-from charlm.text.units import Ids
 from charlm.text.vocabulary import Vocabularies
 from charlm.training.evaluate import Score, evaluate
 
-AT_ONCE = 4096  # tokens of sources that are read together, times the hypotheses of each
 AHEAD = {"cuda": 16}  # tokens that a device writes before they are fetched: each fetch waits for it
+UNKNOWN = "or give --unknown skip or --unknown nearest"
 NO_TEXT = (
     "this run was trained on pairs: it reads a source and writes a target; "
     "use charlm translate, charlm eval, or charlm attend --source TEXT --text TEXT"
@@ -54,15 +51,6 @@ class Piece(NamedTuple):
     def logprobs(self) -> Tensor:
         """(B,) natural logarithm of the probability that the model itself gave to each token."""
         return self.logits.float().log_softmax(-1).gather(1, self.ids[:, None]).squeeze(1)
-
-
-class Translation(NamedTuple):
-    """What was written for a source."""
-
-    text: str
-    ids: list[int]
-    log_probability: float  # nats under the model itself
-    finished: bool  # it ended by itself, and not at the longest target that the run knows
 
 
 class Writer:
@@ -129,7 +117,7 @@ class Writer:
         try:
             ids = self.tokenizer.encode(prompt, unknown)
         except VocabularyError as error:
-            raise VocabularyError(f"{error}; or give --unknown skip or --unknown nearest") from None
+            raise VocabularyError(f"{error}; {UNKNOWN}") from None
         start = torch.from_numpy(ids if len(ids) else np.array([self.tokenizer.start]))[None].to(self.device)  # (1, P)
         recent, copies = start.expand(samples, -1), None
         if settings.novel:
@@ -182,52 +170,35 @@ class Writer:
         *,
         sampling: SampleSettings | None = None,
         seed: int = 0,
+        first: int = 0,
         unknown: str = "error",
+        limit: int | None = None,
     ) -> Generator[Progress, None, list[list[Translation]]]:
         """Of each source, a line of text, the `settings.n_best` translations that were found, the best first.
 
-        With `sampling` one is drawn instead. A source that is longer than the run has seen is cut off there. Sources
-        alike in length are read together; their order does not matter.
+        With `sampling` one is drawn instead, from `seed` and the number of its line, where the first one's is `first`.
+        A source that is longer than the run has seen is cut off there, and so is what is written, or at `limit` tokens.
 
         Raises `SettingsError` for a run that was not trained on pairs, `VocabularyError` as `pieces` does.
         """
         if not self.pairs:
             raise SettingsError("this run was trained on a running text and translates nothing; see charlm sample")
-        longest = self.model.spec.seq_len // 2  # tokens of a line with its newline
-        newline = self.source_tokenizer.newline
-        lines = [self.source_tokenizer.encode(s.replace("\n", " ").strip(), unknown)[: longest - 1] for s in sources]
-        found: dict[int, list[Translation]] = {}
-        order = sorted(range(len(lines)), key=lambda at: len(lines[at]))
-        while order:
-            rows = max(1, AT_ONCE // ((len(lines[order[-1]]) + 1) * settings.beam))
-            some, order = order[-rows:], order[:-rows]
-            source = padded([np.append(lines[at], newline) for at in some])
-            for at, hypotheses in zip(some, self.decoded(source, settings, longest, sampling, seed), strict=True):
-                found[at] = [self.told(hypothesis) for hypothesis in hypotheses]
-            yield Progress("translating", len(found), len(lines))
-        return [found[at] for at in range(len(lines))]
-
-    def decoded(
-        self, source: Ids, settings: TranslateSettings, limit: int, sampling: SampleSettings | None, seed: int
-    ) -> list[list[Hypothesis]]:
-        """Hypotheses for each row of source (B, S)."""
-        given, newline = torch.from_numpy(source).to(self.device), self.tokenizer.newline
-        if settings.beam > 1:
-            return beam_search(
-                self.model,
-                given,
-                beams=settings.beam,
-                length_penalty=settings.length_penalty,
-                n_best=settings.n_best,
-                newline=newline,
-                limit=limit,
+        try:
+            return (
+                yield from translating(
+                    self.model,
+                    self.vocabularies,
+                    sources,
+                    settings,
+                    sampling=sampling,
+                    seed=seed,
+                    first=first,
+                    unknown=unknown,
+                    limit=limit,
+                )
             )
-        pick = Picker(sampling or SampleSettings("0"), torch.Generator(self.device).manual_seed(seed))
-        return [[best] for best in write_lines(self.model, given, pick, newline=newline, limit=limit)]
-
-    def told(self, hypothesis: Hypothesis) -> Translation:
-        text = self.tokenizer.decode(hypothesis.ids)
-        return Translation(text, *hypothesis)
+        except VocabularyError as error:
+            raise VocabularyError(f"{error}; {UNKNOWN}") from None
 
     def score(self, text: str) -> Score:
         """What the text costs this model, in bits per byte and more. Raises as `pieces` does, and for an empty text."""

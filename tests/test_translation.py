@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import math
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +19,12 @@ from texts import backwards
 
 import charlm
 from charlm import job
+from charlm.errors import RunError
 from charlm.events import Note, Wrote
-from charlm.inside.attend import attend
+from charlm.inside.attend import aligned, attend
 from charlm.plan import Plan
 from charlm.progress import result
+from charlm.runs import folder
 from charlm.sampling.settings import SampleSettings, TranslateSettings
 from charlm.text.pairs import PairCorpus
 from charlm.translation import by_length, quality, score_pairs
@@ -31,12 +38,12 @@ def words(file: Path) -> list[str]:
 
 
 @pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+def heard(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | bytes], None]:
     """Something arrives on standard input."""
 
-    def say(text: str) -> None:
-        (tmp_path / "heard").write_text(text, encoding="utf-8")
-        monkeypatch.setattr("charlm.cli.translate.STANDARD_INPUT", str(tmp_path / "heard"))
+    def say(text: str | bytes) -> None:
+        given = io.BytesIO(text if isinstance(text, bytes) else text.encode())
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(given))
 
     return say
 
@@ -116,18 +123,38 @@ def test_bands_of_lengths_hold_every_pair_once_and_add_up_to_the_whole() -> None
 def test_the_order_and_the_company_of_sources_change_no_translation(translator: Path) -> None:
     writer, sources = charlm.load(translator), words(translator.parent / "back.tsv")[:40]
     for settings in (TranslateSettings(), TranslateSettings(beam=3)):
-        alone = [writer.translate([source], settings)[0][0].text for source in sources]
-        together = writer.translate(sources[::-1], settings)
-        assert [best.text for best, *_ in together[::-1]] == alone
+        alone = [writer.translate([source], settings)[0][0] for source in sources]
+        together = writer.translate(sources[::-1], settings)[::-1]
+        assert [best.log_probability for best, *_ in together] == [
+            pytest.approx(each.log_probability, abs=1e-3) for each in alone
+        ]
+        assert sum(best.text == each.text for (best, *_), each in zip(together, alone, strict=True)) >= 38
 
 
-def test_a_temperature_draws_other_lines_for_another_seed(translator: Path) -> None:
+def test_what_is_drawn_depends_on_the_seed_and_the_number_of_the_line_alone(translator: Path) -> None:
     writer, sources = charlm.load(translator), ["abcd", "dcba"] * 5
-    draw = lambda seed: [  # noqa: E731
-        best.text for best, *_ in writer.translate(sources, sampling=SampleSettings("3.0"), seed=seed)
-    ]
-    assert draw(1) == draw(1)
-    assert draw(1) != draw(2)
+
+    def draw(lines: list[str], seed: int = 1, first: int = 0) -> list[str]:
+        how = {"sampling": SampleSettings("3.0"), "seed": seed, "first": first}
+        return [best.text for best, *_ in writer.translate(lines, **how)]
+
+    whole = draw(sources)
+    assert draw(sources) == whole != draw(sources, seed=2)
+    assert draw(sources[:3]) + [draw([line], first=at)[0] for at, line in enumerate(sources[3:], 3)] == whole
+    assert len(set(whole)) > 2  # equal sources are drawn anew
+
+
+def test_what_was_written_is_one_line_and_a_long_source_says_that_it_was_cut(translator: Path) -> None:
+    writer = charlm.load(translator)
+    (short,), (long,) = writer.translate(["ab", "ab" * 100])
+    assert (short.cut, long.cut) == (False, True)
+    assert long.source.tolist()[:-1] == writer.source_tokenizer.encode("ab" * 64).tolist()
+    byte = writer.tokenizer.newline
+    writer.tokenizer.tokens[writer.tokenizer.encode("a")[0]] = (
+        b"\n"  # as the bytes of a subword vocabulary may spell one
+    )
+    assert writer.translate(["bad"])[0][0].text.count("\n") == 0
+    assert byte == writer.tokenizer.newline
 
 
 def test_lines_come_out_in_order_and_empty_ones_stay_empty(
@@ -136,6 +163,43 @@ def test_lines_come_out_in_order_and_empty_ones_stay_empty(
     heard("abc\n\nd\r\n  ab \n")
     code, out, err = typed("translate", translator)
     assert (code, out, err) == (0, "cba\n\nd\nba\n", "")
+
+
+def test_each_line_is_answered_before_the_next_is_asked(translator: Path) -> None:
+    """Through a real pipe; the last line has no newline."""
+    command = [sys.executable, "-m", "charlm", "translate", str(translator)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as typing:
+        assert typing.stdin is not None
+        assert typing.stdout is not None
+        for line in ("abc", "", "d"):
+            typing.stdin.write(f"{line}\n")
+            typing.stdin.flush()
+            assert typing.stdout.readline() == f"{line[::-1]}\n"
+        typing.stdin.write("ab")
+        typing.stdin.close()
+        assert typing.stdout.read() == "ba\n"
+    assert typing.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (b"abc\nd\n\xff\nab\n", "line 3 of standard input is not utf-8"),
+        ("abc\nd\naxc\nab\n", "line 3: the vocabulary lacks 'x'"),
+    ],
+)
+def test_lines_before_a_bad_one_are_not_lost(
+    given: str | bytes, message: str, translator: Path, typed: Typed, heard: Callable[[str | bytes], None]
+) -> None:
+    heard(given)
+    code, out, err = typed("translate", translator)
+    assert (code, out) == (2, "cba\nd\n")
+    assert message in err
+
+
+def test_a_file_may_be_compressed_and_begin_with_a_mark(translator: Path, typed: Typed) -> None:
+    Path("lines.txt.gz").write_bytes(gzip.compress("\ufeffabc\r\nd".encode()))
+    assert typed("translate", translator, "lines.txt.gz")[:2] == (0, "cba\nd\n")
 
 
 def test_a_file_alone_is_translated_by_the_last_run(translator: Path, typed: Typed, tmp_path: Path) -> None:
@@ -166,7 +230,9 @@ def test_n_best_and_json_tell_log_probabilities(translator: Path, typed: Typed, 
         (["--top-k", "2"], "--top-k is for lines that are drawn"),
         (["--novel", "9"], "--novel is for charlm sample"),
         (["--n-best", "2"], "--n-best 2 is more than --beam 1"),
-        (["nowhere.txt"], "cannot be read"),
+        (["nowhere.txt"], "there is no file nowhere.txt"),
+        (["--seed", 2**70], "is not in the range"),
+        (["--length-penalty", "1"], "give a --beam above 1"),
         (["--attention-map", "x.bmp"], "names no kind of picture"),
     ],
 )
@@ -203,8 +269,18 @@ def test_the_alignment_of_a_line_is_drawn_and_saved(
     said = json.loads(Path("map.json").read_text())
     assert (said["rows"], said["columns"]) == (["d", "c", "b", "a", "\n"], ["a", "b", "c", "d", "\n"])
     assert all(sum(row) == pytest.approx(1, abs=1e-4) for row in said["weights"])
+    heard("\n")
+    assert "there was no line to draw" in typed("translate", translator, "--attention-map", "map.svg")[2]
     heard("ab\ncd\n")
     assert "holds one line, 2 were given" in typed("translate", translator, "--attention-map", "map.svg")[2]
+
+
+def test_an_alignment_is_of_what_was_read_and_written_cut_off_or_empty(translator: Path) -> None:
+    writer = charlm.load(translator)
+    (long,) = writer.translate(["ab" * 100])[0]
+    for ids, finished in ((long.ids, long.finished), (long.ids[:1] * 129, False), ([], True)):
+        found = aligned(writer, long.source, ids, finished=finished)
+        assert (len(found.rows), len(found.columns)) == (len(ids) + finished, 129)
 
 
 def test_attend_names_what_is_being_written_and_wants_a_source(translator: Path, typed: Typed) -> None:
@@ -248,6 +324,27 @@ def test_what_is_for_running_text_says_so(command: list[str], translator: Path, 
     assert "trained on pairs" in err
 
 
+def test_last_and_best_are_looked_for_among_runs_of_the_kind(translator: Path, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    for name, run in (("a", trained), ("b", translator)):
+        shutil.copytree(run, tmp_path / "runs" / name)
+    for name in ("last", "best"):
+        assert folder.find(name, pairs=True).name == folder.find(name).name == "b"
+        assert folder.find(name, pairs=False).name == "a"
+    shutil.rmtree(tmp_path / "runs" / "b")
+    with pytest.raises(RunError, match="none of the 1 runs here was trained on pairs"):
+        folder.find("last", pairs=True)
+
+
+def test_a_run_with_settings_that_its_architecture_lacks_is_of_another_charlm(translator: Path, tmp_path: Path) -> None:
+    shutil.copytree(translator, tmp_path / "old")
+    config = folder.read_json(tmp_path / "old" / "config.json")
+    del config["model"]["bidirectional"]
+    folder.write_json(tmp_path / "old" / "config.json", config)
+    with pytest.raises(RunError, match="of another charlm, whose seq2seq has other settings"):
+        charlm.load(tmp_path / "old")
+
+
 def test_a_run_of_running_text_translates_nothing_and_says_so(
     trained: Path, typed: Typed, heard: Callable[[str], None]
 ) -> None:
@@ -266,6 +363,8 @@ def test_a_run_of_running_text_translates_nothing_and_says_so(
             "--seq-len is for running text; the batches of pairs have",
         ),
         (["text.txt", "--arch", "seq2seq", "--max-length", "8"], "--max-length is for pairs of source and target"),
+        (["text.txt", "--max-length", "8"], "--max-length is for pairs of source and target"),
+        (["back.tsv", "--schedule", "vaswani", "--warmup", "0"], "give a --warmup above 0"),
         (["--source", "a"], "pairs are one file of two columns, or two files"),
         (["back.tsv", "--source", "a", "--target", "b"], "pairs are one file of two columns, or two files"),
         (["--source", "text.txt", "--target", "text.txt", "--arch", "lstm"], "lstm reads no pairs"),

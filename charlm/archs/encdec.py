@@ -187,9 +187,10 @@ class EncDec(EncoderDecoder):
     def write(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
         size = state.written.size(1)
         here = slice(size, size + tokens.size(1))
+        room = min(len(self.table), max(64, 1 << here.stop.bit_length()))  # a cache of a beam is large: it grows
         x, layers = self.embedded(tokens, self.embed, here), []
         for block, past, source in zip(self.decoder, state.layers, state.source, strict=True):
-            x, past = block(x, past, here, len(self.table), source, state.mask)
+            x, past = block(x, past, here, room, source, state.mask)
             layers.append(past)
         state = state._replace(layers=tuple(layers), written=torch.cat([state.written, tokens], 1))
         return self.decoder_norm(x), state

@@ -101,6 +101,7 @@ class Attention(nn.Module):
 class Seq2Seq(EncoderDecoder):
     recipe = {"seq_len": 128, "lr": 4e-3, "bidirectional": False}
     pair_recipe = {
+        "bidirectional": True,
         "tokenizer": "bpe",
         "lr": 3e-3,
         "warmup": 0.1,

@@ -27,17 +27,17 @@ def by_length(bands: Mapping[str, Sequence[Band]], *, height: int = HEIGHT) -> T
     """How good translations are along the length of their sources: BLEU, or for single words what was exactly right."""
     import plotext
 
-    whole = any((band.bleu or 0) > 1 for each in bands.values() for band in each)
+    sentences = any(band.bleu is not None for each in bands.values() for band in each)
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plot_size(min(out.width, WIDEST), height)
     for number, (label, each) in enumerate(bands.items()):
-        x = [(band.shortest + band.longest) / 2 for band in each]
-        y = [(band.bleu or 0.0) if whole else 100 * band.exact for band in each]
+        points = [((band.shortest + band.longest) / 2, band.bleu if sentences else 100 * band.exact) for band in each]
+        x, y = zip(*((at, value) for at, value in points if value is not None), strict=True)
         plotext.plot(x, y, label=label, marker="braille", color=COLOURS[number % len(COLOURS)])
     plotext.ylim(0, 100)
     plotext.xlabel("tokens of the source")
-    plotext.ylabel("BLEU" if whole else "percent exactly right")
+    plotext.ylabel("BLEU" if sentences else "percent exactly right")
     return as_text()
 
 

@@ -10,8 +10,7 @@ import typer
 
 from charlm.cli.console import err, out, show, table, watch
 from charlm.cli.options import Device, Quantize, Weights, with_settings
-from charlm.cli.texts import pairs_to_score
-from charlm.config import take
+from charlm.cli.texts import decoding, pairs_to_score
 from charlm.errors import SettingsError
 from charlm.runs import folder
 from charlm.sampling.settings import TranslateSettings
@@ -55,7 +54,9 @@ def evaluate(
     if others or found.pairs:
         if text:
             raise SettingsError("this run was trained on pairs; score others with --pairs FILE")
-        translated(found.path, others, take(TranslateSettings, given), how, json=json)
+        if "n_best" in given:
+            raise SettingsError("--n-best is for charlm translate; here the best of each is scored")
+        translated(found.path, others, decoding(given), how, json=json)
         return
     if given:
         raise SettingsError("--beam, --length-penalty and --n-best are for runs that were trained on pairs")

@@ -94,7 +94,7 @@ def sample(
         amounts = {"samples": amount.samples, "seed": seed}
         return writer.pieces(text, settings, **amounts, unknown=unknown, known=known, shared=side_by_side)
 
-    paths = [folder.find(one) for one in runs]
+    paths = [folder.find(one, pairs=False) for one in runs]
     if side_by_side:
         beside = {path: watch(collected(str(path), continued(path), stop or [], amount.length)) for path in paths}
         if json:

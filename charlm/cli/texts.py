@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from charlm.config import DataSettings
+from charlm.config import DataSettings, take
 from charlm.errors import SettingsError
 from charlm.runs.folder import RunInfo
+from charlm.sampling.settings import TranslateSettings
 
 if TYPE_CHECKING:
     from charlm.text.corpus import Corpus
@@ -35,3 +36,11 @@ def pairs_to_score(run: RunInfo, pairs: Files, source: Files, target: Files) -> 
         raise SettingsError("--source and --target belong together: line n of one to line n of the other")
     files = pairs or source
     return PairCorpus.open(files, target or (), run.config["data"]["encoding"]) if files else None
+
+
+def decoding(given: Mapping[str, Any]) -> TranslateSettings:
+    """How lines are looked for. Raises `SettingsError` for what would be of no use."""
+    settings = take(TranslateSettings, given)
+    if "length_penalty" in given and settings.beam == 1:
+        raise SettingsError("--length-penalty weighs the lines of a beam against each other; give a --beam above 1")
+    return settings

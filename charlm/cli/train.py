@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from charlm.text.pairs import PairCorpus
 
 DEFAULT_ARCH, PAIR_ARCH = "lstm", "seq2seq"
-READING = ("reading", "learning the vocabulary", "encoding")  # what happens before a run is one
+READING = ("reading", "reading pairs", "learning the vocabulary", "encoding")  # what happens before a run is one
 
 
 def command(argv: Sequence[str]) -> Callable[..., None]:
@@ -128,7 +128,7 @@ def train(
     ] = None,
     cache_dir: Annotated[
         Path | None,
-        typer.Option(help="where encoded texts are kept \\[default: the user's cache]", show_default=False),
+        typer.Option(help="where encoded running texts are kept \\[default: the user's cache]", show_default=False),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="say nothing")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object per event")] = False,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import json as jsonlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,23 +16,24 @@ import typer
 from charlm.cli.console import err, write
 from charlm.cli.options import Device, Quantize, Weights, with_settings
 from charlm.cli.pictures import save_as_named
+from charlm.cli.texts import decoding
 from charlm.config import take
-from charlm.errors import RunError, SettingsError
+from charlm.errors import CharlmError, CorpusError, RunError, SettingsError, VocabularyError
 from charlm.sampling.settings import SampleSettings, TranslateSettings
 
 if TYPE_CHECKING:
-    from charlm.writer import Translation, Writer
+    from charlm.sampling.translate import Translation
+    from charlm.writer import Writer
 
 TOGETHER = 512  # lines that are translated at once, if so many are there already
-TERMINAL = "-"
+TERMINAL = PIPED = "-"
 FILTERS = {"top_k", "top_p", "min_p", "repetition_penalty"}
-STANDARD_INPUT = 0  # what open() knows it by
 
 
-@with_settings({"Decoding": TranslateSettings, "Sampling, without a beam": SampleSettings}, {"temperature": "0"})
+@with_settings({"Decoding": TranslateSettings, "Drawing, without a beam": SampleSettings}, {"temperature": "0"})
 def translate(
     run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
-    file: Annotated[str, typer.Argument(help="lines to translate; - reads standard input")] = "-",
+    file: Annotated[str, typer.Argument(help="lines to translate; - reads standard input")] = PIPED,
     attention_map: Annotated[
         str | None,
         typer.Option(
@@ -38,7 +41,9 @@ def translate(
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="of --temperature: the same seed writes the same", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="of --temperature: the same seed writes the same", min=0, max=2**63 - 1)
+    ] = 0,
     unknown: Annotated[
         Literal["error", "skip", "nearest"], typer.Option(help="what to do about characters the run never saw")
     ] = "error",
@@ -50,38 +55,79 @@ def translate(
     given: dict[str, Any],
 ) -> None:
     """Translate lines of text with a run that was trained on pairs. [dim]echo "Guten Tag" | charlm translate[/]"""
-    settings = take(TranslateSettings, given)
-    sampling = take(SampleSettings, {"temperature": "0", **given})
-    drawn = any(sampling.temperatures)
-    if drawn and settings.beam > 1:
+    settings, sampling = decoding(given), drawing(given)
+    if sampling and settings.beam > 1:
         raise SettingsError("--beam looks for the likeliest line and --temperature draws one; give one of them")
-    if useless := sorted(given.keys() & FILTERS) if not drawn else []:
-        flag = "--" + useless[0].replace("_", "-")
-        raise SettingsError(f"{flag} is for lines that are drawn; give a --temperature above 0 with it")
-    if sampling.novel:
-        raise SettingsError("--novel is for charlm sample, which goes on with a text; leave it out")
-    from charlm.runs import folder
+    path, file = run_and_file(run, file)
     from charlm.writer import Writer
 
-    try:
-        path = folder.find(run)
-    except RunError:
-        if file != "-" or not Path(run).is_file():
-            raise
-        path, file = folder.find("last"), run  # a file alone was named
     writer = Writer.load(path, weights=weights, device=device, quantize=quantize)
-    how = {"sampling": sampling if drawn else None, "seed": seed, "unknown": unknown}
-    for lines in blocks(file, whole=attention_map not in (None, TERMINAL)):
-        if attention_map not in (None, TERMINAL) and len(lines) != 1:
+    writer.translate([])  # refuses a run that translates nothing before anybody types
+    if file == PIPED and sys.stdin.isatty():
+        err.print("type a line, Enter translates it; Ctrl-D, or Ctrl-Z and Enter on Windows, ends", style="dim")
+    picture = attention_map not in (None, TERMINAL)
+    how: dict[str, Any] = {"sampling": sampling, "seed": seed, "unknown": unknown}
+    number, cut, drawn = 0, 0, 0
+    for lines in blocks(file, whole=picture):
+        if picture and sum(1 for line in lines if line.strip()) > 1:
             raise SettingsError(
                 f"--attention-map {attention_map} holds one line, {len(lines)} were given; use - for all"
             )
-        found = iter(writer.translate([line for line in lines if line.strip()], settings, **how))
-        for line in lines:
-            translations = next(found) if line.strip() else []
-            tell(line, translations, settings, json=json)
-            if attention_map and translations:
-                draw(writer, line, translations[0], attention_map)
+        for line, found in translated(writer, lines, settings, number, how):
+            tell(line, found, settings, json=json)
+            cut += any(each.cut for each in found)
+            if attention_map and found:
+                draw(writer, found[0], attention_map)
+                drawn += 1
+        number += len(lines)
+    if cut:
+        longest = writer.model.spec.seq_len // 2 - 1
+        err.print(f"note: {cut} lines are longer than the {longest} tokens that this run reads; the rest was left out")
+    if picture and not drawn:
+        raise SettingsError(f"there was no line to draw, so {attention_map} was not written")
+
+
+def drawing(given: dict[str, Any]) -> SampleSettings | None:
+    """How a line is drawn; None for the likeliest. Raises `SettingsError` for what would be of no use."""
+    settings = take(SampleSettings, {"temperature": "0", **given})
+    drawn = any(settings.temperatures)
+    if useless := sorted(given.keys() & FILTERS) if not drawn else []:
+        flag = "--" + useless[0].replace("_", "-")
+        raise SettingsError(f"{flag} is for lines that are drawn; give a --temperature above 0 with it")
+    if settings.novel:
+        raise SettingsError("--novel is for charlm sample, which goes on with a text; leave it out")
+    return settings if drawn else None
+
+
+def run_and_file(run: str, file: str) -> tuple[Path, str]:
+    """What is meant, also where a file alone was named."""
+    from charlm.runs import folder
+
+    if file == PIPED and (run == PIPED or (not folder.is_run(Path(run)) and Path(run).is_file())):
+        return folder.find("last", pairs=True), run
+    try:
+        return folder.find(run, pairs=True), file
+    except RunError as error:
+        raise RunError(f"{error}; a line is translated so: echo {run!r} | charlm translate") from None
+
+
+def translated(
+    writer: Writer, lines: list[str], settings: TranslateSettings, number: int, how: dict[str, Any]
+) -> Iterator[tuple[str, list[Translation]]]:
+    """Each line with its translations; an empty one has none. `number` is that of the first, from 0.
+
+    Raises `VocabularyError` when the line's turn has come, so that those before it are not lost.
+    """
+    try:
+        found = writer.translate(lines, settings, first=number, **how)
+    except VocabularyError as error:
+        if len(lines) == 1:
+            raise VocabularyError(f"line {number + 1}: {error}") from None
+        for at, line in enumerate(lines, number):
+            yield from translated(writer, [line], settings, at, how)
+        return
+    for line, each in zip(lines, found, strict=True):
+        yield line, each if line.strip() else []
 
 
 def tell(line: str, found: list[Translation], settings: TranslateSettings, *, json: bool) -> None:
@@ -96,11 +142,11 @@ def tell(line: str, found: list[Translation], settings: TranslateSettings, *, js
             write(f"{number}\t{t.log_probability:.3f}\t{t.text}\n")
 
 
-def draw(writer: Writer, line: str, best: Translation, where: str) -> None:
+def draw(writer: Writer, best: Translation, where: str) -> None:
     from charlm.cli.attend import Map
-    from charlm.inside.attend import attend
+    from charlm.inside.attend import aligned
 
-    found = attend(writer, best.text, source=line.strip())
+    found = aligned(writer, best.source, best.ids, finished=best.finished)
     if where == TERMINAL:
         err.print(Map(found), markup=False)
     else:
@@ -110,33 +156,47 @@ def draw(writer: Writer, line: str, best: Translation, where: str) -> None:
 def blocks(file: str, *, whole: bool) -> Iterator[list[str]]:
     """The file's lines, as many together as are there already; all of them if `whole`.
 
-    Whoever types lines, or feeds them one by one, gets each answer at once. Raises `SettingsError` where it cannot be.
+    Whoever types lines, or feeds them one by one, gets each answer at once. What cannot be read is raised after the
+    lines before it.
     """
-    waiting: SimpleQueue[str | Exception | None] = SimpleQueue()
+    waiting: Queue[str | Exception | None] = Queue(0 if whole else 2 * TOGETHER)
     Thread(target=feed, args=(file, waiting), daemon=True).start()
-    going = True
-    while going:
+    end: str | Exception | None = ""
+    while isinstance(end, str):
         block: list[str] = []
         try:
-            while going and (whole or len(block) < TOGETHER):
-                line = waiting.get(block=whole or not block)
-                if isinstance(line, Exception):
-                    raise SettingsError(f"{'standard input' if file == '-' else file} cannot be read: {line}")
-                going = line is not None
-                if line is not None:
-                    block.append(line)
+            while isinstance(end, str) and (whole or len(block) < TOGETHER):
+                end = waiting.get(block=whole or not block)
+                if isinstance(end, str):
+                    block.append(end)
         except Empty:
             pass
         if block:
             yield block
+    if end is not None:
+        raise end
 
 
-def feed(file: str, lines: SimpleQueue[str | Exception | None]) -> None:
-    """Put every line of the file, or what went wrong, and at the end None."""
+def feed(file: str, lines: Queue[str | Exception | None]) -> None:
+    """Put every line of the file, and at the end None, or what went wrong."""
+    from charlm.text import pairs
+    from charlm.text.corpus import Corpus
+
     try:
-        with open(STANDARD_INPUT if file == "-" else file, "rb") as stream:
-            for line in stream:
-                lines.put(line.decode("utf-8").rstrip("\r\n"))
-    except (OSError, UnicodeDecodeError) as error:
+        for line in piped() if file == PIPED else pairs.lines(Corpus.open([file])):
+            lines.put(line)
+    except CharlmError as error:
         lines.put(error)
-    lines.put(None)
+    except Exception as error:  # whatever it is, the other thread must not wait for ever
+        lines.put(CorpusError(f"{'standard input' if file == PIPED else file} cannot be read: {error}"))
+    else:
+        lines.put(None)
+
+
+def piped() -> Iterator[str]:
+    """Standard input, line by line as they come."""
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise CorpusError(f"line {number} of standard input is not utf-8: {error.reason}") from None

@@ -228,6 +228,9 @@ def ended(event: events.Ended, chars_per_token: float, *, pairs: bool) -> Render
     line = f"{event.steps} steps in {duration(event.seconds)}, {speed} chars/s"
     with err.status("seeing what simple methods reach") if err.is_terminal else nullcontext():
         simple = event.baselines()
+    if event.best and simple is None:
+        best = f"{event.best.nats_per_token:.4f} nats per token, {event.best.bits_per_byte:.3f} bits per byte"
+        line = f"best at step {event.best_step}: {best}\n{line}"
     if event.best is None or simple is None:
         return f"{line}\n{next_command(event.path, pairs=pairs)}"
     rows = {

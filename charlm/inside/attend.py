@@ -35,13 +35,12 @@ class Attended(NamedTuple):
         return self._asdict()
 
 
-@torch.inference_mode()
 def attend(
     writer: Writer, text: str, *, source: str | None = None, layer: int | None = None, head: int | None = None
 ) -> Attended:
     """Attention weights over `text`, or from `text` over `source`; by default the last layer's, mean over its heads.
 
-    An encoder and decoder without a source reads the first half of the text and writes the second.
+    An encoder and decoder that goes on with a text reads, without a source, the first half and writes the second.
 
     Raises `SettingsError` for a model without attention, a text that is empty or does not fit into the window, and a
     layer or a head that is not there; `VocabularyError` for characters that the run cannot spell.
@@ -49,13 +48,34 @@ def attend(
     if not text or source == "":
         raise SettingsError(f"the {'source' if text else 'text'} is empty; there is nothing to look at")
     tokens, read = writer.tokenizer.encode(text), None if source is None else writer.source_tokenizer.encode(source)
-    fed = tokens
     if writer.pairs:
         if read is None:
             raise SettingsError("this run was trained on pairs; give what it reads with --source TEXT")
-        newline = writer.tokenizer.newline
-        read, tokens = np.append(read, writer.source_tokenizer.newline), np.append(tokens, newline)
-        fed = np.concatenate([[newline], tokens[:-1]])
+        return aligned(
+            writer, np.append(read, writer.source_tokenizer.newline), tokens.tolist(), layer=layer, head=head
+        )
+    return mapped(writer, tokens, read, tokens, layer=layer, head=head)
+
+
+def aligned(
+    writer: Writer,
+    source: Ids,
+    target: list[int],
+    *,
+    finished: bool = True,
+    layer: int | None = None,
+    head: int | None = None,
+) -> Attended:
+    """The same for a source with its newline, and a target that ends with one if it is `finished`. Raises as that."""
+    newline = writer.tokenizer.newline
+    written = np.array([*target, *[newline] * finished], np.int64)
+    fed = np.array([newline, *written[:-1]], np.int64)
+    return mapped(writer, fed, source, written, layer=layer, head=head)
+
+
+@torch.inference_mode()
+def mapped(writer: Writer, fed: Ids, read: Ids | None, named: Ids, *, layer: int | None, head: int | None) -> Attended:
+    """The map of what is `fed` (T,) over what is `read` (S,); its rows are called after the last of `named`."""
     weights = writer.model.attention_weights(
         torch.from_numpy(fed).to(writer.device),
         None if read is None else torch.from_numpy(read).to(writer.device),
@@ -64,14 +84,13 @@ def attend(
     heads = weights[number]  # (H, T, S)
     drawn = heads.mean(0) if head is None else heads[numbered("--head", head, len(heads))]  # (T, S)
     rows, columns = drawn.shape
-    causal = read is None and rows == len(tokens)
+    causal = read is None and rows == len(fed)
+    looked_at = spelled(writer.tokenizer, fed) if read is None else spelled(writer.source_tokenizer, read)
     return Attended(
         layer=number + 1,
         head=1 if len(heads) == 1 else head,
-        rows=spelled(writer.tokenizer, tokens[len(tokens) - rows :]),
-        columns=spelled(
-            writer.tokenizer if read is None else writer.source_tokenizer, (tokens if read is None else read)[:columns]
-        ),
+        rows=spelled(writer.tokenizer, named[len(named) - rows :]),
+        columns=looked_at[:columns],
         weights=[row[: t + 1] if causal else row for t, row in enumerate(drawn.tolist())],
         of_pair=writer.pairs,
     )

@@ -245,21 +245,26 @@ def is_run(path: Path) -> bool:
     return os.path.lexists(path / "config.json")
 
 
-def find(run: str | Path) -> Path:
-    """The folder of a run: a path, a name under `runs/`, `last` (the newest) or `best` (the lowest bits per byte)."""
+def find(run: str | Path, *, pairs: bool | None = None) -> Path:
+    """The folder of a run: a path, a name under `runs/`, `last` (the newest) or `best` (the lowest bits per byte), of
+    all runs, or of those that were trained on `pairs`, or not."""
     for path in (Path(run), ROOT / run):
         if is_run(path):
             return path
     runs = list_runs()
-    if run == "last" and runs:
-        return runs[-1].path
+    wanted = [info for info in runs if pairs in (None, info.pairs)]
+    if run == "last" and wanted:
+        return wanted[-1].path
     if run == "best":
-        scored = [info for info in runs if info.bits_per_byte is not None]
+        scored = [info for info in wanted if info.bits_per_byte is not None]
         if scored:
             return min(scored, key=lambda info: info.bits_per_byte or 0.0).path
     names = [info.path.name for info in runs]
     if not names:
         raise RunError(f"no run {str(run)!r} here, and none under {ROOT}/ yet; train one with: charlm train FILE")
+    if run in ("last", "best"):
+        kind = "pairs" if pairs else "a running text"
+        raise RunError(f"none of the {len(names)} runs here was trained on {kind}; charlm runs lists them")
     close = difflib.get_close_matches(str(run), names, 1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise RunError(f"no run {str(run)!r}{hint}; charlm runs lists all {len(names)}")

@@ -12,7 +12,7 @@ picked is refused if it would copy too much (`novel`), and picked again without 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -155,3 +155,15 @@ class Picker:
         for _, left in stages(self.settings, self.temperature, logits, self.recent):
             logits = left
         return logits
+
+
+class LinePicker(Picker):
+    """Draws for each row from a generator of its own, so that a line does not depend on its company."""
+
+    def __init__(self, settings: SampleSettings, seeds: Sequence[int], device: torch.device) -> None:
+        self.generators = [Generator(device).manual_seed(seed) for seed in seeds if any(settings.temperatures)]
+        super().__init__(settings, Generator(device))
+
+    def gumbel(self, logits: Tensor) -> Tensor:
+        drawn = [torch.empty_like(logits[0]).exponential_(generator=generator) for generator in self.generators]
+        return torch.stack(drawn).clamp_(min=1e-12).log_().neg_()

@@ -23,6 +23,7 @@ from charlm.text.tokenizers import Tokenizer, utf8
 from charlm.text.vocabulary import Vocabularies, train_tokenizer
 
 AT_ONCE = 10_000  # pairs that are held as text
+SORTED = 1.5  # times as long as those before: no accident
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,23 +101,34 @@ def prepare_pairs(
     chars, size = map(np.concatenate, sizes)
     if len(target) != corpus.count:
         raise CorpusError(f"{', '.join(map(str, corpus.paths))} changed while it was read; start again")
-    fits = np.maximum(source.sizes, target.sizes) <= settings.max_length + 1
+    longest = settings.max_length
+    fits = np.maximum(source.sizes, target.sizes) <= longest + 1
     number = np.arange(corpus.count)
     parts = []
     for start, stop in pairwise(borders):
         here = fits & (start <= number) & (number < stop)
         sides = source.where(here), target.where(here)
         parts.append(PairSplit(*sides, int(chars[here].sum()), int(size[here].sum()), np.flatnonzero(here)))
-    if not parts[0].count:
-        raise CorpusError(
-            f"of {corpus.count} pairs none is left to train on; give more, a larger --max-length than "
-            f"{settings.max_length}, or a smaller --val-frac and --test-frac"
-        )
-    notes, long = list(corpus.notes), int((~fits).sum())
-    if long:
-        notes.append(f"{long} pairs are longer than --max-length {settings.max_length} tokens and were left out")
     train, validation, test = parts
+    notes, long = list(corpus.notes), int((~fits).sum())
+    if not train.count:
+        raise CorpusError(
+            f"none of {corpus.count} pairs is left: {sum(held_out)} are held out, and {long} are longer than the "
+            f"{longest} tokens of --max-length"
+        )
+    if long:
+        notes.append(f"{long} pairs are longer than --max-length {longest} tokens and were left out")
+    if validation.count and median(validation) > SORTED * median(train):
+        notes.append(
+            f"the held-out sources are longer than those to learn from (median {median(validation):g} and "
+            f"{median(train):g} tokens): if the file is sorted by length, shuffle its lines first"
+        )
     return PairStore(vocabularies, train, validation, test, corpus.sha256, settings, notes)
+
+
+def median(part: PairSplit) -> float:
+    """Tokens of a source."""
+    return float(np.median(part.source.sizes))
 
 
 def learn(corpus: PairCorpus, settings: PairSettings, count: int) -> Vocabularies:

@@ -78,7 +78,10 @@ def draw(rng: Random, size: int, count: int) -> list[int]:
 
 
 def letters(answer: Callable[[str], str], length: int, number: int) -> Pair:
-    source = "".join(ascii_lowercase[number // 26**place % 26] for place in range(length))
+    source = ""
+    for _ in range(length):
+        number, letter = divmod(number, 26)
+        source += ascii_lowercase[letter]
     return source, answer(source)
 
 

@@ -23,6 +23,7 @@ from charlm.text.units import Ids
 
 ROWS = 64  # at most so many pieces of a text are scored side by side
 LOGITS = 1 << 24  # numbers that are held at once
+PAIR_TOKENS = 4096  # of the longer side of pairs that are scored together
 SPAN = 4096  # tokens per piece, so that a text of any size is scored in bounded memory
 
 
@@ -103,7 +104,8 @@ def evaluate(
 def pair_nats(model: LanguageModel, source: Lines, target: Lines) -> Iterator[tuple[Ids, NDArray[np.float32]]]:
     """(pairs (B,), what each target costs in nats (B,), its newline included), until every pair was scored once."""
     device = next(model.parameters()).device
-    buckets = Buckets(source, target, batch_tokens=max(1, LOGITS // model.spec.vocab_size), seed=0)
+    tokens = max(1, min(PAIR_TOKENS, LOGITS // model.spec.vocab_size))
+    buckets = Buckets(source, target, batch_tokens=tokens, seed=0)
     order, _ = buckets.epoch(0)
     model.eval()
     for first, end in pairwise(buckets.cuts):

@@ -117,7 +117,7 @@ def rate(schedule: str, warmup: float, progress: float) -> float:
     if schedule == "wsd":
         return min(1.0, (1 - rest) / 0.4)  # stable, then down to zero in the last 40 %
     if schedule == "vaswani":
-        return (warmup / progress) ** 0.5 if warmup else 1.0
+        return math.sqrt(warmup / progress)
     return 1.0
 
 

@@ -13,7 +13,7 @@ from charlm.errors import CorpusError
 from charlm.progress import result
 from charlm.text.corpus import Corpus
 from charlm.text.pair_store import PairStore, prepare_pairs
-from charlm.text.pairs import Pair, PairCorpus, open_text
+from charlm.text.pairs import Pair, PairCorpus, lines, open_text
 
 PAIRS = [Pair("Guten Tag", "Good day"), Pair("eins\u2028zwei", "one two"), Pair("drei", "three"), Pair("Ü", "ü")]
 
@@ -87,7 +87,8 @@ def test_a_file_without_any_pair_is_refused_and_told_what_a_pair_is(tmp_path: Pa
         ("a.tsv", "one column\n", True),
         ("a.JSONL.gz", "", True),
         ("fra.txt", "Go.\tVa !\tCC-BY\n" * 30, True),
-        ("a.txt", "a\tb\n" * 10 + "a line without\n", False),
+        ("a.txt", "a\tb\n" * 10 + "a line without\n", True),
+        ("a.txt", "a\tb\n" * 10 + "a line without\n" * 5, False),
         ("a.txt", "To be\n", False),
         ("a.txt", "", False),
     ],
@@ -130,8 +131,28 @@ def test_pairs_that_are_too_long_are_left_out_and_counted(tmp_path: Path) -> Non
     made = store(numbered(tmp_path), max_length=2, val_frac=0.0, test_frac=0.0)
     assert made.train.texts(made.vocabularies)[0] == [f"s{n}" for n in range(10)]
     assert made.notes == ["30 pairs are longer than --max-length 2 tokens and were left out"]
-    with pytest.raises(CorpusError, match="none is left to train on; give more, a larger --max-length than 1"):
+    with pytest.raises(
+        CorpusError, match="none of 40 pairs is left: 4 are held out, and 40 are longer than the 1 tokens"
+    ):
         store(numbered(tmp_path), max_length=1)
+
+
+def test_a_file_that_is_sorted_by_length_is_noticed(tmp_path: Path) -> None:
+    corpus = tsv(tmp_path / "a.tsv", "".join(f"{'a' * (n // 4 + 1)}\tb\n" for n in range(100)))
+    (note,) = store(corpus).notes
+    assert "shuffle its lines first" in note
+
+
+def test_tables_and_json_lines_are_not_mixed(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("a\tb\n")
+    (tmp_path / "b.jsonl").write_text('["a", "b"]\n')
+    with pytest.raises(CorpusError, match="give files of one kind"):
+        _ = PairCorpus.open([tmp_path / "a.tsv", tmp_path / "b.jsonl"]).count
+
+
+def test_a_line_may_be_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a" * 3_000_000 + "\nb\n\nc")
+    assert [len(line) for line in lines(Corpus.open([tmp_path / "a.txt"]))] == [3_000_000, 1, 0, 1]
 
 
 def test_a_vocabulary_that_is_given_is_used(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""Lines in, lines out: sources are encoded, read together with others alike in length, and what is written decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from charlm.model import LanguageModel
+from charlm.progress import Progress
+from charlm.sampling.beam import beam_search
+from charlm.sampling.filters import LinePicker
+from charlm.sampling.lines import write_lines
+from charlm.sampling.settings import SampleSettings, TranslateSettings
+from charlm.text.buckets import padded
+from charlm.text.units import Ids
+from charlm.text.vocabulary import Vocabularies
+
+AT_ONCE = 4096  # tokens of sources that are read together, times the hypotheses of each
+ROWS = 256  # hypotheses that are written together
+
+
+class Translation(NamedTuple):
+    """What was written for a source."""
+
+    text: str  # one line
+    ids: list[int]  # its tokens, without the newline
+    log_probability: float  # nats under the model itself
+    finished: bool  # it ended by itself, and was not cut off
+    source: Ids  # the tokens that were read, with their newline
+    cut: bool  # the source was longer than that
+
+
+def translating(
+    model: LanguageModel,
+    vocabularies: Vocabularies,
+    sources: Sequence[str],
+    settings: TranslateSettings,
+    *,
+    sampling: SampleSettings | None = None,
+    seed: int = 0,
+    first: int = 0,
+    unknown: str = "error",
+    limit: int | None = None,
+) -> Generator[Progress, None, list[list[Translation]]]:
+    """Of each source the `settings.n_best` translations that were found, the best first; see `Writer.translating`."""
+    longest = model.spec.seq_len // 2  # tokens of a line with its newline
+    limit = min(limit or longest, longest)
+    whole = [vocabularies.source.encode(one_line(source), unknown) for source in sources]
+    lines = [np.append(ids[: longest - 1], vocabularies.source.newline) for ids in whole]
+    found: dict[int, list[Translation]] = {}
+    order = sorted(range(len(lines)), key=lambda at: len(lines[at]))
+    while order:
+        rows = max(1, min(ROWS, AT_ONCE // len(lines[order[-1]])) // settings.beam)
+        some = order[-rows:]
+        del order[-rows:]
+        source = torch.from_numpy(padded([lines[at] for at in some])).to(next(model.parameters()).device)
+        newline = vocabularies.target.newline
+        if settings.beam > 1:
+            hypotheses = beam_search(
+                model,
+                source,
+                beams=settings.beam,
+                newline=newline,
+                limit=limit,
+                length_penalty=settings.length_penalty,
+                n_best=settings.n_best,
+            )
+        else:
+            seeds = [(seed * 1_000_003 + first + at) % 2**63 for at in some]
+            pick = LinePicker(sampling or SampleSettings("0"), seeds, source.device)
+            hypotheses = [[best] for best in write_lines(model, source, pick, newline=newline, limit=limit)]
+        for at, each in zip(some, hypotheses, strict=True):
+            cut = len(whole[at]) >= longest
+            found[at] = [
+                Translation(one_line(vocabularies.target.decode(one.ids)), *one, lines[at], cut) for one in each
+            ]
+        yield Progress("translating", len(found), len(lines))
+    return [found[at] for at in range(len(lines))]
+
+
+def one_line(text: str) -> str:
+    """A model may write the byte of a newline where none is meant."""
+    return text.replace("\n", " ").replace("\r", " ").strip()
