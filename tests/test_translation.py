@@ -150,9 +150,7 @@ def test_what_was_written_is_one_line_and_a_long_source_says_that_it_was_cut(tra
     assert (short.cut, long.cut) == (False, True)
     assert long.source.tolist()[:-1] == writer.source_tokenizer.encode("ab" * 64).tolist()
     byte = writer.tokenizer.newline
-    writer.tokenizer.tokens[writer.tokenizer.encode("a")[0]] = (
-        b"\n"  # as the bytes of a subword vocabulary may spell one
-    )
+    writer.tokenizer.tokens[writer.tokenizer.encode("a")[0]] = b"\n"  # a subword vocabulary may spell it
     assert writer.translate(["bad"])[0][0].text.count("\n") == 0
     assert byte == writer.tokenizer.newline
 
@@ -216,6 +214,7 @@ def test_n_best_and_json_tell_log_probabilities(translator: Path, typed: Typed, 
     rows = [line.split("\t") for line in out.splitlines()]
     assert [row[0] for row in rows] == ["1", "2", "3"]
     assert rows[0][2] == "cba"
+    heard("abc\n")
     _, out, _ = typed("translate", translator, "--beam", 4, "--n-best", 3, "--json")
     said = json.loads(out)
     assert said["source"] == "abc"
@@ -231,7 +230,7 @@ def test_n_best_and_json_tell_log_probabilities(translator: Path, typed: Typed, 
         (["--novel", "9"], "--novel is for charlm sample"),
         (["--n-best", "2"], "--n-best 2 is more than --beam 1"),
         (["nowhere.txt"], "there is no file nowhere.txt"),
-        (["--seed", 2**70], "is not in the range"),
+        (["--seed", 2**70], "should be less than or equal to"),
         (["--length-penalty", "1"], "give a --beam above 1"),
         (["--attention-map", "x.bmp"], "names no kind of picture"),
     ],
@@ -329,7 +328,7 @@ def test_last_and_best_are_looked_for_among_runs_of_the_kind(translator: Path, t
     for name, run in (("a", trained), ("b", translator)):
         shutil.copytree(run, tmp_path / "runs" / name)
     for name in ("last", "best"):
-        assert folder.find(name, pairs=True).name == folder.find(name).name == "b"
+        assert folder.find(name, pairs=True).name == "b"
         assert folder.find(name, pairs=False).name == "a"
     shutil.rmtree(tmp_path / "runs" / "b")
     with pytest.raises(RunError, match="none of the 1 runs here was trained on pairs"):
