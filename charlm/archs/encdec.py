@@ -1,9 +1,9 @@
 """The original Transformer, encoder and decoder (Vaswani et al. 2017, arXiv:1706.03762).
 
-Stacks of layers whose sublayers are each LayerNorm(x + Sublayer(x)) (section
-3.1), attention in heads (3.2), of the encoder over the source, of the decoder over what it wrote and over the encoder's
-output (3.2.3), feed-forward with ReLU (3.3), one table for both embeddings and the output (3.4), sinusoidal positions
-(3.5), dropout on sublayers and embeddings (5.4).
+Stacks of layers whose sublayers are each LayerNorm(x + Sublayer(x)) (section 3.1), attention in heads (3.2), of the
+encoder over the source, of the decoder over what it wrote and over the encoder's output (3.2.3), feed-forward with ReLU
+(3.3), one table for both embeddings and the output (3.4), sinusoidal positions (3.5), dropout on sublayers and
+embeddings (5.4).
 
 Where we differ: dropout on attention weights too, as in the authors' own code; `--norm-place pre` puts the norm before
 each sublayer and one after each stack (Xiong et al. 2020, arXiv:2002.04745, section 3); a source in a vocabulary of its
