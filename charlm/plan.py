@@ -68,7 +68,7 @@ class Plan:
         try:
             kind = archs.load(config["arch"]).Config
             if config["model"].keys() != {f.name for f in fields_of(kind)}:
-                raise RunError(f"the run is of another charlm, whose {config['arch']} has other settings; train anew")
+                raise SettingsError(f"its {config['arch']} has other settings")
             return cls(
                 config["arch"],
                 kind(**config["model"]),

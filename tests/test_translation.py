@@ -340,7 +340,7 @@ def test_a_run_with_settings_that_its_architecture_lacks_is_of_another_charlm(tr
     config = folder.read_json(tmp_path / "old" / "config.json")
     del config["model"]["bidirectional"]
     folder.write_json(tmp_path / "old" / "config.json", config)
-    with pytest.raises(RunError, match="of another charlm, whose seq2seq has other settings"):
+    with pytest.raises(RunError, match="a run of this charlm: its seq2seq has other settings"):
         charlm.load(tmp_path / "old")
 
 
