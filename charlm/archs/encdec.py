@@ -102,7 +102,14 @@ class EncDec(EncoderDecoder):
     """A stack of blocks reads the source at once; another writes, and each of its layers looks at what was read."""
 
     recipe = {"lr": 1e-3, "seq_len": 128}
-    pair_recipe = {"tokenizer": "bpe", "lr": 2e-3, "warmup": 0.1, "beta2": 0.98, "label_smoothing": 0.1}
+    pair_recipe = {
+        "hidden_size": 256,
+        "tokenizer": "bpe",
+        "lr": 1e-3,
+        "warmup": 0.1,
+        "beta2": 0.98,
+        "label_smoothing": 0.1,
+    }
     bf16_from = 128
 
     @dataclass(frozen=True)
