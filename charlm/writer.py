@@ -164,39 +164,16 @@ class Writer:
         return result(self.translating(sources, settings or TranslateSettings(), **how))
 
     def translating(
-        self,
-        sources: Sequence[str],
-        settings: TranslateSettings,
-        *,
-        sampling: SampleSettings | None = None,
-        seed: int = 0,
-        first: int = 0,
-        unknown: str = "error",
-        limit: int | None = None,
+        self, sources: Sequence[str], settings: TranslateSettings, **how: Any
     ) -> Generator[Progress, None, list[list[Translation]]]:
-        """Of each source, a line of text, the `settings.n_best` translations that were found, the best first.
-
-        With `sampling` one is drawn instead, from `seed` and the number of its line, where the first one's is `first`.
-        A source that is longer than the run has seen is cut off there, and so is what is written, or at `limit` tokens.
+        """Of each source its translations, the best first; `charlm.sampling.translate.translating` says how.
 
         Raises `SettingsError` for a run that was not trained on pairs, `VocabularyError` as `pieces` does.
         """
         if not self.pairs:
             raise SettingsError("this run was trained on a running text and translates nothing; see charlm sample")
         try:
-            return (
-                yield from translating(
-                    self.model,
-                    self.vocabularies,
-                    sources,
-                    settings,
-                    sampling=sampling,
-                    seed=seed,
-                    first=first,
-                    unknown=unknown,
-                    limit=limit,
-                )
-            )
+            return (yield from translating(self.model, self.vocabularies, sources, settings, **how))
         except VocabularyError as error:
             raise VocabularyError(f"{error}; {UNKNOWN}") from None
 

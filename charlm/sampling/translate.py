@@ -45,7 +45,12 @@ def translating(
     unknown: str = "error",
     limit: int | None = None,
 ) -> Generator[Progress, None, list[list[Translation]]]:
-    """Of each source the `settings.n_best` translations that were found, the best first; see `Writer.translating`."""
+    """Of each source, a line of text, the `settings.n_best` translations that were found, the best first.
+
+    With `sampling` one is drawn instead, from `seed` and the number of its line, where the first one's is `first`. A
+    source that is longer than the model can read is cut off there, and so is what is written, or at `limit` tokens.
+    Raises `VocabularyError` for characters that the vocabulary lacks, unless `unknown` is `skip` or `nearest`.
+    """
     longest = model.spec.seq_len // 2  # tokens of a line with its newline
     limit = min(limit or longest, longest)
     whole = [vocabularies.source.encode(one_line(source), unknown) for source in sources]
