@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from charlm.model import PAD
-from charlm.objectives import causal, continue_, summed_nats
+from charlm.objectives import causal, continue_, pairs, summed_nats
 
 
 def test_causal_asks_for_the_next_token_at_every_place() -> None:
@@ -27,6 +27,23 @@ def test_continue_gives_the_first_half_to_read_and_asks_for_the_rest() -> None:
         assert read == [0, 1, 2, 3][4 - len(read) :]
         seen.add(len(read))
     assert seen == {0, 1, 2, 3, 4}  # mostly the whole half, now and then less: a short prompt must be familiar too
+
+
+def test_pairs_are_fed_the_newline_before_and_asked_for_the_one_at_the_end() -> None:
+    source, target = torch.tensor([[5, 6, 0], [7, 0, PAD]]), torch.tensor([[0, 8, 9, 0], [0, 4, 0, PAD]])
+    batch = pairs(source, target)
+    assert batch.source is source
+    assert batch.tokens.tolist() == [[0, 8, 9], [0, 4, 0]]
+    assert batch.targets.tolist() == [[8, 9, 0], [4, 0, PAD]]
+
+
+def test_smoothing_gives_a_share_of_each_targets_weight_to_all_tokens_alike() -> None:
+    logits, targets = torch.randn(2, 5, 7), torch.randint(7, (2, 5))
+    targets[1, 3:] = PAD
+    nats = -logits.log_softmax(-1)[targets != PAD]  # (scored, V)
+    own = nats.gather(1, targets[targets != PAD][:, None])[:, 0]
+    expected = (0.9 * own + 0.1 * nats.mean(1)).sum()
+    torch.testing.assert_close(summed_nats(logits, targets, 0.1), expected)
 
 
 def test_padding_is_not_scored() -> None:
