@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from charlm.writer import Writer
 
 TOGETHER = 512  # lines that are translated at once, if so many are there already
+LOOK = 1.0  # seconds after which a wait looks up: on Windows Ctrl-C could not end it otherwise
 TERMINAL = PIPED = "-"
 FILTERS = {"top_k", "top_p", "min_p", "repetition_penalty"}
 
@@ -164,13 +165,15 @@ def blocks(file: str, *, whole: bool) -> Iterator[list[str]]:
     end: str | Exception | None = ""
     while isinstance(end, str):
         block: list[str] = []
-        try:
-            while isinstance(end, str) and (whole or len(block) < TOGETHER):
-                end = waiting.get(block=whole or not block)
-                if isinstance(end, str):
-                    block.append(end)
-        except Empty:
-            pass
+        while isinstance(end, str) and (whole or len(block) < TOGETHER):
+            try:
+                end = waiting.get_nowait() if block and not whole else waiting.get(timeout=LOOK)
+            except Empty:
+                if block and not whole:
+                    break
+                continue
+            if isinstance(end, str):
+                block.append(end)
         if block:
             yield block
     if end is not None:
