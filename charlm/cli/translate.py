@@ -166,10 +166,11 @@ def blocks(file: str, *, whole: bool) -> Iterator[list[str]]:
     while isinstance(end, str):
         block: list[str] = []
         while isinstance(end, str) and (whole or len(block) < TOGETHER):
+            enough = bool(block) and not whole
             try:
-                end = waiting.get_nowait() if block and not whole else waiting.get(timeout=LOOK)
+                end = waiting.get_nowait() if enough else waiting.get(timeout=LOOK)
             except Empty:
-                if block and not whole:
+                if enough:
                     break
                 continue
             if isinstance(end, str):
