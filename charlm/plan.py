@@ -60,6 +60,8 @@ class Plan:
         if misplaced := sorted(given.keys() & (RUNNING if pairs else PAIRED)):
             raise SettingsError(elsewhere(misplaced[0], pairs=pairs))
         values = merge({"minutes": MINUTES}, *recipe, given)
+        if pairs and values.get("alphabet") == "printable":
+            raise SettingsError("--alphabet printable changes what is to be written; pairs need --alphabet corpus")
         return cls(arch, take(kind.Config, values), take(TrainSettings, values), take(data, values))
 
     @classmethod
@@ -131,10 +133,7 @@ def elsewhere(name: str, *, pairs: bool) -> str:
     flag = "--" + name.replace("_", "-")
     if pairs:
         return f"{flag} is for running text; the batches of pairs have --batch-tokens, and --max-length"
-    return (
-        f"{flag} is for pairs of source and target: a .tsv or .jsonl file, or --source and --target, "
-        f"with --arch {' or '.join(pair_archs())}"
-    )
+    return f"{flag} is for pairs of source and target: a .tsv or .jsonl file, with --arch {' or '.join(pair_archs())}"
 
 
 def stranger(name: str, arch: str) -> str:

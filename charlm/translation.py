@@ -26,7 +26,7 @@ from charlm.sampling.settings import TranslateSettings
 from charlm.scoring import same_store
 from charlm.text.pair_store import PairSplit, PairStore, prepare_pairs
 from charlm.text.pairs import PairCorpus
-from charlm.training.evaluate import describe, pair_nats, score_of
+from charlm.training.evaluate import describe, evaluate_pairs, pair_nats, score_of
 from charlm.writer import Writer
 
 BANDS = 10  # of source lengths, at most
@@ -93,6 +93,11 @@ def score_pairs(
     writer = Writer.load(found.path, weights=weights, device=device, quantize=quantize)
     part, notes = yield from part_to_score(found, writer, split=split, pairs=pairs)
     translated = yield from translated_part(writer, part, settings or TranslateSettings(), found.config["arch"])
+    if quantize:
+        exact = Writer.load(found.path, weights=weights, device=device)
+        sides = part.source, part.target
+        score = yield from evaluate_pairs(exact.model, *sides, chars=part.chars, bytes=part.bytes)
+        translated.score["bits_per_byte_lost"] = translated.score["bits_per_byte"] - score.bits_per_byte
     return translated._replace(notes=notes)
 
 

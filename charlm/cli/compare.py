@@ -87,10 +87,12 @@ def compare(
         from charlm.compare.report import available  # asked before hours of training, not after
 
         available()
+        if not html.parent.is_dir():
+            raise SettingsError(f"--html {html}: there is no folder {html.parent}; make it first")
     from charlm.compare.run import compare_runs, train_and_compare
 
     if what and arch is None and all(map(is_run, what)):
-        if given or match or seeds > 1 or folder_:
+        if given or match or seeds > 1 or jobs > 1 or folder_:
             raise SettingsError("these are runs: they are compared as they are, without settings of a training")
         if text and pairs:
             raise SettingsError("--text and --pairs are different texts; give one of them")
@@ -106,12 +108,12 @@ def compare(
         chosen = match or ("tokens" if given.keys() & {"epochs", "steps"} else "time")
         contest, corpus = planned(arch, chosen, seeds, given, what)
         made = follow(train_and_compare(contest, corpus, out=folder_, jobs=jobs, target=target), jobs)
-    tell(made, along, json=json, csv=csv, markdown=markdown)
     if html:
         from charlm.compare.report import save
 
         save(made, html)
         err.print(f"saved {html}", markup=False)
+    tell(made, along, json=json, csv=csv, markdown=markdown)
 
 
 def planned(
@@ -210,6 +212,8 @@ def tell(made: Comparison, along: Along, *, json: bool, csv: bool, markdown: boo
     if csv or markdown:
         print(cells.as_csv(made) if csv else cells.markdown(made))
         return
+    if made.pairs and all(row.quality("chrf") is None for row in made.rows if row.trained):
+        err.print('note: BLEU and chrF need an extra: pip install "charlm[translate]"', style="yellow", markup=False)
     titles, lines = cells.lines(made)
     shown = table(titles[0], *(f">{title}" for title in titles[1:]))
     for line in lines:

@@ -33,7 +33,10 @@ def by_length(bands: Mapping[str, Sequence[Band]], *, height: int = HEIGHT) -> T
     plotext.plot_size(min(out.width, WIDEST), height)
     for number, (label, each) in enumerate(bands.items()):
         points = [((band.shortest + band.longest) / 2, band.bleu if sentences else 100 * band.exact) for band in each]
-        x, y = zip(*((at, value) for at, value in points if value is not None), strict=True)
+        known = [(at, value) for at, value in points if value is not None]
+        if not known:  # it failed, or its targets are too short for BLEU
+            continue
+        x, y = zip(*known, strict=True)
         plotext.plot(x, y, label=label, marker="braille", color=COLOURS[number % len(COLOURS)])
     plotext.ylim(0, 100)
     plotext.xlabel("tokens of the source")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
@@ -43,8 +43,14 @@ def translate(
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="of --temperature: the same seed writes the same", min=0, max=2**63 - 1)
-    ] = 0,
+        int | None,
+        typer.Option(
+            help="of --temperature: the same seed writes the same \\[default: 0]",
+            min=0,
+            max=2**63 - 1,
+            show_default=False,
+        ),
+    ] = None,
     unknown: Annotated[
         Literal["error", "skip", "nearest"], typer.Option(help="what to do about characters the run never saw")
     ] = "error",
@@ -59,7 +65,10 @@ def translate(
     settings, sampling = decoding(given), drawing(given)
     if sampling and settings.beam > 1:
         raise SettingsError("--beam looks for the likeliest line and --temperature draws one; give one of them")
+    if seed is not None and not sampling:
+        raise SettingsError("--seed is for lines that are drawn; give a --temperature above 0 with it")
     path, file = run_and_file(run, file)
+    from charlm.runs import folder
     from charlm.writer import Writer
 
     writer = Writer.load(path, weights=weights, device=device, quantize=quantize)
@@ -67,9 +76,9 @@ def translate(
     if file == PIPED and sys.stdin.isatty():
         err.print("type a line, Enter translates it; Ctrl-D, or Ctrl-Z and Enter on Windows, ends", style="dim")
     picture = attention_map not in (None, TERMINAL)
-    how: dict[str, Any] = {"sampling": sampling, "seed": seed, "unknown": unknown}
+    how: dict[str, Any] = {"sampling": sampling, "seed": seed or 0, "unknown": unknown}
     number, cut, drawn = 0, 0, 0
-    for lines in blocks(file, whole=picture):
+    for lines in blocks(file, folder.info(path).config["data"]["encoding"], whole=picture):
         if picture and sum(1 for line in lines if line.strip()) > 1:
             raise SettingsError(
                 f"--attention-map {attention_map} holds one line, {len(lines)} were given; use - for all"
@@ -109,7 +118,8 @@ def run_and_file(run: str, file: str) -> tuple[Path, str]:
     try:
         return folder.find(run, pairs=True), file
     except RunError as error:
-        raise RunError(f"{error}; a line is translated so: echo {run!r} | charlm translate") from None
+        hint = f"; a line is translated so: echo {run!r} | charlm translate"
+        raise RunError(f"{error}{hint if file == PIPED and run not in ('last', 'best') else ''}") from None
 
 
 def translated(
@@ -154,14 +164,14 @@ def draw(writer: Writer, best: Translation, where: str) -> None:
         save_as_named(Path(where), Map(found), found.to_json())
 
 
-def blocks(file: str, *, whole: bool) -> Iterator[list[str]]:
+def blocks(file: str, encoding: str, *, whole: bool) -> Iterator[list[str]]:
     """The file's lines, as many together as are there already; all of them if `whole`.
 
     Whoever types lines, or feeds them one by one, gets each answer at once. What cannot be read is raised after the
     lines before it.
     """
     waiting: Queue[str | Exception | None] = Queue(0 if whole else 2 * TOGETHER)
-    Thread(target=feed, args=(file, waiting), daemon=True).start()
+    Thread(target=feed, args=(file, encoding, waiting), daemon=True).start()
     end: str | Exception | None = ""
     while isinstance(end, str):
         block: list[str] = []
@@ -181,13 +191,13 @@ def blocks(file: str, *, whole: bool) -> Iterator[list[str]]:
         raise end
 
 
-def feed(file: str, lines: Queue[str | Exception | None]) -> None:
+def feed(file: str, encoding: str, lines: Queue[str | Exception | None]) -> None:
     """Put every line of the file, and at the end None, or what went wrong."""
     from charlm.text import pairs
     from charlm.text.corpus import Corpus
 
     try:
-        for line in piped() if file == PIPED else pairs.lines(Corpus.open([file])):
+        for line in piped(encoding) if file == PIPED else pairs.lines(Corpus.open([file], encoding)):
             lines.put(line)
     except CharlmError as error:
         lines.put(error)
@@ -197,10 +207,18 @@ def feed(file: str, lines: Queue[str | Exception | None]) -> None:
         lines.put(None)
 
 
-def piped() -> Iterator[str]:
+def piped(encoding: str) -> Iterator[str]:
     """Standard input, line by line as they come."""
-    for number, line in enumerate(sys.stdin.buffer, 1):
+    for number, line in enumerate(standard_input(), 1):
         try:
-            yield line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").decode("utf-8").rstrip("\r\n")
+            yield line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").decode(encoding).rstrip("\r\n")
         except UnicodeDecodeError as error:
-            raise CorpusError(f"line {number} of standard input is not utf-8: {error.reason}") from None
+            raise CorpusError(f"line {number} of standard input is not {encoding}: {error.reason}") from None
+
+
+def standard_input() -> BinaryIO:
+    """A reader of its own: at the end Python closes sys.stdin, which it cannot while a thread waits in it."""
+    try:
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except OSError:  # it is no file of the system
+        return sys.stdin.buffer

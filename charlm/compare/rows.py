@@ -21,7 +21,7 @@ T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.
 T95_LARGE = 1.96
 QUALITY = ("exact", "bleu", "chrf")  # of translations
 EXAMPLES = 6  # pairs that are shown
-CHANCE = 0.02  # bits per byte by which single seeds of one model were seen to differ (docs/recipes.md)
+CHANCE = 0.07  # bits per byte by which single seeds of one model were seen to differ after a minute (docs/results.md)
 
 
 class Point(NamedTuple):
@@ -168,7 +168,8 @@ def curve_of(run: RunInfo) -> list[Point]:
     for said, _ in folder.metrics(run.path):
         with suppress(ValueError, KeyError, TypeError):
             seconds, step, bits = float(said["seconds"]), said["step"], float(said["bits_per_byte"])
-            points.append(Point(seconds, tokens_at(run, said), step, bits))
+            if math.isfinite(bits):
+                points.append(Point(seconds, tokens_at(run, said), step, bits))
     return points
 
 

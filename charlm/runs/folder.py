@@ -263,8 +263,8 @@ def find(run: str | Path, *, pairs: bool | None = None) -> Path:
     if not names:
         raise RunError(f"no run {str(run)!r} here, and none under {ROOT}/ yet; train one with: charlm train FILE")
     if run in ("last", "best"):
-        kind = "pairs" if pairs else "a running text"
-        raise RunError(f"none of the {len(names)} runs here was trained on {kind}; charlm runs lists them")
+        lacks = "was validated" if wanted else "was trained on pairs" if pairs else "was trained on a running text"
+        raise RunError(f"none of the {len(names)} runs here {lacks}; charlm runs lists them")
     close = difflib.get_close_matches(str(run), names, 1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise RunError(f"no run {str(run)!r}{hint}; charlm runs lists all {len(names)}")

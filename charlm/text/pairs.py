@@ -191,6 +191,9 @@ def open_text(
     if targets:
         return PairCorpus.open(paths, targets, encoding)
     corpus = Corpus.open(paths, encoding)
+    named = {named_as_pairs(path) for path in corpus.paths}
+    if pairs and len(named) > 1:
+        raise CorpusError(f"{', '.join(map(str, corpus.paths))}: some are pairs and some running text; give one kind")
     return PairCorpus(corpus, None) if pairs and holds_pairs(corpus) else corpus
 
 

@@ -128,6 +128,8 @@ def test_json_holds_what_was_exactly_right_by_the_length_of_the_source(translate
 
 def test_the_page_shows_quality_by_length_translations_and_where_attention_looks(translated: Comparison) -> None:
     pytest.importorskip("vl_convert")
+    from markupsafe import escape
+
     from charlm.compare import report
 
     page = report.page(translated)
@@ -135,7 +137,7 @@ def test_the_page_shows_quality_by_length_translations_and_where_attention_looks
     assert '"title": "percent exactly right"' in page
     for example in examples(translated.rows):
         assert f"<h3>{example.source}</h3>" in page
-        assert all(f">{text}</dd>" in page for text in (example.target, *example.written.values()))
+        assert all(f">{escape(text)}</dd>" in page for text in (example.target, *example.written.values()))
     assert page.count('data-spec="spec-map-') == 2  # one has no attention
     assert "Where each one is surprised" not in page
 
