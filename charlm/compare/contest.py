@@ -30,17 +30,8 @@ Stores = dict[DataSettings, Store | PairStore]  # the text as ids, once for each
 MINUTES = 2.0
 BATCHES = {"batch_size": TrainSettings.batch_size}  # in these a recipe has no say
 PAIR_BATCHES = {"batch_tokens": PairSettings.batch_tokens, "max_length": PairSettings.max_length}
-ALIKE = {
-    *BUDGETS,
-    "val_frac",
-    "test_frac",
-    "encoding",
-    "alphabet",
-    "seed",
-    "order",
-    *BATCHES,
-    *PAIR_BATCHES,
-}  # to be fair
+TEXT = {"val_frac", "test_frac", "encoding", "alphabet"}
+ALIKE = {*BUDGETS, *TEXT, "seed", "order", *BATCHES, *PAIR_BATCHES}  # or it would not be fair
 TOLERANCE = 0.02  # of the number of parameters
 WIDEST = 16_384  # hidden size that is tried
 

@@ -178,6 +178,14 @@ def test_the_table_is_of_translations_and_the_same_command_goes_on(typed: Typed,
     assert "0 trainings to do; 1 done before" in error
 
 
+def test_an_entrant_that_fails_is_a_row_that_says_why(typed: Typed, words: Path) -> None:
+    arch = "seq2seq:hidden_size=8,encdec:hidden_size=65536:layers=64"
+    code, out, error = typed("compare", words, "--tokenizer", "char", "--steps", "2", "--arch", arch)
+    assert code == 0, error
+    assert "parameters and logits need at least" in out
+    assert "percent exactly right" in out
+
+
 def test_a_file_named_as_pairs_is_never_read_as_a_running_text(typed: Typed, words: Path) -> None:
     assert "lstm reads no pairs" in typed("compare", words, "--arch", "lstm,gru")[2]
 
