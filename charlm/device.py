@@ -48,7 +48,8 @@ def settle(
     if wanted and not compiled:
         notes.append("not compiled: torch.compile finds no working compiler here")
     if device.type == "cpu":
-        where = f"the CPU, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        where = f"the CPU, {threads} thread{'s' if threads > 1 else ''}"
     else:
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else "the Apple GPU"
     line = ", ".join([where, precision, *(["compiled"] if compiled else []), *notes])
