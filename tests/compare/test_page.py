@@ -141,4 +141,8 @@ def test_the_command_saves_it(typed: Typed, verses: Path, trained: Path) -> None
     assert "<h1>verses" in Path("report.html").read_text()
     code, _, error = typed("compare", trained, "verses-rnn", "--html", "no/folder/report.html")
     assert code == 2
+    assert "there is no folder no/folder" in error  # said before anything is trained
+    Path("taken").mkdir()
+    code, _, error = typed("compare", trained, "verses-rnn", "--html", "taken")
+    assert code == 2
     assert "cannot be written" in error
