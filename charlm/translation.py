@@ -130,12 +130,7 @@ def translated_part(
     lengths: NDArray[np.int64] | None = None,
 ) -> Generator[Progress, None, Translated]:
     """`lengths` (pairs,) are those of the sources for the bands; by default in this run's own tokens."""
-    nats = np.zeros(part.count)
-    done = 0
-    for scored, each in pair_nats(writer.model, part.source, part.target):
-        nats[scored] = each
-        done += len(scored)
-        yield Progress("scoring", done, part.count)
+    nats = yield from pair_nats(writer.model, part.source, part.target)
     score = score_of(writer.model, float(nats.sum()), len(part), chars=part.chars, bytes=part.bytes)
     sources, references = part.texts(writer.vocabularies)
     began = time.perf_counter()

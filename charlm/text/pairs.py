@@ -16,7 +16,8 @@ from charlm.errors import CorpusError
 from charlm.progress import Progress
 from charlm.text.corpus import Corpus
 
-ENDINGS = (".tsv", ".jsonl", ".ndjson")
+JSON = (".jsonl", ".ndjson")
+ENDINGS = (".tsv", *JSON)
 KEYS = ("source", "target")
 LOOKED_AT = 20  # lines of a file by which its content is judged
 NAMED = 5  # broken lines that are named
@@ -176,7 +177,7 @@ def lines(corpus: Corpus) -> Iterator[str]:
 
 
 def is_json(path: Path) -> bool:
-    return ending(path) in (".jsonl", ".ndjson")
+    return ending(path) in JSON
 
 
 def ending(path: Path) -> str:

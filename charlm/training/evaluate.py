@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from charlm.model import PAD, LanguageModel, parameter_count
 from charlm.objectives import pairs
 from charlm.progress import Progress
-from charlm.text.buckets import Buckets, Lines, rows
-from charlm.text.units import Ids
+from charlm.text.buckets import Buckets, Lines, Rows, rows
 
 ROWS = 64  # at most so many pieces of a text are scored side by side
 LOGITS = 1 << 24  # numbers that are held at once
@@ -100,31 +99,35 @@ def evaluate(
     return Score(total / math.log(2) / bytes, total / len(ids), total / chars, len(ids), chars, bytes, context)
 
 
-@torch.inference_mode()
-def pair_nats(model: LanguageModel, source: Lines, target: Lines) -> Iterator[tuple[Ids, NDArray[np.float32]]]:
-    """(pairs (B,), what each target costs in nats (B,), its newline included), until every pair was scored once."""
-    device = next(model.parameters()).device
+def pair_nats(model: LanguageModel, source: Lines, target: Lines) -> Generator[Progress, None, NDArray[np.float64]]:
+    """What each target costs in nats, its newline included, (pairs,)."""
     tokens = max(1, min(PAIR_TOKENS, LOGITS // model.spec.vocab_size))
     buckets = Buckets(source, target, batch_tokens=tokens, seed=0)
     order, _ = buckets.epoch(0)
+    found = np.zeros(len(target))
     model.eval()
     for first, end in pairwise(buckets.cuts):
-        batch = pairs(*(torch.from_numpy(side).to(device) for side in rows(source, target, order[first:end])))
-        logits = model(batch.tokens, source=batch.source).logits
-        nats = F.cross_entropy(logits.mT.float(), batch.targets, reduction="none", ignore_index=PAD)  # (B, T)
-        yield order[first:end], nats.sum(1).cpu().numpy()
+        found[order[first:end]] = batch_nats(model, rows(source, target, order[first:end]))
+        yield Progress("scoring", end, len(target))
+    return found
+
+
+@torch.inference_mode()
+def batch_nats(model: LanguageModel, shown: Rows) -> NDArray[np.float32]:
+    """The same of one batch, (B,)."""
+    device = next(model.parameters()).device
+    batch = pairs(*(torch.from_numpy(side).to(device) for side in shown))
+    logits = model(batch.tokens, source=batch.source).logits
+    nats = F.cross_entropy(logits.mT.float(), batch.targets, reduction="none", ignore_index=PAD)  # (B, T)
+    return nats.sum(1).cpu().numpy()
 
 
 def evaluate_pairs(
     model: LanguageModel, source: Lines, target: Lines, *, chars: int, bytes: int
 ) -> Generator[Progress, None, Score]:
     """Score targets of so many characters and UTF-8 bytes, given their sources."""
-    total, done = 0.0, 0
-    for scored, nats in pair_nats(model, source, target):
-        total += float(nats.sum(dtype=np.float64))
-        done += len(scored)
-        yield Progress("scoring", done, len(target))
-    return score_of(model, total, len(target.ids), chars=chars, bytes=bytes)
+    nats = yield from pair_nats(model, source, target)
+    return score_of(model, float(nats.sum()), len(target.ids), chars=chars, bytes=bytes)
 
 
 def score_of(model: LanguageModel, nats: float, tokens: int, *, chars: int, bytes: int) -> Score:
