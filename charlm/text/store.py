@@ -23,6 +23,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
+from operator import add
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -33,6 +34,7 @@ from charlm.config import DataSettings, DataSpec, TrainSettings
 from charlm.errors import CorpusError, RunError
 from charlm.progress import Progress
 from charlm.text.corpus import Corpus
+from charlm.text.threads import in_threads
 from charlm.text.tokenizers import Tokenizer, utf8
 from charlm.text.vocabulary import Vocabularies, train_tokenizer
 from charlm.text.windows import Windows
@@ -154,17 +156,21 @@ def _build(corpus: Corpus, settings: DataSettings, folder: Path, key: str) -> Ge
     # Learning has refused a text that printable ASCII cannot show, so nothing is lost by taking what is near.
     unknown = "nearest" if whole and settings.alphabet == "printable" else "error"
     dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
+
+    def encode(piece: str) -> tuple[bytes, Size]:
+        ids = tokenizer.encode(piece, unknown).astype(dtype)
+        return ids.tobytes(), Size(len(ids), len(piece), len(utf8(piece)))
+
     sizes, done = [], 0
     with _beside(folder / f"{key}.ids") as file:
         for start, stop in pairwise(borders):
-            tokens = chars = size = 0
-            for piece in _part(corpus, start, stop):
-                ids = tokenizer.encode(piece, unknown).astype(dtype)
-                file.write(ids.tobytes())
-                tokens, chars, size = tokens + len(ids), chars + len(piece), size + len(utf8(piece))
-                yield Progress("encoding", done + size, corpus.bytes)
-            sizes.append(Size(tokens, chars, size))
-            done += size
+            part = Size(0, 0, 0)
+            for ids, piece in in_threads(encode, _part(corpus, start, stop)):
+                file.write(ids)
+                part = Size(*map(add, part, piece))
+                yield Progress("encoding", done + part.bytes, corpus.bytes)
+            sizes.append(part)
+            done += part.bytes
         if sum(size.chars for size in sizes) != corpus.chars:
             raise CorpusError(f"{', '.join(map(str, corpus.paths))} changed while it was read; start again")
     description = {

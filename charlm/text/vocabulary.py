@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from charlm.config import DataSettings, DataSpec
 from charlm.errors import CorpusError, VocabularyError
 from charlm.text import units
+from charlm.text.threads import in_threads
 from charlm.text.tokenizers import (
     BYTES,
     CODE_POINTS,
@@ -117,13 +118,17 @@ def _train_word(vocab_size: int, chunks: Chunks) -> WordTokenizer:
     characters = _most_frequent(counts, room // 2)
     words: Counter[str] = Counter()
     many = max(MANY_WORDS, vocab_size)
-    for chunk in chunks():
-        found = units.words(chunk)
-        words.update(dict(zip(found.distinct, np.bincount(found.which).tolist(), strict=True)))
+    for counted in in_threads(_count_words, chunks()):
+        words.update(counted)
         if len(words) > 2 * many:  # to bound the memory: the rare ones of so many are not wanted
             words = Counter(dict(words.most_common(many)))
     ranked = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))
     return WordTokenizer(characters, ranked[: room - len(characters)])
+
+
+def _count_words(text: str) -> dict[str, int]:
+    found = units.words(text)
+    return dict(zip(found.distinct, np.bincount(found.which).tolist(), strict=True))
 
 
 def _train_pieces(kind: str, vocab_size: int, chunks: Chunks) -> Tokenizer:
@@ -172,10 +177,13 @@ def _first(size: int, chunks: Iterator[str]) -> str:
 def _count(chunks: Iterable[str]) -> NDArray[np.int64]:  # (code points)
     """How often each code point occurs."""
     counts = np.zeros(CODE_POINTS, np.int64)
-    for chunk in chunks:
-        seen = np.bincount(units.code_points(chunk))
+    for seen in in_threads(_code_counts, chunks):
         counts[: len(seen)] += seen
     return counts
+
+
+def _code_counts(text: str) -> NDArray[np.int64]:
+    return np.bincount(units.code_points(text))
 
 
 def _most_frequent(counts: NDArray[np.int64], limit: int) -> list[int]:
