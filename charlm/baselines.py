@@ -18,6 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.text.tokenizers import utf8
+from charlm.text.units import code_points
+
 LONGEST_TRAIN, LONGEST_VALIDATION = 5_000_000, 1_000_000  # characters: some 20 seconds, 0.6 GB
 
 
@@ -50,21 +53,20 @@ def baselines(train: str, validation: str) -> Baselines | None:
 
 def ngram(train: str, validation: str, *, order: int) -> float:
     """Bits per byte of `validation` under an n-gram of this order counted on `train`."""
-    return float(np.log2(1 / witten_bell(train, validation, order=order)).sum()) / len(validation.encode())
+    return float(np.log2(1 / witten_bell(train, validation, order=order)).sum()) / len(utf8(validation))
 
 
 def xz(train: str, validation: str) -> float:
     """Bits per byte that `xz -9e` adds for `validation` when it has packed `train` already."""
-    texts = train.encode(), (train + validation).encode()
+    texts = utf8(train), utf8(train + validation)
     with ThreadPoolExecutor() as pool:  # lzma lets go of the interpreter lock
         alone, both = pool.map(lambda text: len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)), texts)
-    return 8 * (both - alone) / len(validation.encode())
+    return 8 * (both - alone) / len(utf8(validation))
 
 
 def witten_bell(train: str, validation: str, *, order: int) -> NDArray[np.float64]:
     """Probability of each character of `validation`, given the `order` - 1 before it in `train` + `validation`."""
-    code_points = np.frombuffer((train + validation).encode("utf-32-le"), np.uint32)
-    alphabet, ids = np.unique(code_points, return_inverse=True)
+    alphabet, ids = np.unique(code_points(train + validation), return_inverse=True)
     known = len(train)
     probability = np.full(len(validation), 1 / len(alphabet))
     context = np.zeros(len(ids), np.int64)  # which context each character stands in: at first all in the empty one

@@ -163,3 +163,9 @@ def test_more_context_helps_on_a_megabyte_of_shakespeare() -> None:
     cut = int(0.9 * len(text))
     figures = [ngram(text[:cut], text[cut:], order=order) for order in (0, 1, 6)]
     assert figures == pytest.approx([np.log2(65), 4.829, 2.450], abs=0.001)
+
+
+def test_characters_that_only_half_exist_are_counted_like_any_other() -> None:
+    found = baselines("aab\ud800" * 40, "aab\ud800" * 4)  # as Python reads an escape that stands alone
+    assert found is not None
+    assert 0 < found.ngram6 < found.unigram < found.uniform

@@ -145,5 +145,7 @@ ROW = [
     "train_speed",
     "write_speed",
     "peak_memory",
+    "tokens_seen",
+    "seconds",
+    "bytes",
 ]
-ROW += ["tokens_seen", "seconds", "bytes"]

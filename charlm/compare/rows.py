@@ -114,7 +114,7 @@ class Row:
             "bits_per_byte": bits,
             "interval_95": self.interval,
             **means,
-            "seconds_to_target": self.reached(target) if target else None,
+            "seconds_to_target": self.reached(target) if target is not None else None,
             "beats_6gram": bits < ngram6 if bits is not None and ngram6 is not None else None,
             "failures": self.failures,
             "runs": [each.to_dict() for each in self.trained],

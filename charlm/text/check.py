@@ -23,19 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import CorpusError
-from charlm.text.corpus import open_bytes
+from charlm.text.corpus import MARKS, open_bytes
+from charlm.text.tokenizers import CODE_POINTS
+from charlm.text.units import code_points
 
 PIECE = 1 << 20  # bytes, or characters, read at a time
 SAMPLE = 4 << 20  # bytes at the start of the text: xz takes a second for each megabyte
 RARE = 5  # a character seen fewer times than this cannot be learnt
-
-MARKS = {  # the longest first: UTF-32's begins with UTF-16's
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 
 
 class Seen(NamedTuple):
@@ -146,7 +140,7 @@ class _Tally(NamedTuple):
 
 
 def _tally(path: Path, encoding: str) -> _Tally:
-    counts = np.zeros(0x110000, np.int64)
+    counts = np.zeros(CODE_POINTS, np.int64)
     windows = longest = 0
     unfinished = 0  # characters since the last newline
     with io.TextIOWrapper(open_bytes(path), encoding, errors="replace", newline="") as file:
@@ -154,7 +148,7 @@ def _tally(path: Path, encoding: str) -> _Tally:
             while text.endswith("\r") and (more := file.read(1)):  # never cut between \r and \n
                 text += more
             windows += text.count("\r\n")
-            codes = np.frombuffer(_plain(text).encode("utf-32-le"), np.uint32)
+            codes = code_points(_plain(text))
             counts += np.bincount(codes, minlength=len(counts))
             ends = np.flatnonzero(codes == ord("\n"))
             lengths = np.diff(ends, prepend=-1 - unfinished, append=len(codes)) - 1

@@ -28,6 +28,15 @@ from charlm.progress import Progress
 TEXT_FILE = re.compile(r"[^.].*\.(txt|text|md)(\.gz)?", re.IGNORECASE | re.DOTALL)
 
 
+MARKS = {  # with which a text may begin; the longest first: UTF-32's begins with UTF-16's
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
 class Corpus:
     """One text made of one or more files. It can be read any number of times."""
 
@@ -221,10 +230,9 @@ def open_bytes(file: Path) -> BinaryIO:
 def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError, line: int, offset: int) -> str:
     """What to tell about a byte that the encoding does not allow; `error` counts from byte `offset` of the file."""
     head = error.object if offset + error.start == 0 else b""
-    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        advice = "it begins with the mark of UTF-32: try --encoding utf-32"
-    elif head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        advice = "it begins with the mark of UTF-16: try --encoding utf-16"
+    marked = next((name for mark, name in MARKS.items() if head.startswith(mark)), "utf-8-sig")
+    if marked != "utf-8-sig":
+        advice = f"it begins with the mark of {marked.upper()}: try --encoding {marked}"
     else:
         advice = "say how it is encoded, for example --encoding cp1252 or --encoding latin-1"
     byte = error.object[error.start]

@@ -94,7 +94,7 @@ def prepare_pairs(
         vocabularies = learn(corpus, settings, corpus.count if settings.tokenizer == "char" else borders[1])
     encoded = []
     for pairs in batched(iter(corpus)):
-        encoded.append(encode(pairs, vocabularies, settings))
+        encoded.append(encode(pairs, vocabularies))
         yield Progress("encoding", AT_ONCE * len(encoded), corpus.count)
     sources, targets, *sizes = zip(*encoded, strict=True)
     source, target = joined(sources), joined(targets)
@@ -152,19 +152,16 @@ def batched(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
 Encoded = tuple[Lines, Lines, NDArray[np.int64], NDArray[np.int64]]
 
 
-def encode(pairs: list[Pair], vocabularies: Vocabularies, settings: PairSettings) -> Encoded:
+def encode(pairs: list[Pair], vocabularies: Vocabularies) -> Encoded:
     """Sources, targets, and of each target with its newline the characters and bytes."""
-    unknown = "nearest" if settings.alphabet == "printable" else "error"
-    sides = [
-        as_lines([pair[side] for pair in pairs], tokenizer, unknown) for side, tokenizer in enumerate(vocabularies)
-    ]
+    sides = [as_lines([pair[side] for pair in pairs], tokenizer) for side, tokenizer in enumerate(vocabularies)]
     chars = np.array([len(pair.target) + 1 for pair in pairs])
     return sides[0], sides[1], chars, np.array([len(utf8(pair.target)) + 1 for pair in pairs])
 
 
-def as_lines(texts: list[str], tokenizer: Tokenizer, unknown: str = "error") -> Lines:
+def as_lines(texts: list[str], tokenizer: Tokenizer) -> Lines:
     """Texts of one line each. Raises `VocabularyError` as the tokenizer does."""
-    ids = tokenizer.encode("".join(f"{text}\n" for text in texts), unknown)
+    ids = tokenizer.encode("".join(f"{text}\n" for text in texts))
     ends = np.flatnonzero(ids == tokenizer.newline) + 1
     assert len(ends) == len(texts), "a text has several lines"
     return Lines(ids.astype(np.min_scalar_type(tokenizer.vocab_size - 1)), np.concatenate([[0], ends]))

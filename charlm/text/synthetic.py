@@ -15,9 +15,9 @@ from string import ascii_lowercase
 from typing import Literal, NamedTuple
 
 from charlm.errors import SettingsError
+from charlm.text.pairs import Pair
 
 Task = Literal["reverse", "sort", "copy", "dates", "numbers"]
-Pair = tuple[str, str]
 
 LONGEST = 20  # letters, if nothing else is asked for
 
@@ -82,7 +82,7 @@ def letters(answer: Callable[[str], str], length: int, number: int) -> Pair:
     for _ in range(length):
         number, letter = divmod(number, 26)
         source += ascii_lowercase[letter]
-    return source, answer(source)
+    return Pair(source, answer(source))
 
 
 ANSWERS: dict[str, Callable[[str], str]] = {
@@ -99,7 +99,7 @@ def dated(form: str, number: int) -> Pair:
     th = "th" if day.day in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(day.day % 10, "th")
     short = {"mon": month[:3], "wday": weekday[:3]}
     source = form.format(y=day.year, m=day.month, d=day.day, th=th, month=month, weekday=weekday, **short)
-    return source, day.isoformat()
+    return Pair(source, day.isoformat())
 
 
 START, END = date(1900, 1, 1), date(2100, 1, 1)
@@ -126,7 +126,7 @@ FORMS = (  # each says which day it is, and no two write a day alike
 
 def numbered(least: int, number: int) -> Pair:
     """`number` beyond the least with so many digits."""
-    return spelled(least + number), str(least + number)
+    return Pair(spelled(least + number), str(least + number))
 
 
 def spelled(number: int) -> str:

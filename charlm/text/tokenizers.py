@@ -2,9 +2,6 @@
 
 At heart every tokenizer is a table from id to bytes. Decoding joins the bytes and reads them as UTF-8, in which lone
 surrogates, which a Python string may hold, are spelled like any other code point.
-
-Subwords: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units" (2016, arXiv:1508.07909), and
-Kudo, "Subword Regularization" (2018, arXiv:1804.10959), both as implemented by SentencePiece (arXiv:1808.06226).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Windows:
         self.seq_len = min(seq_len, len(ids) - 1)
         self.batch_size = min(batch_size, max(1, len(ids) // self.seq_len))
         self.tokens = self.batch_size * self.seq_len  # of a batch
-        self.per_epoch = max(1, len(ids) // (self.batch_size * self.seq_len))
+        self.per_epoch = max(1, len(ids) // self.tokens)
 
     def batch(self, number: int) -> tuple[NDArray[np.int64], bool]:
         """(windows (B, T + 1), whether they start anew): what follows batch `number - 1` or what does not."""
