@@ -140,6 +140,11 @@ class PairSettings(DataSettings):
         int, Arg("tokens per batch, of the longer side and with padding", min=1, max=10_000_000)
     ] = 1024
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.alphabet == "printable":
+            raise SettingsError("--alphabet printable changes what is to be written; pairs need --alphabet corpus")
+
 
 @dataclass(frozen=True)
 class TrainSettings(Settings):
@@ -153,8 +158,8 @@ class TrainSettings(Settings):
     order: Annotated[Literal["stream", "random"], Arg("rows that continue each other, or unrelated windows")] = "stream"
     lr: Annotated[float, Arg("peak learning rate", min=0, max=10)] = 6e-3
     schedule: Annotated[
-        Literal["wsd", "cosine", "linear", "vaswani", "constant"],
-        Arg("course of the learning rate through the budget; vaswani: as one over the square root of the step"),
+        Literal["wsd", "cosine", "linear", "inverse-sqrt", "constant"],
+        Arg("course of the learning rate through the budget; inverse-sqrt: as one over the square root of the step"),
     ] = "linear"
     warmup: Annotated[float, Arg("share of the budget in which the rate rises to its peak", min=0, max=1)] = 0.02
     optimizer: Annotated[Literal["adamw", "muon"], Arg("muon: for matrices, with adamw for the rest")] = "adamw"
@@ -186,8 +191,8 @@ class TrainSettings(Settings):
         given = [f"--{name}" for name in ("minutes", "steps", "epochs") if getattr(self, name) is not None]
         if len(given) > 1:
             raise SettingsError(f"{' and '.join(given)} are different budgets; give one of them")
-        if self.schedule == "vaswani" and not self.warmup:
-            raise SettingsError("--schedule vaswani falls from where --warmup ends; give a --warmup above 0")
+        if self.schedule == "inverse-sqrt" and not self.warmup:
+            raise SettingsError("--schedule inverse-sqrt falls from where --warmup ends; give a --warmup above 0")
         Interval.parse("--eval-every", self.eval_every, auto=True)
         Interval.parse("--save-every", self.save_every)
 

@@ -35,13 +35,11 @@ def settle(
 ) -> tuple[TrainSettings, str]:
     """The settings with nothing left automatic, and one line that says what was chosen and why.
 
-    `bf16_pays` says whether bf16 makes this model faster on a CPU that has it; on a GPU it always does. `compiles` says
-    whether torch.compile makes it faster.
+    `bf16_pays`: bf16 makes this model faster on a device that has it; `compiles`: torch.compile makes it faster.
     """
     precision, notes = settings.precision, []
     if precision == "auto":
-        pays = device.type == "cuda" or bf16_pays
-        precision = "bf16" if pays and multiplies_bf16(device) else "fp32"
+        precision = "bf16" if bf16_pays and multiplies_bf16(device) else "fp32"
     long = (settings.minutes or 0) >= REPAYS.get(device.type, math.inf)
     wanted = settings.compile == "on" or (settings.compile == "auto" and compiles and long)
     compiled = wanted and can_compile(device)

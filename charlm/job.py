@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -107,19 +108,19 @@ class Job:
     def __init__(self, plan: Plan, store: Store | PairStore, wishes: Wishes | None) -> None:
         device = choose_device(plan.train.device)
         kind = archs.load(plan.arch)
-        wide = getattr(plan.model, "hidden_size", 0) >= kind.bf16_from
-        train, self.where = settle(plan.train, device, bf16_pays=wide, compiles=kind.compiles)
+        width = math.inf if device.type == "cuda" else getattr(plan.model, "hidden_size", 0) + 1
+        train, self.where = settle(plan.train, device, bf16_pays=kind.bf16_from < width, compiles=kind.compiles)
         self.plan, self.store, self.wishes = replace(plan, train=train), store, wishes or Wishes()
-        self.windows, spec = store.batches(train), store.spec(train)
-        logits = self.windows.tokens * spec.vocab_size
+        self.batches, spec = store.batches(train), store.spec(train)
+        logits = self.batches.tokens * spec.vocab_size
         flags = "--batch-tokens or --max-length" if plan.pairs else "--batch-size or --seq-len"
         refuse_what_cannot_fit(parameter_count(plan.outline(spec)), logits, device, flags)
         torch.manual_seed(train.seed)
         model = plan.build(spec).to(device)
-        self.average = copy.deepcopy(model).requires_grad_(False) if train.ema else None
+        self.average = copy.deepcopy(model).to(device).requires_grad_(False) if train.ema else None
         self.trainer = Trainer(
             model,
-            self.windows,
+            self.batches,
             build_optimizers(model, train),
             train,
             average=self.average,
@@ -141,6 +142,9 @@ class Job:
         facts = parameter_count(trainer.model), splits, self.store.tokenizer.vocab_size, self.where
         yield Started(self.record.path, self.plan, *facts)
         yield from self.warnings()
+        if train.compile == "on":
+            yield Note("compiling; the clock has not started")
+            trainer.compile()
         validation = Timer(Interval.parse("--eval-every", train.eval_every, auto=True), VALIDATION_SHARE)
         saving, sampling = Timer(Interval.parse("--save-every", train.save_every)), Timer(Interval(), SAMPLE_SHARE)
         if pending := self.record.pending:  # it was stopped when a validation was due
@@ -241,7 +245,7 @@ class Job:
 
     def warnings(self) -> Iterator[Note]:
         """What was done differently from what was asked, because of the text."""
-        asked, got = self.plan.train, self.windows
+        asked, got = self.plan.train, self.batches
         yield from map(Note, self.store.notes)
         if isinstance(got, Windows) and (got.seq_len, got.batch_size) != (asked.seq_len, asked.batch_size):
             yield Note(
@@ -289,6 +293,5 @@ class Job:
         else:
             text = written(self.writer, self.plan.train.seed)
         self.sample_cost = time.monotonic() - began
-        wrote = Wrote(step, text)
-        yield from self.attempt(partial(self.record.log_sample, step, wrote.text))
-        yield wrote
+        yield from self.attempt(partial(self.record.log_sample, step, text))
+        yield Wrote(step, text)

@@ -29,13 +29,11 @@ READ = 1024  # tokens taken at once when a long text is only read, so that memor
 class Features(NamedTuple):
     hidden: Tensor  # (B, T, D) one vector per input token
     state: State = None  # what to pass in next time
-    penalty: Tensor | float = 0.0  # () extra loss in nats per token, already weighted
 
 
 class Output(NamedTuple):
     logits: Tensor  # (B, T, V) unnormalised log-probabilities of the next token
     state: State
-    penalty: Tensor | float
 
 
 class LanguageModel(nn.Module, ABC):
@@ -52,7 +50,7 @@ class LanguageModel(nn.Module, ABC):
     pair_recipe: ClassVar[Mapping[str, Any]] = {}  # the same for pairs
     long_recipe: ClassVar[Mapping[str, Any]] = {}  # what replaces them where the budget is LONG minutes or more
     compiles: ClassVar[bool] = False  # whether torch.compile was measured to make it faster
-    bf16_from: ClassVar[float] = math.inf  # hidden size from which bf16 was measured to train it faster on a CPU
+    bf16_from: ClassVar[float] = math.inf  # hidden size from which bf16 trains it faster on a CPU; on a GPU any, if one
     head: Callable[[Tensor], Tensor]  # (..., D) -> (..., V)
 
     def __init__(self, config: Settings, spec: DataSpec) -> None:
@@ -92,8 +90,8 @@ class LanguageModel(nn.Module, ABC):
         """All that torch.compile wraps; not overridden. A `source` (B, S) is read first and replaces `state`."""
         if source is not None:
             state = self.read(source)
-        hidden, state, penalty = self.features(tokens, state)
-        return Output(self.head(hidden), state, penalty)
+        hidden, state = self.features(tokens, state)
+        return Output(self.head(hidden), state)
 
     def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Where each of `tokens` (T,) looks to guess the next one: (L, H, T, S), rows sum to 1.

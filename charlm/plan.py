@@ -60,8 +60,6 @@ class Plan:
         if misplaced := sorted(given.keys() & (RUNNING if pairs else PAIRED)):
             raise SettingsError(elsewhere(misplaced[0], pairs=pairs))
         values = merge({"minutes": MINUTES}, *recipe, given)
-        if pairs and values.get("alphabet") == "printable":
-            raise SettingsError("--alphabet printable changes what is to be written; pairs need --alphabet corpus")
         return cls(arch, take(kind.Config, values), take(TrainSettings, values), take(data, values))
 
     @classmethod

@@ -83,10 +83,9 @@ def score_split(
     """Score a held-out part exactly, given the text that stands before it. Raises `CorpusError` if it is empty."""
     if not len(split):
         raise CorpusError("that part of the text is empty: its share was 0, or the text is too short")
-    if isinstance(split, PairSplit) or isinstance(before, PairSplit):
-        assert isinstance(split, PairSplit)
-        sides = split.source, split.target
-        return (yield from evaluate_pairs(writer.model, *sides, chars=split.chars, bytes=split.bytes))
+    if isinstance(split, PairSplit):
+        return (yield from evaluate_pairs(writer.model, split))
+    assert isinstance(before, Split), "parts of one text"
     context: NDArray[Any] = before.ids[-BEFORE:] if len(before) else np.array([writer.tokenizer.start])
     return (yield from evaluate(writer.model, split.ids, context, chars=split.chars, bytes=split.bytes))
 

@@ -95,8 +95,7 @@ def score_pairs(
     translated = yield from translated_part(writer, part, settings or TranslateSettings(), found.config["arch"])
     if quantize:
         exact = Writer.load(found.path, weights=weights, device=device)
-        sides = part.source, part.target
-        score = yield from evaluate_pairs(exact.model, *sides, chars=part.chars, bytes=part.bytes)
+        score = yield from evaluate_pairs(exact.model, part)
         translated.score["bits_per_byte_lost"] = translated.score["bits_per_byte"] - score.bits_per_byte
     return translated._replace(notes=notes)
 
@@ -130,8 +129,8 @@ def translated_part(
     lengths: NDArray[np.int64] | None = None,
 ) -> Generator[Progress, None, Translated]:
     """`lengths` (pairs,) are those of the sources for the bands; by default in this run's own tokens."""
-    nats = yield from pair_nats(writer.model, part.source, part.target)
-    score = score_of(writer.model, float(nats.sum()), len(part), chars=part.chars, bytes=part.bytes)
+    nats = yield from pair_nats(writer.model, part)
+    score = score_of(float(nats.sum()), len(part), part.chars, part.bytes, writer.model.spec.seq_len)
     sources, references = part.texts(writer.vocabularies)
     began = time.perf_counter()
     hypotheses = yield from writer.translating(sources, settings)

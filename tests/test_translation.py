@@ -378,7 +378,7 @@ def test_a_run_of_running_text_translates_nothing_and_says_so(
         (["text.txt", "--max-length", "8"], "--max-length is for pairs of source and target"),
         (["back.tsv", "text.txt", "--arch", "seq2seq"], "some are pairs and some running text"),
         (["back.tsv", "--alphabet", "printable"], "--alphabet printable changes what is to be written"),
-        (["back.tsv", "--schedule", "vaswani", "--warmup", "0"], "give a --warmup above 0"),
+        (["back.tsv", "--schedule", "inverse-sqrt", "--warmup", "0"], "give a --warmup above 0"),
         (["--source", "a"], "pairs are one file of two columns, or two files"),
         (["back.tsv", "--source", "a", "--target", "b"], "pairs are one file of two columns, or two files"),
         (["--source", "text.txt", "--target", "text.txt", "--arch", "lstm"], "lstm reads no pairs"),

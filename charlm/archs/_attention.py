@@ -1,9 +1,9 @@
 """Building blocks of the transformers: positions, norms, attention, feed-forward.
 
 Vaswani et al. 2017, arXiv:1706.03762: scaled dot-product attention (section 3.2.1), heads (3.2.2), feed-forward (3.3),
-sinusoidal positions (3.5). Su et al. 2021, arXiv:2104.09864: rotary positions (section 3.4). Xiong et al. 2020,
-arXiv:2002.04745: the norm before or after (section 2). Shazeer 2020, arXiv:2002.05202: SwiGLU (section 2). So et al.
-2021, arXiv:2109.08668: squared ReLU (section 3). Zhang & Sennrich 2019, arXiv:1910.07467: RMS norm (section 3).
+sinusoidal positions (3.5). Su et al. 2021, arXiv:2104.09864: rotary positions (section 3.2). Xiong et al. 2020,
+arXiv:2002.04745: the norm before or after (section 3). Shazeer 2020, arXiv:2002.05202: SwiGLU (section 2). So et al.
+2021, arXiv:2109.08668: squared ReLU (section 3). Zhang & Sennrich 2019, arXiv:1910.07467: RMS norm (section 4).
 Henry et al. 2020, arXiv:2010.04245: query-key normalisation (section 3).
 """
 
@@ -21,23 +21,25 @@ from torch import Tensor, nn
 from charlm.config import Arg, Settings
 from charlm.errors import SettingsError
 
+Heads = Annotated[int | None, Arg("attention heads [default: of 64 units, in narrow models of 32]", min=1, max=4096)]
+NormPlace = Annotated[Literal["pre", "post"], Arg("before each sublayer, or after its residual sum")]
+Dropout = Annotated[float, Arg("on embeddings, attention and sublayers", min=0, max=0.95)]
+
 
 @dataclass(frozen=True)
 class BlockConfig(Settings):
     layers: Annotated[int, Arg("blocks", min=1, max=256)] = 4
     hidden_size: Annotated[int, Arg("width of the residual stream", min=1, max=65536)] = 128
-    heads: Annotated[
-        int | None, Arg("attention heads [default: of 64 units, in narrow models of 32]", min=1, max=4096)
-    ] = None
+    heads: Heads = None
     positions: Annotated[
         Literal["sinusoidal", "learned", "rotary", "none"], Arg("how the model knows where a token stands")
     ] = "rotary"
     norm: Annotated[Literal["layer", "rms"], Arg("kind of normalisation")] = "rms"
-    norm_place: Annotated[Literal["pre", "post"], Arg("before each sublayer, or after its residual sum")] = "pre"
+    norm_place: NormPlace = "pre"
     activation: Annotated[Literal["relu", "gelu", "relu2", "swiglu"], Arg("of the feed-forward layer")] = "relu2"
     qk_norm: Annotated[bool, Arg("normalise queries and keys")] = True
     bias: Annotated[bool, Arg("biases in linear layers and layer norms")] = False
-    dropout: Annotated[float, Arg("on embeddings, attention and sublayers", min=0, max=0.95)] = 0.0
+    dropout: Dropout = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,7 +69,7 @@ class Past(NamedTuple):
     values: Tensor  # (B, H, P or more, D/H)
 
 
-class Attention(nn.Module):
+class SelfAttention(nn.Module):
     def __init__(self, c: BlockConfig) -> None:
         super().__init__()
         self.heads, self.dropout, self.qk_norm = c.head_count, c.dropout, c.qk_norm
@@ -183,11 +185,11 @@ class Residual(nn.Module):
 class Block(Residual):
     def __init__(self, c: BlockConfig) -> None:
         super().__init__(c)
-        self.norm1, self.attention = norm(c), Attention(c)
+        self.norm1, self.attention = norm(c), SelfAttention(c)
         self.norm2, self.feed_forward = norm(c), FeedForward(c)
 
     def forward(self, x: Tensor, turn: Tensor | None, past: Past | None, here: Here, room: int) -> tuple[Tensor, Past]:
-        """One layer on x (B, T, D); the arguments are those of `Attention`."""
+        """One layer on x (B, T, D); the arguments are those of `SelfAttention`."""
         y, past = self.attention(self.before(x, self.norm1), turn, past, here, room)
         x = self.after(x, y, self.norm1)
         y = self.feed_forward(self.before(x, self.norm2))

@@ -20,21 +20,24 @@ class Recorded:
     """`work`, which reads and writes tensors that stay where they are, as a graph. It is called once before."""
 
     def __init__(self, work: Callable[[], Tensor], device: torch.device) -> None:
-        self.work, self.graph = work, None
-        if device.type == "cuda":
+        self.replay: Callable[[], object] | None = None
+        if device.type != "cuda":
+            self.work = work
+        else:
             aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             aside.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(aside):
                 work()  # libraries choose their kernels and take their memory now
             torch.cuda.current_stream(device).wait_stream(aside)
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
                 self.result = work()
+            self.replay = graph.replay  # and not `work`, which would keep its owner and all its memory in a ring
 
     def __call__(self) -> Tensor:
-        if self.graph is None:
+        if self.replay is None:
             return self.work()
-        self.graph.replay()
+        self.replay()
         return self.result.clone()
 
 
@@ -44,6 +47,7 @@ class CarriedStep:
     @torch.inference_mode()
     def __init__(self, model: LanguageModel, rows: int) -> None:
         device = next(model.parameters()).device
+        self.model = model  # whose weights the graph reads
         self.token = torch.zeros(rows, dtype=torch.long, device=device)
         self.state = map_state(torch.zeros_like, model.step(self.token, None)[1])
 

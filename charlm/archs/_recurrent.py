@@ -1,6 +1,6 @@
 """What every recurrent language model shares: embedding, dropout, state that is carried on, head.
 
-Dropout follows Zaremba, Sutskever & Vinyals (2014, arXiv:1409.2329, section 3.1): never on the recurrent connection.
+Dropout follows Zaremba, Sutskever & Vinyals (2014, arXiv:1409.2329, section 3.2): never on the recurrent connection.
 Weight drop is the exception by design: it zeroes recurrent weights, one mask for the whole sequence
 (Merity, Keskar & Socher 2018, arXiv:1708.02182, section 2).
 """
@@ -8,6 +8,7 @@ Weight drop is the exception by design: it zeroes recurrent weights, one mask fo
 from __future__ import annotations
 
 from abc import abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.rnn import PackedSequence
 
 from charlm.archs._graph import CarriedStep
 from charlm.config import Arg, DataSpec, Settings
@@ -76,7 +78,7 @@ class Recurrent(LanguageModel):
         return Features(F.dropout(hidden, self.config.dropout, self.training), state)
 
     def carry(self, state: State) -> State:
-        return detach(state)
+        return map_state(Tensor.float, detach(state))  # whatever precision the next segment has
 
     def stepper(self, batch_size: int) -> Step:
         return CarriedStep(self, batch_size) if self.embed.weight.is_cuda else self.step
@@ -106,8 +108,14 @@ class Stacked(Recurrent):
         if state is not None:
             state = map_state(layers_first, state)
         weights = self.dropped(self.rnn)
-        hidden, state = functional_call(self.rnn, weights, (x, state)) if weights else self.rnn(x, state)
+        with without_half(x):
+            hidden, state = functional_call(self.rnn, weights, (x, state)) if weights else self.rnn(x, state)
         return hidden, map_state(batch_first, state)
+
+
+def without_half(x: Tensor | PackedSequence) -> AbstractContextManager[object]:
+    """Autocast would give cuDNN's layers fp16, whose gradients vanish, and not bf16. Their fp32 products are TF32."""
+    return torch.autocast("cuda", enabled=False) if x.is_cuda else nullcontext()
 
 
 def layers_first(x: Tensor) -> Tensor:

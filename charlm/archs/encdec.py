@@ -17,13 +17,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charlm.archs._attention import Attention, BlockConfig, FeedForward, Past, Residual, norm, sinusoids, watch
+from charlm.archs._attention import (
+    BlockConfig,
+    Dropout,
+    FeedForward,
+    Heads,
+    NormPlace,
+    Past,
+    Residual,
+    SelfAttention,
+    norm,
+    sinusoids,
+    watch,
+)
 from charlm.archs._window import EncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
 from charlm.model import PAD, tie
@@ -84,7 +96,7 @@ class EncoderBlock(Residual):
 class DecoderBlock(Residual):
     def __init__(self, c: BlockConfig, inner: int | None) -> None:
         super().__init__(c)
-        self.norm1, self.attention = norm(c), Attention(c)
+        self.norm1, self.attention = norm(c), SelfAttention(c)
         self.norm2, self.cross = norm(c), SourceAttention(c)
         self.norm3, self.feed_forward = norm(c), FeedForward(c, inner)
 
@@ -116,14 +128,12 @@ class EncDec(EncoderDecoder):
     class Config(Settings):
         layers: Annotated[int, Arg("blocks in encoder and decoder each", min=1, max=256)] = 3
         hidden_size: Annotated[int, Arg("width of the residual stream", min=1, max=65536)] = 128
-        heads: Annotated[
-            int | None, Arg("attention heads [default: of 64 units, in narrow models of 32]", min=1, max=4096)
-        ] = None
+        heads: Heads = None
         feed_forward: Annotated[
             int | None, Arg("units inside a feed-forward layer [default: 4 times the hidden size]", min=1, max=262144)
         ] = None
-        norm_place: Annotated[Literal["pre", "post"], Arg("before each sublayer, or after its residual sum")] = "post"
-        dropout: Annotated[float, Arg("on embeddings, attention and sublayers", min=0, max=0.95)] = 0.1
+        norm_place: NormPlace = "post"
+        dropout: Dropout = 0.1
         tied: Annotated[bool, Arg("let the output use the embedding's weights")] = True
 
         def __post_init__(self) -> None:

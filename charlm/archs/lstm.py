@@ -24,6 +24,7 @@ class LSTM(Stacked):
     Config = LSTMConfig
     config: LSTMConfig
     kind = nn.LSTM
+    bf16_from = 192
 
     def build(self, input_size: int) -> nn.Module:
         rnn = super().build(input_size)

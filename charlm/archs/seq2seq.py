@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from charlm.archs import _traces
-from charlm.archs._recurrent import batch_first, layers_first
+from charlm.archs._recurrent import batch_first, layers_first, without_half
 from charlm.archs._window import EncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
@@ -164,13 +164,14 @@ class Seq2Seq(EncoderDecoder):
         lengths = mask.sum(1).clamp(min=1).cpu()  # the one wait for a GPU
         x = self.embedded(source, self.source_embed or self.embed)
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        packed, last = self.encoder(packed)  # packed, so that a row ends, and is begun from behind, at its last token
+        with without_half(packed):  # packed, so that a row ends, and is begun from behind, at its last token
+            packed, last = self.encoder(packed)
         annotations, _ = pad_packed_sequence(packed, batch_first=True, total_length=source.size(1))
 
         def bridged(part: Tensor) -> Tensor:
             ways = batch_first(part).reshape(len(source), self.config.layers, -1)  # (B, L, E)
             start: Tensor = self.bridge(ways * mask[:, :1, None])  # from zero where nothing was read
-            return start
+            return start.to(part.dtype)
 
         return annotations, map_state(bridged, last)
 
@@ -188,7 +189,8 @@ class Seq2Seq(EncoderDecoder):
             inputs = self.embedded(piece, self.embed)
             if state.fed is not None:
                 inputs = torch.cat([inputs, state.fed], -1)
-            hidden, decoder = self.decoder(inputs, map_state(layers_first, state.decoder))
+            with without_half(inputs):
+                hidden, decoder = self.decoder(inputs, map_state(layers_first, state.decoder))
             attentional = hidden
             if self.attention is not None and self.mix is not None:
                 context = self.attention(hidden, state.source)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charlm.archs._attention import Attention, Block, BlockConfig, Here, Past, norm, rotations, sinusoids, watch
+from charlm.archs._attention import Block, BlockConfig, Here, Past, SelfAttention, norm, rotations, sinusoids, watch
 from charlm.archs._graph import WindowStep
 from charlm.archs._step import FEW, TransformerStep, on_cpu
 from charlm.archs._window import Windowed
@@ -151,5 +151,5 @@ class Transformer(Windowed):
                 f"the text has {len(tokens)} tokens and the window of this run holds {self.spec.seq_len}; "
                 "give a shorter one"
             )
-        attentions = (module for module in self.modules() if isinstance(module, Attention))
+        attentions = (module for module in self.modules() if isinstance(module, SelfAttention))
         return watch(attentions, lambda: self.features(tokens[None]))

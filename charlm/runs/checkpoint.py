@@ -120,7 +120,7 @@ def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
         f"{part}/{name}": shape for part in ("model", "average") for name, shape in shapes(trainer.model).items()
     }
     with torch.no_grad():
-        tokens = torch.zeros(trainer.windows.batch_size, 1, dtype=torch.long, device=trainer.device)
+        tokens = torch.zeros(trainer.batches.batch_size, 1, dtype=torch.long, device=trainer.device)
         carried = flatten("carried", trainer.model.carry(trainer.model.features(tokens).state))
     expected |= {name: tuple(t.shape) for name, t in carried.items()}
     slots = [[p.shape for group in o.param_groups for p in group["params"]] for o in trainer.optimizers]

@@ -65,7 +65,7 @@ class Record:
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             **plan.to_dict(),
             "seq_len": trainer.model.spec.seq_len,
-            "rows": trainer.windows.batch_size,  # both are smaller than asked for where the text is short
+            "rows": trainer.batches.batch_size,  # both are smaller than asked for where the text is short
             "params": parameter_count(trainer.model),
             "tokenizer_sha256": store.vocabularies.sha256,
             "corpus": {

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from charlm.model import PAD, LanguageModel, parameter_count
-from charlm.objectives import pairs
+from charlm.objectives import OBJECTIVES
 from charlm.progress import Progress
-from charlm.text.buckets import Buckets, Lines, Rows, rows
+from charlm.text.buckets import Buckets, Rows, rows
+from charlm.text.pair_store import PairSplit
 
 ROWS = 64  # at most so many pieces of a text are scored side by side
 LOGITS = 1 << 24  # numbers that are held at once
@@ -96,11 +97,12 @@ def evaluate(
         done += len(nats)
         yield Progress("scoring", done, len(ids))
     context = model.window or longest_row(model, len(ids))
-    return Score(total / math.log(2) / bytes, total / len(ids), total / chars, len(ids), chars, bytes, context)
+    return score_of(total, len(ids), chars, bytes, context)
 
 
-def pair_nats(model: LanguageModel, source: Lines, target: Lines) -> Generator[Progress, None, NDArray[np.float64]]:
+def pair_nats(model: LanguageModel, pairs: PairSplit) -> Generator[Progress, None, NDArray[np.float64]]:
     """What each target costs in nats, its newline included, (pairs,)."""
+    source, target = pairs.source, pairs.target
     tokens = max(1, min(PAIR_TOKENS, LOGITS // model.spec.vocab_size))
     buckets = Buckets(source, target, batch_tokens=tokens, seed=0)
     order, _ = buckets.epoch(0)
@@ -116,23 +118,21 @@ def pair_nats(model: LanguageModel, source: Lines, target: Lines) -> Generator[P
 def batch_nats(model: LanguageModel, shown: Rows) -> NDArray[np.float32]:
     """The same of one batch, (B,)."""
     device = next(model.parameters()).device
-    batch = pairs(*(torch.from_numpy(side).to(device) for side in shown))
+    batch = OBJECTIVES["pairs"](*(torch.from_numpy(side).to(device) for side in shown))
     logits = model(batch.tokens, source=batch.source).logits
     nats = F.cross_entropy(logits.mT.float(), batch.targets, reduction="none", ignore_index=PAD)  # (B, T)
     return nats.sum(1).cpu().numpy()
 
 
-def evaluate_pairs(
-    model: LanguageModel, source: Lines, target: Lines, *, chars: int, bytes: int
-) -> Generator[Progress, None, Score]:
-    """Score targets of so many characters and UTF-8 bytes, given their sources."""
-    nats = yield from pair_nats(model, source, target)
-    return score_of(model, float(nats.sum()), len(target.ids), chars=chars, bytes=bytes)
+def evaluate_pairs(model: LanguageModel, pairs: PairSplit) -> Generator[Progress, None, Score]:
+    """Score targets, given their sources."""
+    nats = yield from pair_nats(model, pairs)
+    return score_of(float(nats.sum()), len(pairs), pairs.chars, pairs.bytes, model.spec.seq_len)
 
 
-def score_of(model: LanguageModel, nats: float, tokens: int, *, chars: int, bytes: int) -> Score:
-    """What targets cost that take `nats` in all."""
-    return Score(nats / math.log(2) / bytes, nats / tokens, nats / chars, tokens, chars, bytes, model.spec.seq_len)
+def score_of(nats: float, tokens: int, chars: int, bytes: int, context: int) -> Score:
+    """What a text of so many tokens, characters and UTF-8 bytes costs that takes `nats` in all."""
+    return Score(nats / math.log(2) / bytes, nats / tokens, nats / chars, tokens, chars, bytes, context)
 
 
 def longest_row(model: LanguageModel, size: int) -> int:

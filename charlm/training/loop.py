@@ -64,7 +64,7 @@ class Trainer:
     def __init__(
         self,
         model: LanguageModel,
-        windows: Windows | Buckets,
+        batches: Windows | Buckets,
         optimizers: list[Optimizer],
         settings: TrainSettings,
         *,
@@ -72,7 +72,7 @@ class Trainer:
         objective: str | None = None,
     ) -> None:
         """`objective` is by default the first of the model's own."""
-        self.model, self.windows, self.optimizers, self.settings = model, windows, optimizers, settings
+        self.model, self.batches, self.optimizers, self.settings = model, batches, optimizers, settings
         self.average = average
         self.position = Position()
         self.device = next(model.parameters()).device
@@ -80,13 +80,23 @@ class Trainer:
         self.objective = OBJECTIVES[objective or model.objectives[0]]
         self.forward = torch.compile(model) if settings.compile == "on" else model
 
+    def compile(self) -> None:
+        """Let torch.compile do its work, for which it waits for a batch, before the clock runs."""
+        batch, _ = self.next_batch(0)
+        self.model.train()
+        with self.autocast():
+            logits = self.guess(batch, None).logits
+        torch.autograd.backward(summed_nats(logits, self.there(batch.targets)))
+        self.model.zero_grad()
+        self.position.resumed_at = time.monotonic()
+
     def progress(self) -> float:
         """Share of the budget that is spent, in [0, 1]."""
         s, here = self.settings, self.position
         if s.steps is not None:
             spent = here.step / s.steps
         elif s.epochs is not None:
-            spent = here.step * s.accumulate / (s.epochs * self.windows.per_epoch)
+            spent = here.step * s.accumulate / (s.epochs * self.batches.per_epoch)
         else:
             assert s.minutes is not None, "a plan always has a budget"
             spent = here.clock() / (60 * s.minutes)
@@ -109,10 +119,10 @@ class Trainer:
         for batch, fresh in batches:
             targets = self.there(batch.targets)  # before the model: so nothing waits for it
             with self.autocast():
-                out = self.guess(batch, None if fresh else forgetful(here.carried))
+                out = self.guess(batch, None if fresh else self.forgetful(here.carried))
             here.carried = self.model.carry(out.state)
             nats = summed_nats(out.logits, targets, s.label_smoothing) / scored
-            torch.autograd.backward(nats + out.penalty / len(batches))
+            torch.autograd.backward(nats)
             total += nats.detach()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), s.clip or math.inf)
         finite = norm.isfinite() & total.isfinite()
@@ -127,13 +137,19 @@ class Trainer:
         return Step(here.step, total, scored, lr, self.progress())
 
     def next_batch(self, number: int) -> tuple[Batch, bool]:
-        shown, fresh = self.windows.batch(number)
+        shown, fresh = self.batches.batch(number)
         arrays = shown if isinstance(shown, tuple) else (shown,)
         return self.objective(*map(torch.from_numpy, arrays)), fresh
 
-    def there(self, ids: Tensor) -> Tensor:
+    def forgetful(self, state: State) -> State:
+        """The same state, some of its rows as they are before a text: zero."""
+        rows = [len(t) for t in leaves(state)][:1]
+        kept = self.there(torch.rand(rows) >= ANEW)  # (B,)
+        return map_state(lambda t: t * kept.view(-1, *[1] * (t.dim() - 1)), state)
+
+    def there(self, t: Tensor) -> Tensor:
         """The same on the device; pinned memory is what a GPU can fetch while this thread goes on."""
-        return (ids.pin_memory() if self.device.type == "cuda" else ids).to(self.device, non_blocking=True)
+        return (t.pin_memory() if self.device.type == "cuda" else t).to(self.device, non_blocking=True)
 
     def autocast(self) -> AbstractContextManager[None]:
         if self.settings.precision == "bf16":
@@ -150,24 +166,19 @@ class Trainer:
         return listen(self.model, tokens, state, source, self.settings.teacher_forcing)
 
 
-def forgetful(state: State) -> State:
-    """The same state, some of its rows as they are before a text: zero."""
-    rows = [len(t) for t in leaves(state)][:1]
-    kept = torch.rand(rows) >= ANEW  # (B,)
-    return map_state(lambda t: t * kept.to(t.device).view(-1, *[1] * (t.dim() - 1)), state)
-
-
 def listen(model: LanguageModel, tokens: Tensor, state: State, source: Tensor | None, truth: float) -> Output:
     """Scheduled sampling: each token (B, T) after the first is the true one with probability `truth`, else a guess."""
     if source is not None:
         state = model.read(source)
-    token, logits, penalty = tokens[:, :1], [], torch.zeros((), device=tokens.device)
+    token, logits = tokens[:, :1], []
     for t in range(tokens.size(1)):
         out = model(token, state)
         logits.append(out.logits)
-        state, penalty = out.state, penalty + out.penalty / tokens.size(1)
+        state = out.state
         if t + 1 < tokens.size(1):
-            guess = torch.multinomial(out.logits[:, -1].detach().float().softmax(-1), 1)  # (B, 1)
+            share = out.logits[:, -1].detach().float().softmax(-1)  # (B, V)
+            # Drawn so, and not by `multinomial`: to that, a share that is no number is the end of a GPU's process.
+            guess = (share / torch.empty_like(share).exponential_()).argmax(-1, keepdim=True)  # (B, 1)
             true = torch.rand_like(guess, dtype=torch.float) < truth
             token = torch.where(true, tokens[:, t + 1 : t + 2], guess)
-    return Output(torch.cat(logits, 1), state, penalty)
+    return Output(torch.cat(logits, 1), state)

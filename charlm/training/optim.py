@@ -24,7 +24,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al.: steep at 0, and the 
 
 
 def build_optimizers(model: nn.Module, settings: TrainSettings) -> list[Optimizer]:
-    """One or two optimizers over all parameters. Weight decay pulls at matrices, not at embeddings or biases."""
+    """One or two optimizers over all parameters. Weight decay spares embeddings and biases, and Muon's head."""
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     heads = {id(p) for name, p in model.named_parameters() if name.startswith("head.")}
     matrices: list[nn.Parameter] = []
@@ -81,15 +81,15 @@ class Muon(Optimizer):
         return mean
 
 
-def orthogonal(x: Tensor, steps: int = 5) -> Tensor:
+def orthogonal(x: Tensor) -> Tensor:
     """The nearest semi-orthogonal matrix of each in x (N, R, C), roughly, by Newton-Schulz iteration."""
     a, b, c = NEWTON_SCHULZ
     dtype = x.dtype
     if x.size(1) > x.size(2):
-        return orthogonal(x.mT, steps).mT
+        return orthogonal(x.mT).mT
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     x = x.bfloat16() if multiplies_bf16(x.device) else x
-    for _ in range(steps):
+    for _ in range(5):
         gram = x @ x.mT  # (N, R, R)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.to(dtype)
@@ -116,7 +116,7 @@ def rate(schedule: str, warmup: float, progress: float) -> float:
         return 0.5 * (1 + math.cos(math.pi * rest))
     if schedule == "wsd":
         return min(1.0, (1 - rest) / 0.4)  # stable, then down to zero in the last 40 %
-    if schedule == "vaswani":
+    if schedule == "inverse-sqrt":
         return math.sqrt(warmup / progress)
     return 1.0
 

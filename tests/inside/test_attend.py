@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from charlm import archs, job
-from charlm.archs._attention import Attention
+from charlm.archs._attention import SelfAttention
 from charlm.cli.attend import Map
 from charlm.errors import CharlmError, SettingsError
 from charlm.inside.attend import Attended, attend
@@ -75,7 +75,7 @@ def test_a_transformers_weights_are_those_that_its_fused_attention_used(
 @torch.no_grad()
 def test_values_times_a_transformers_weights_are_what_its_attention_says(build: Build, kind: dict[str, object]) -> None:
     model, heard = build("transformer", **kind).model, []
-    modules = [m for m in model.modules() if isinstance(m, Attention)]
+    modules = [m for m in model.modules() if isinstance(m, SelfAttention)]
     for module in modules:
         module.register_forward_hook(lambda _, given, said: heard.append((given[0], said[0])))
     text = tokens(16)

@@ -17,19 +17,18 @@ IDS = np.arange(400, dtype=np.uint8) % 7
 
 
 class Bigram(LanguageModel):
-    """Logits from the last token alone; `weight` pulls its table to zero through the penalty."""
+    """Logits from the last token alone."""
 
     Config = Settings
 
-    def __init__(self, weight: float = 0.0) -> None:
+    def __init__(self) -> None:
         super().__init__(Settings(), DataSpec(7, 8))
-        self.weight = weight
         self.table = nn.Embedding(7, 7)
         nn.init.zeros_(self.table.weight)
         self.head = nn.Identity()
 
     def features(self, tokens: Tensor, state: State = None) -> Features:
-        return Features(self.table(tokens), state, self.weight * self.table.weight.square().sum())
+        return Features(self.table(tokens), state)
 
 
 def trainer(model: LanguageModel, **settings: object) -> Trainer:
@@ -44,7 +43,7 @@ def expected_gradient(model: LanguageModel, fit: Trainer, batches: int) -> Tenso
     table = model.table.weight.detach().clone().requires_grad_()  # type: ignore[union-attr]
     nats, count = torch.zeros(()), 0
     for number in range(batches):
-        windows = torch.from_numpy(fit.windows.batch(number)[0])
+        windows = torch.from_numpy(fit.batches.batch(number)[0])
         nats = nats + summed_nats(table[windows[:, :-1]], windows[:, 1:])
         count += windows[:, 1:].numel()
     (gradient,) = torch.autograd.grad(nats / count, table)
@@ -60,13 +59,6 @@ def test_a_step_follows_the_mean_over_all_its_tokens_however_they_are_batched(ac
     torch.testing.assert_close(model.table.weight.detach(), -gradient)
     assert step.tokens == accumulate * 4 * 8
     assert float(step.nats) == pytest.approx(np.log(7), rel=1e-5)
-
-
-def test_a_penalty_moves_the_weights_and_is_not_in_the_reported_loss() -> None:
-    free, pulled = Bigram(), Bigram(weight=0.1)
-    losses = [[float(step.nats) for step in trainer(model, steps=30)] for model in (free, pulled)]
-    assert losses[0][0] == losses[1][0]
-    assert pulled.table.weight.norm() < 0.7 * free.table.weight.norm()
 
 
 def test_the_gradient_is_clipped_to_its_norm() -> None:

@@ -53,7 +53,7 @@ def test_the_schedule_of_vaswani_is_the_papers() -> None:
     """Equation 3: min(step^-0.5, step * warmup^-1.5), here as a share of its peak; 100 of 1,000 steps warm up."""
     for step in range(1, 1001):
         expected = min(step**-0.5, step * 100**-1.5) / 100**-0.5
-        assert rate("vaswani", 0.1, step / 1000) == pytest.approx(max(expected, 0.01))
+        assert rate("inverse-sqrt", 0.1, step / 1000) == pytest.approx(max(expected, 0.01))
 
 
 def test_without_a_warm_up_the_first_step_has_the_whole_rate() -> None:
