@@ -40,7 +40,7 @@ def rate(work: Callable[[], object], *, seconds: float = 1.0, rounds: int = 3) -
     return best
 
 
-def show(rows: Iterable[Row], columns: Sequence[str], path: Path | None, *, where: str) -> list[Row]:
+def show(rows: Iterable[Row], columns: Sequence[str], path: Path | None, *, where: str) -> None:
     """Print rows as a Markdown table while they come; numbers with three significant digits."""
     print(f"{where}\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     done = []
@@ -49,7 +49,6 @@ def show(rows: Iterable[Row], columns: Sequence[str], path: Path | None, *, wher
         print("|", " | ".join(cell(row.get(column, "")) for column in columns), "|", flush=True)
     if path:
         path.write_text(json.dumps({"machine": where, "rows": done}, indent=1) + "\n", encoding="utf-8")
-    return done
 
 
 def cell(value: Any) -> str:

@@ -17,7 +17,9 @@ import torch
 import torch.nn.functional as F
 
 from bench._table import Row, machine, parser, rate, show
+from charlm import archs
 from charlm.config import DataSpec
+from charlm.device import settle
 from charlm.model import LanguageModel, parameter_count
 from charlm.plan import Plan
 from charlm.text.windows import Windows
@@ -46,7 +48,8 @@ def peak(device: str) -> float:
 
 def trainer(settings: dict[str, Any], device: str) -> Trainer:
     plan = Plan.of({"steps": 10**9, "warmup": 0.0, **settings})
-    s = plan.train
+    kind, width = archs.load(plan.arch), getattr(plan.model, "hidden_size", 0)
+    s, _ = settle(plan.train, torch.device(device), bf16_pays=width >= kind.bf16_from, compiles=kind.compiles)
     windows = Windows(IDS, batch_size=s.batch_size, seq_len=s.seq_len, order="stream", seed=0)
     torch.manual_seed(0)
     model = plan.build(DataSpec(VOCABULARY, s.seq_len)).to(device)
@@ -58,11 +61,11 @@ def speed(settings: dict[str, Any], device: str, seconds: float = 12) -> Row:
     steps = iter(made)
     for _ in range(3):
         float(next(steps).nats)
-    work = flops(made.model, settings) * made.windows.batch_size * made.windows.seq_len
+    work = flops(made.model, settings) * made.batches.batch_size * made.batches.seq_len
     steps_per_second = rate(lambda: float(next(steps).nats), seconds=seconds)
     updating = 1 / rate(lambda: update(made), seconds=2)
     reading = 1 / rate(lambda: made.next_batch(7), seconds=0.5)
-    tokens = steps_per_second * made.windows.batch_size * made.windows.seq_len
+    tokens = steps_per_second * made.batches.batch_size * made.batches.seq_len
     return {
         "tokens/s": tokens,
         "GFLOP/s": work * steps_per_second / 1e9,
@@ -76,8 +79,10 @@ def update(made: Trainer) -> None:
     for p in made.model.parameters():
         p.grad = torch.zeros_like(p) if p.grad is None else p.grad
     for optimizer in made.optimizers:
-        optimizer.found_inf = torch.zeros(())  # type: ignore[attr-defined]
+        optimizer.found_inf = torch.zeros((), device=made.device)  # type: ignore[attr-defined]
         optimizer.step()
+    if made.device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def flops(model: LanguageModel, settings: dict[str, Any]) -> float:

@@ -105,7 +105,8 @@ def reading_limit(shapes: Sequence[tuple[int, int]]) -> float:
 
 
 def matrices(model: nn.Module) -> list[tuple[int, int]]:
-    return [(p.size(0), p.size(1)) for name, p in model.named_parameters() if p.dim() == 2 and "embed" not in name]
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    return [(p.size(0), p.size(1)) for p in model.parameters() if p.dim() == 2 and id(p) not in tables]
 
 
 def on_cpu() -> Iterator[Row]:
