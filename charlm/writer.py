@@ -102,16 +102,17 @@ class Writer:
         samples: int = 1,
         seed: int = 0,
         unknown: str = "error",
+        novel: int = 0,
         known: str = "",
         shared: bool = False,
     ) -> Iterator[Piece]:
         """Continue a prompt in `samples` rows, token by token, without end. An empty prompt is a blank page.
 
-        `known` is the training text, from which `settings.novel` limits copying. With `shared`, the one row draws the
-        same noise as that of any other model with this seed.
+        With `novel`, at most so many characters in a row are copied from `known`, the training text. With `shared`, the
+        one row draws the same noise as that of any other model with this seed.
 
         Raises `VocabularyError` for characters of the prompt that the tokenizer cannot spell, unless `unknown` is
-        `skip` or `nearest`.
+        `skip` or `nearest`; `SettingsError` for `novel` without `known`, and below 0.
         """
         self.refuse_pairs()
         try:
@@ -120,10 +121,10 @@ class Writer:
             raise VocabularyError(f"{error}; {UNKNOWN}") from None
         start = torch.from_numpy(ids if len(ids) else np.array([self.tokenizer.start]))[None].to(self.device)  # (1, P)
         recent, copies = start.expand(samples, -1), None
-        if settings.novel:
-            if not known:
-                raise SettingsError("novel needs the training text: give it to pieces as known")
-            copies = Copies(Passages(known, settings.novel + 1), self.tokenizer, prompt, samples)
+        if novel:
+            if novel < 0 or not known:
+                raise SettingsError(f"novel is 0 or more and needs the training text as known, got {novel}")
+            copies = Copies(Passages(known, novel + 1), self.tokenizer, prompt, samples)
         if shared:
             pick: Picker = SharedPicker(settings, seed, self.tokenizer.tokens, recent, copies)
         else:

@@ -20,7 +20,7 @@ from texts import backwards
 
 import charlm
 from charlm import job
-from charlm.errors import RunError
+from charlm.errors import RunError, SettingsError
 from charlm.events import Note, Wrote
 from charlm.inside.attend import aligned, attend
 from charlm.plan import Plan
@@ -240,7 +240,7 @@ def test_n_best_and_json_tell_log_probabilities(translator: Path, typed: Typed, 
         (["--beam", "2", "--temperature", "0.5"], "--beam looks for the likeliest line and --temperature draws one"),
         (["--seed", "2"], "--seed is for lines that are drawn"),
         (["--top-k", "2"], "--top-k is for lines that are drawn"),
-        (["--novel", "9"], "--novel is for charlm sample"),
+        (["--novel", "9"], "No such option: --novel"),
         (["--n-best", "2"], "--n-best 2 is more than --beam 1"),
         (["nowhere.txt"], "there is no file nowhere.txt"),
         (["--seed", 2**70], "should be less than or equal to"),
@@ -256,6 +256,12 @@ def test_what_makes_no_sense_is_one_line(
     assert code == 2
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_more_lines_than_beams_are_refused(translator: Path) -> None:
+    assert charlm.load(translator).translate([], TranslateSettings(beam=4), n_best=4) == []
+    with pytest.raises(SettingsError, match="--n-best 5 is more than --beam 4 can find; give --beam 5 or more"):
+        charlm.load(translator).translate([], TranslateSettings(beam=4), n_best=5)
 
 
 def test_a_character_that_the_run_never_saw_is_named(

@@ -54,12 +54,10 @@ def evaluate(
     if others or found.pairs:
         if text:
             raise SettingsError("this run was trained on pairs; score others with --pairs FILE")
-        if "n_best" in given:
-            raise SettingsError("--n-best is for charlm translate; here the best of each is scored")
         translated(found.path, others, decoding(given), how, json=json)
         return
     if given:
-        raise SettingsError("--beam, --length-penalty and --n-best are for runs that were trained on pairs")
+        raise SettingsError("--beam and --length-penalty are for runs that were trained on pairs")
     from charlm.scoring import score_run
 
     tell(watch(score_run(found.path, text=text or (), **how)), json=json)

@@ -34,6 +34,9 @@ class Amount(Settings):
 
     length: Annotated[int, Arg("tokens to write, 0 = without end", min=0, max=10**15)] = 500
     samples: Annotated[int, Arg("texts to write, in one batch", min=1, max=65_536)] = 1
+    novel: Annotated[
+        int, Arg("copy at most so many characters in a row from the training text, 0 = any", min=0, max=10**6)
+    ] = 0
     seed: Annotated[
         int | None, Arg("the same seed writes the same text [default: another each time]", min=0, max=2**63 - 1)
     ] = None
@@ -90,8 +93,8 @@ def sample(
 
     def continued(path: Path) -> Iterator[Piece]:
         writer = Writer.load(path, weights=weights, device=device, quantize=quantize)
-        known = training_text(path) if settings.novel else ""
-        amounts = {"samples": amount.samples, "seed": seed}
+        known = training_text(path) if amount.novel else ""
+        amounts = {"samples": amount.samples, "seed": seed, "novel": amount.novel}
         return writer.pieces(text, settings, **amounts, unknown=unknown, known=known, shared=side_by_side)
 
     paths = [folder.find(one, pairs=False) for one in runs]
