@@ -20,7 +20,8 @@ from texts import backwards
 
 import charlm
 from charlm import job
-from charlm.errors import RunError, SettingsError
+from charlm.cli.translate import blocks
+from charlm.errors import CorpusError, RunError, SettingsError
 from charlm.events import Note, Wrote
 from charlm.inside.attend import aligned, attend
 from charlm.plan import Plan
@@ -205,6 +206,28 @@ def test_lines_before_a_bad_one_are_not_lost(
     code, out, err = typed("translate", translator)
     assert (code, out) == (2, "cba\nd\n")
     assert message in err
+
+
+class Keyboard(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_is_piped_is_spelled_as_the_text_and_what_is_typed_as_the_terminal_has_it(
+    heard: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lines(encoding: str) -> list[str]:
+        return [line for block in blocks("-", encoding, whole=False) for line in block]
+
+    for encoding in ("latin-1", "utf-8", "utf-16", "utf-16-le", "utf-32"):
+        text = "Grüße\r\nü" if encoding == "latin-1" else "Grüße\r\nĊ"  # the bytes of Ċ hold that of a newline
+        heard(text.encode(encoding))
+        assert lines(encoding) == text.split("\r\n")
+    heard("abc\n\ud800".encode("utf-16-le", "surrogatepass"))
+    with pytest.raises(CorpusError, match="standard input is not utf-16-le"):
+        lines("utf-16-le")
+    monkeypatch.setattr("sys.stdin", Keyboard(io.BytesIO("Grüße\n".encode()), "utf-8"))
+    assert lines("latin-1") == ["Grüße"]
 
 
 def test_a_file_may_be_compressed_and_begin_with_a_mark(translator: Path, typed: Typed) -> None:

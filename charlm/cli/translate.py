@@ -197,7 +197,10 @@ def feed(file: str, encoding: str, lines: Queue[str | Exception | None]) -> None
     from charlm.text.corpus import Corpus
 
     try:
-        for line in piped(encoding) if file == PIPED else pairs.lines(Corpus.open([file], encoding)):
+        if file == PIPED and sys.stdin.isatty():
+            encoding = sys.stdin.encoding  # a keyboard is not the file that was trained on
+        streams = file == PIPED and "\n".encode(encoding) == b"\n"  # of UTF-16 all must be there first
+        for line in piped(encoding) if streams else pairs.lines(Corpus.open([file], encoding)):
             lines.put(line)
     except CharlmError as error:
         lines.put(error)
