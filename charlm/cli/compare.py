@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from charlm.cli.console import count, err, out, show, table
 from charlm.cli.options import with_settings
+from charlm.cli.pictures import save
 from charlm.cli.texts import pairs_to_score, text_to_train_on
 from charlm.config import DataSettings, PairSettings, TrainSettings
 from charlm.errors import RunError, SettingsError
@@ -108,12 +109,11 @@ def compare(
         chosen = match or ("tokens" if given.keys() & {"epochs", "steps"} else "time")
         contest, corpus = planned(arch, chosen, seeds, given, what)
         made = follow(train_and_compare(contest, corpus, out=folder_, jobs=jobs, target=target), jobs)
-    if html:
-        from charlm.compare.report import save
-
-        save(made, html)
-        err.print(f"saved {html}", markup=False)
     tell(made, along, json=json, csv=csv, markdown=markdown)
+    if html:
+        from charlm.compare.report import page
+
+        save(html, page(made).encode("utf-8", "replace"))  # a model may write half a character
 
 
 def planned(

@@ -11,7 +11,7 @@ from charlm.compare.cells import BEST, lines
 from charlm.compare.measure import opened
 from charlm.compare.rows import Example, Point, Row, examples, verdict
 from charlm.compare.run import Comparison
-from charlm.errors import SettingsError
+from charlm.errors import SettingsError, VocabularyError
 from charlm.inside.attend import Attended, attend
 from charlm.inside.surprise import HOT, Surprise, surprise
 from charlm.progress import result
@@ -43,17 +43,8 @@ def available() -> None:
     del jinja2, vl_convert
 
 
-def save(made: Comparison, path: Path) -> None:
-    """Write the page. Raises `SettingsError` if it cannot be written."""
-    text = page(made)
-    try:
-        path.write_bytes(text.encode("utf-8", "replace"))  # a model may write half a character
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be written: {error.strerror}; name another file") from None
-
-
 def page(made: Comparison) -> str:
-    """The whole page, scripts and all."""
+    """The whole page, scripts and all. Raises `SettingsError` if the extra is not installed."""
     available()
     import vl_convert
     from jinja2 import Environment
@@ -139,26 +130,29 @@ def lines_of(
 
 
 def heats(made: Comparison, rows: list[Row]) -> Iterator[Heat]:
-    """How much each character of the passage surprises the first training of each model."""
+    """How much each character of the passage surprises the first training of each model that can spell them all."""
     for row in rows if made.passage else ():
-        found: Surprise = result(surprise(opened(row.trained[0].run), made.passage))
+        try:
+            found: Surprise = result(surprise(opened(row.trained[0].run), made.passage))
+        except VocabularyError:
+            continue
         marks = [(c, min(b / HOT, 1.0), b) for c, b in zip(made.passage, found.bits.tolist(), strict=True)]
         yield Heat(row.label, found.bits_per_byte, marks)
 
 
 def attention(passage: str, pairs: list[Example], rows: list[Row]) -> Iterator[Chart]:
-    """Where the first training of each model that has attention looks: over the beginning of the passage, or at a
-    source of middle length while it is fed the right target, which is the same for all."""
+    """Where the first training of each model that has attention, and can spell the text, looks: over the beginning of
+    the passage, or at a source of middle length while it is fed the right target, which is the same for all."""
     for row in rows if passage or pairs else ():
         writer = opened(row.trained[0].run)
-        if pairs:
-            source, text, _ = pairs[len(pairs) // 2]
-        else:
-            ids = writer.tokenizer.encode(passage)[: min(ATTENDED, writer.model.window or ATTENDED)]
-            source, text = None, writer.tokenizer.decoder().feed(*ids.tolist())
         try:
+            if pairs:
+                source, text, _ = pairs[len(pairs) // 2]
+            else:
+                ids = writer.tokenizer.encode(passage)[: min(ATTENDED, writer.model.window or ATTENDED)]
+                source, text = None, writer.tokenizer.decoder().feed(*ids.tolist())
             found = attend(writer, text, source=source)
-        except SettingsError:  # it has no attention
+        except (SettingsError, VocabularyError):
             continue
         values = [
             {"row": at, "column": to, "looks from": a, "at": b, "weight": round(weight, 4)}
