@@ -107,8 +107,9 @@ def test_an_existing_run_is_never_overwritten(typed: Typed, verses: Path, traine
     assert Path("mine/model.safetensors").read_bytes() == before
 
 
-def test_json_events_are_one_object_per_line(typed: Typed, verses: Path) -> None:
-    code, out, _ = typed("train", verses, "--steps", "4", "--eval-every", "2", *TINY, "--json")
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_json_events_are_one_object_per_line(quiet: list[str], typed: Typed, verses: Path) -> None:
+    code, out, _ = typed("train", verses, "--steps", "4", "--eval-every", "2", *TINY, "--json", *quiet)
     assert code == 0
     events = [json.loads(line) for line in out.splitlines()]
     kinds = [event["event"] for event in events]

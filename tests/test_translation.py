@@ -365,6 +365,17 @@ def test_what_is_for_running_text_says_so(command: list[str], translator: Path, 
     assert "trained on pairs" in err
 
 
+def test_targets_that_were_piped_are_not_waited_for_at_a_terminal(
+    translator: Path, typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(translator, tmp_path / "piped")
+    config = folder.read_json(tmp_path / "piped" / "config.json")
+    config["corpus"]["targets"] = ["-"]
+    folder.write_json(tmp_path / "piped" / "config.json", config)
+    monkeypatch.setattr("sys.stdin", Keyboard(io.BytesIO()))
+    assert "trained on standard input; pipe the same in again" in typed("eval", "piped")[2]
+
+
 def test_last_and_best_are_looked_for_among_runs_of_the_kind(translator: Path, trained: Path, tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     for name, run in (("a", trained), ("b", translator)):

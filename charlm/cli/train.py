@@ -130,7 +130,7 @@ def train(
         Path | None,
         typer.Option(help="where encoded running texts are kept \\[default: the user's cache]", show_default=False),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="say nothing")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="say nothing; with --json, nothing else")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object per event")] = False,
     *,
     given: dict[str, Any],

@@ -32,7 +32,7 @@ LINE_EVERY = 10.0  # seconds between progress lines in a pipe
 
 def show(happenings: Iterator[events.Event], *, quiet: bool, json: bool) -> bool:
     """Run a training to its end, shown as the person and the terminal want it; whether it came to its own end."""
-    view: Silent = Silent() if quiet else JsonLines() if json else Terminal() if out.is_terminal else Lines()
+    view: Silent = JsonLines() if json else Silent() if quiet else Terminal() if out.is_terminal else Lines()
     event: events.Event | None = None
     try:
         for event in happenings:
