@@ -10,9 +10,9 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from charlm.cli.console import visible
 from charlm.cli.pictures import Html, Json, Png, Svg, heat, present
 from charlm.cli.sample import read_prompt
+from charlm.text.visible import visible
 
 if TYPE_CHECKING:
     from charlm.inside.attend import Attended

@@ -30,7 +30,6 @@ out = Piped(width=None if sys.stdout.isatty() else WIDE, highlight=False)
 err = Piped(stderr=True, width=None if sys.stderr.isatty() else WIDE, highlight=False)
 
 BARS = "▁▂▃▄▅▆▇█"
-BLANKS = {"\n": "↵", " ": "·", "\t": "→"}
 
 
 def table(*columns: str, title: str | None = None) -> Table:
@@ -87,16 +86,6 @@ def count(number: float) -> str:
         if number >= limit:
             return f"{number / (1e3 if letter == 'k' else limit):.1f}{letter}"
     return f"{number:.0f}"
-
-
-def printable(text: str) -> str:
-    """Model output that cannot move the cursor or ring the bell: control characters are spelled out."""
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
-
-
-def visible(text: str) -> str:
-    """As `printable`, in one line, and blanks can be seen: ↵ · →."""
-    return "".join(BLANKS.get(c) or printable(c) for c in text)
 
 
 def write(text: str) -> None:

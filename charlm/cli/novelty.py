@@ -16,6 +16,7 @@ from charlm.cli.options import with_settings
 from charlm.cli.pictures import Html, Json, Png, Svg, heat, present
 from charlm.config import Arg, Settings, take
 from charlm.errors import CorpusError
+from charlm.text.visible import printable
 
 if TYPE_CHECKING:
     from charlm.inside.novelty import Novelty
@@ -103,7 +104,7 @@ def drawn(result: Novelty, text: str, known: Known, place: str) -> Iterator[Any]
     for length, group in groupby(result.copied.tolist()):
         size = len(list(group))
         share = 0.2 + 0.8 * (min(length, RED) - PALE) / (RED - PALE)  # the palest must be seen too
-        colours.append(console.printable(text[at : at + size]), heat(share) if length >= PALE else "")
+        colours.append(printable(text[at : at + size]), heat(share) if length >= PALE else "")
         at += size
     yield colours
 

@@ -172,7 +172,7 @@ def planned(
 
 
 def until(events: Iterator[Event], signals: Signals) -> Iterator[Event]:
-    """The same events; an interrupt before the training has started, when there is nothing to save, ends them at once."""
+    """The same events; an interrupt before the training has begun, when there is nothing to save, ends them at once."""
     from charlm.events import Started
 
     begun = False

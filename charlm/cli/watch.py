@@ -12,10 +12,11 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from charlm.cli.console import count, duration, out, printable
+from charlm.cli.console import count, duration, out
 from charlm.cli.pictures import Json, present
 from charlm.runs import folder
 from charlm.runs.folder import RunInfo
+from charlm.text.visible import printable
 
 EVERY = 1.0  # seconds between looks
 TAIL = 20_000  # bytes of samples.txt that are read

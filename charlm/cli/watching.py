@@ -19,10 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from charlm import events
-from charlm.cli.console import close_quietly, count, duration, err, out, printable, sparkline, table
+from charlm.cli.console import close_quietly, count, duration, err, out, sparkline, table
 from charlm.plan import BUDGETS
 from charlm.progress import Progress as Encoding
 from charlm.text.pair_store import PairSplit
+from charlm.text.visible import printable
 from charlm.training.loop import Step
 
 REFRESH = 0.2  # seconds between looks at the loss: each look waits for the device

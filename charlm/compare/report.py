@@ -15,6 +15,7 @@ from charlm.errors import SettingsError, VocabularyError
 from charlm.inside.attend import Attended, attend
 from charlm.inside.surprise import HOT, Surprise, surprise
 from charlm.progress import result
+from charlm.text.visible import visible
 
 TEMPLATE = Path(__file__).with_name("report.html")
 AXES = {"seconds": "seconds of training", "tokens": "tokens trained on", "step": "optimizer steps"}
@@ -171,7 +172,7 @@ def heat_map(values: list[dict[str, Any]], found: Attended) -> dict[str, Any]:
             "field": field,
             "type": "ordinal",
             "title": None,
-            "axis": axis | {"labelExpr": f"{json.dumps([shown(t) for t in names[field]])}[datum.value]"},
+            "axis": axis | {"labelExpr": f"{json.dumps([visible(t) for t in names[field]])}[datum.value]"},
         }
         for channel, field in (("x", "column"), ("y", "row"))
     }
@@ -187,7 +188,3 @@ def heat_map(values: list[dict[str, Any]], found: Attended) -> dict[str, Any]:
             "tooltip": [{"field": name} for name in ("looks from", "at", "weight")],
         },
     }
-
-
-def shown(token: str) -> str:
-    return token.replace("\n", "↵").replace(" ", "·")
