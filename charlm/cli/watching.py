@@ -234,13 +234,7 @@ def ended(event: events.Ended, chars_per_token: float, *, pairs: bool) -> Render
         line = f"best at step {event.best_step}: {best}\n{line}"
     if event.best is None or simple is None:
         return f"{line}\n{next_command(event.path, pairs=pairs)}"
-    rows = {
-        "uniform": simple.uniform,
-        "unigram": simple.unigram,
-        "xz -9e": simple.xz,
-        "6-gram": simple.ngram6,
-        f"this model (step {event.best_step})": event.best.bits_per_byte,
-    }
+    rows = {**simple.named(), f"this model (step {event.best_step})": event.best.bits_per_byte}
     compared = table("validation text", ">bits per byte")
     for name, bits in sorted(rows.items(), key=lambda item: -item[1]):
         style = "bold" if name.startswith("this") else ""

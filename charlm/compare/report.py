@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from charlm.compare.axes import AXES, BY_LENGTH, LENGTH, place
 from charlm.compare.cells import BEST, lines
 from charlm.compare.measure import opened
 from charlm.compare.rows import Example, Point, Row, examples, verdict
@@ -18,8 +19,6 @@ from charlm.progress import result
 from charlm.text.visible import visible
 
 TEMPLATE = Path(__file__).with_name("report.html")
-AXES = {"seconds": "seconds of training", "tokens": "tokens trained on", "step": "optimizer steps"}
-BY_LENGTH = {"exact": "percent exactly right", "bleu": "BLEU", "chrf": "chrF"}
 ATTENDED = 48  # tokens of the passage that attention is shown for
 
 
@@ -96,13 +95,13 @@ def curve(rows: list[Row], field: str, title: str) -> dict[str, Any]:
 def by_length(rows: list[Row], field: str, title: str) -> dict[str, Any]:
     """How good translations are, a `field` of their `Band`, by the length of the source."""
     values = [
-        {"model": row.label, **band._asdict(), "exact": 100 * band.exact, "length": (band.shortest + band.longest) / 2}
+        {"model": row.label, **band._asdict(), "length": point[0], field: point[1]}
         for row in rows
         for band in row.bands
-        if getattr(band, field) is not None
+        if (point := place(band, field))
     ]
     told = ("model", "shortest", "longest", "pairs", field)
-    made = lines_of(values, told, ("length", "tokens of the source"), (field, title))
+    made = lines_of(values, told, ("length", LENGTH), (field, title))
     made["encoding"]["y"]["scale"] = {"domain": [0, 100]}
     return made
 
