@@ -140,16 +140,16 @@ class Writer:
         self,
         prompt: str = "",
         *,
-        temperature: float | Sequence[float] = 0.8,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
+        temperature: float | str | Sequence[float] = SampleSettings.temperature,
+        top_k: int = SampleSettings.top_k,
+        top_p: float = SampleSettings.top_p,
+        min_p: float = SampleSettings.min_p,
+        repetition_penalty: float = SampleSettings.repetition_penalty,
         seed: int = 0,
         unknown: str = "error",
     ) -> Iterator[str]:
         """One token's text at a time, without end; `pieces` says more."""
-        cycle = [temperature] if isinstance(temperature, (int, float)) else temperature
+        cycle = [temperature] if isinstance(temperature, (int, float, str)) else temperature
         settings = SampleSettings(",".join(map(str, cycle)), top_k, top_p, min_p, repetition_penalty)
         for piece in self.pieces(prompt, settings, seed=seed, unknown=unknown):
             yield piece.texts[0]

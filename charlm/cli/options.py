@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 from rich.markup import escape
 
-from charlm.config import Field, Settings, fields_of, plain
+from charlm.config import Field, Settings, fields_of, plain, value_of
 
 NONE: Mapping[str, Any] = {}
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -57,7 +56,7 @@ def with_settings(
         @functools.wraps(function)
         def command(**values: Any) -> None:
             typed = {field: values.pop(field.name) for _, field in shown}
-            given = {field.name: convert(field, value) for field, value in typed.items() if value is not None}
+            given = {field.name: value_of(field, value) for field, value in typed.items() if value is not None}
             function(**values, given=given)
 
         command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
@@ -83,12 +82,3 @@ def as_parameter(panel: str, field: Field, default: Any, otherwise: Mapping[str,
     typed: Any = str if number else kind
     annotation = Annotated[typed | None, option]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-
-
-def convert(field: Field, value: Any) -> Any:
-    """A number that was typed as text; what is none is left for the settings to refuse."""
-    kind, _ = plain(field.type)
-    if kind in (int, float) and isinstance(value, str):
-        with suppress(ValueError):
-            return kind(value)
-    return value

@@ -20,7 +20,6 @@ from rich.text import Text
 
 from charlm import events
 from charlm.cli.console import close_quietly, count, duration, err, out, sparkline, table
-from charlm.plan import BUDGETS
 from charlm.progress import Progress as Encoding
 from charlm.text.pair_store import PairSplit
 from charlm.text.visible import printable
@@ -215,7 +214,7 @@ def started(event: events.Started) -> str:
     sizes = {name: split.count if isinstance(split, PairSplit) else split.chars for name, split in splits.items()}
     shares = ", ".join(f"{count(size)} {name}" for name, size in sizes.items() if size)
     unit = "pairs" if plan.pairs else "characters"
-    budget = next(f"{value} {name}" for name, value in plan.train.to_dict().items() if name in BUDGETS and value)
+    budget = ", ".join(f"{value} {name}" for name, value in plan.train.budgets.items())
     return (
         f"text: {shares} {unit}; {event.vocab_size} different tokens ({plan.data.tokenizer})\n"
         f"model: {plan.arch}, {count(event.params)} parameters, on {event.where}; budget: {budget}\n"
