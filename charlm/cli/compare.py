@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from charlm.cli.console import count, err, out, show, table
-from charlm.cli.options import with_settings
+from charlm.cli.options import Json, with_settings
 from charlm.cli.pictures import save
 from charlm.cli.texts import pairs_to_score, text_to_train_on
 from charlm.config import DataSettings, PairSettings, TrainSettings
@@ -72,7 +72,7 @@ def compare(
     html: Annotated[
         Path | None, typer.Option(help="save a report with curves and samples (extra: report)", show_default=False)
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="as a JSON object")] = False,
+    json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="as CSV, a line per training")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="as a Markdown table")] = False,
     *,

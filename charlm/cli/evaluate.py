@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from charlm.cli.console import err, out, show, table, watch
-from charlm.cli.options import Device, Quantize, Weights, with_settings
+from charlm.cli.options import Device, Json, Quantize, Run, Weights, with_settings
 from charlm.cli.texts import decoding, pairs_to_score
 from charlm.errors import SettingsError
 from charlm.runs import folder
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @with_settings({"Translating": TranslateSettings})
 def evaluate(
-    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    run: Run = "last",
     split: Annotated[
         Literal["val", "test"] | None,
         typer.Option(help="held-out part of the run's own text \\[default: val]", show_default=False),
@@ -38,10 +38,10 @@ def evaluate(
         list[str] | None, typer.Option(help="the same as two files: the sources, a line each", show_default=False)
     ] = None,
     target: Annotated[list[str] | None, typer.Option(help="and their targets", show_default=False)] = None,
-    weights: Annotated[Weights, typer.Option(help="the best on the validation text, or the last")] = "best",
-    device: Annotated[Device, typer.Option(help="where to compute")] = "auto",
+    weights: Weights = "best",
+    device: Device = "auto",
     quantize: Quantize = None,
-    json: Annotated[bool, typer.Option("--json", help="as a JSON object")] = False,
+    json: Json = False,
     *,
     given: dict[str, Any],
 ) -> None:

@@ -12,7 +12,8 @@ from rich.style import Style
 from rich.text import Text
 
 from charlm.cli.console import BARS
-from charlm.cli.pictures import Html, Json, Png, Svg, heat, present, tilt
+from charlm.cli.options import Json, Run
+from charlm.cli.pictures import Html, Png, Svg, heat, present, tilt
 from charlm.cli.sample import read_prompt
 from charlm.text.visible import visible
 
@@ -25,7 +26,7 @@ SHOWN = 600  # tokens of the text that are drawn for each unit
 
 
 def neurons(
-    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    run: Run = "last",
     *,
     text: Annotated[str, typer.Option(help="text to be read; - reads standard input")],
     layer: Annotated[int | None, typer.Option(help="from 1 \\[default: all]", show_default=False)] = None,

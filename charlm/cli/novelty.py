@@ -12,8 +12,8 @@ from rich.console import Group
 from rich.text import Text
 
 from charlm.cli import console
-from charlm.cli.options import with_settings
-from charlm.cli.pictures import Html, Json, Png, Svg, heat, present
+from charlm.cli.options import Json, Run, with_settings
+from charlm.cli.pictures import Html, Png, Svg, heat, present
 from charlm.config import Arg, Settings, take
 from charlm.errors import CorpusError
 from charlm.text.visible import printable
@@ -37,7 +37,7 @@ class Written(Settings):
 
 @with_settings({"What is written": Written})
 def novelty(
-    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    run: Run = "last",
     text: Annotated[
         str | None,
         typer.Option(help="look at this instead of a sample: a file, or - for standard input", show_default=False),

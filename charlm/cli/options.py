@@ -13,8 +13,14 @@ from rich.markup import escape
 from charlm.config import Field, Settings, fields_of, plain, value_of
 
 NONE: Mapping[str, Any] = {}
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Weights = Literal["best", "last"]
+RUN = "run: a folder, a name under runs/, last or best"
+Run = Annotated[str, typer.Argument(help=RUN)]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="where to compute")]
+Weights = Annotated[Literal["best", "last"], typer.Option(help="the best in validation, or the last")]
+Unknown = Annotated[
+    Literal["error", "skip", "nearest"], typer.Option(help="what to do about characters the run never saw")
+]
+Json = Annotated[bool, typer.Option("--json", help="as a JSON object")]
 Quantize = Annotated[
     Literal["int8"] | None,
     typer.Option(help="round the weights to 8 bits: a large transformer writes faster", show_default=False),

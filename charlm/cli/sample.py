@@ -10,13 +10,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charlm.cli.beside import collected, columns
 from charlm.cli.console import err, show, watch, write
-from charlm.cli.options import Device, Quantize, Weights, with_settings
+from charlm.cli.options import RUN, Device, Quantize, Unknown, Weights, with_settings
 from charlm.cli.rows import Row
 from charlm.config import Arg, Settings, take
 from charlm.errors import SettingsError
@@ -48,7 +48,7 @@ def sample(
         list[str] | None,
         typer.Argument(
             metavar="[RUN]...",
-            help="run: a folder, a name under runs/, last or best; several with --side-by-side \\[default: last]",
+            help=f"{RUN}; several with --side-by-side \\[default: last]",
             show_default=False,
         ),
     ] = None,
@@ -61,11 +61,9 @@ def sample(
         list[str] | None,
         typer.Option(help="end before this text (may be given several times)", show_default=False),
     ] = None,
-    unknown: Annotated[
-        Literal["error", "skip", "nearest"], typer.Option(help="what to do about prompt characters the run never saw")
-    ] = "error",
-    weights: Annotated[Weights, typer.Option(help="the best on the validation text, or the last")] = "best",
-    device: Annotated[Device, typer.Option(help="where to compute")] = "auto",
+    unknown: Unknown = "error",
+    weights: Weights = "best",
+    device: Device = "auto",
     quantize: Quantize = None,
     side_by_side: Annotated[
         bool, typer.Option("--side-by-side", help="let several runs write in columns, with the same random numbers")

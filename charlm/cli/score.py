@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from charlm.cli.console import table, watch
-from charlm.cli.options import Device, Weights
-from charlm.cli.pictures import Html, Json, Png, Svg, heat, present, tilt
+from charlm.cli.options import Device, Json, Weights
+from charlm.cli.pictures import Html, Png, Svg, heat, present, tilt
 from charlm.errors import SettingsError
 from charlm.runs import folder
 from charlm.text.visible import visible
@@ -26,8 +26,8 @@ def score(
     diff: Annotated[
         str | None, typer.Option(help="another run: colour where one beats the other", show_default=False)
     ] = None,
-    weights: Annotated[Weights, typer.Option(help="the best on the validation text, or the last")] = "best",
-    device: Annotated[Device, typer.Option(help="where to compute")] = "auto",
+    weights: Weights = "best",
+    device: Device = "auto",
     html: Html = None,
     svg: Svg = None,
     png: Png = None,

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
 from charlm.cli.console import err, write
-from charlm.cli.options import Device, Quantize, Weights, with_settings
+from charlm.cli.options import Device, Quantize, Run, Unknown, Weights, with_settings
 from charlm.cli.pictures import save_as_named
 from charlm.cli.texts import decoding
 from charlm.config import fields_of, take
@@ -32,10 +32,16 @@ TERMINAL = PIPED = "-"
 
 @with_settings({"Decoding": TranslateSettings, "Drawing, without a beam": SampleSettings}, {"temperature": "0"})
 def translate(
-    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    run: Run = "last",
     file: Annotated[str, typer.Argument(help="lines to translate; - reads standard input")] = PIPED,
     n_best: Annotated[
-        int, typer.Option(help="of a --beam: lines to show for each source, the best first", min=1, max=1000)
+        int,
+        typer.Option(
+            help="of a --beam: lines to show for each source, the best first",
+            min=1,
+            max=1000,
+            rich_help_panel="Decoding",
+        ),
     ] = 1,
     attention_map: Annotated[
         str | None,
@@ -53,11 +59,9 @@ def translate(
             show_default=False,
         ),
     ] = None,
-    unknown: Annotated[
-        Literal["error", "skip", "nearest"], typer.Option(help="what to do about characters the run never saw")
-    ] = "error",
-    weights: Annotated[Weights, typer.Option(help="the best on the validation pairs, or the last")] = "best",
-    device: Annotated[Device, typer.Option(help="where to compute")] = "auto",
+    unknown: Unknown = "error",
+    weights: Weights = "best",
+    device: Device = "auto",
     quantize: Quantize = None,
     json: Annotated[bool, typer.Option("--json", help="one JSON object per line, with log-probabilities")] = False,
     *,

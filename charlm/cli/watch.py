@@ -13,7 +13,8 @@ from rich.panel import Panel
 from rich.text import Text
 
 from charlm.cli.console import count, duration, out
-from charlm.cli.pictures import Json, present
+from charlm.cli.options import Json, Run
+from charlm.cli.pictures import present
 from charlm.runs import folder
 from charlm.runs.folder import RunInfo
 from charlm.text.visible import printable
@@ -23,7 +24,7 @@ TAIL = 20_000  # bytes of samples.txt that are read
 
 
 def watch(
-    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    run: Run = "last",
     once: Annotated[bool, typer.Option("--once", help="show how it stands and end")] = False,
     json: Json = False,
 ) -> None:
