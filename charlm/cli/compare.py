@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from charlm.cli.console import count, err, out, show, table
+from charlm.cli.console import count, err, note, out, show, table
 from charlm.cli.options import Json, with_settings
 from charlm.cli.pictures import save
-from charlm.cli.texts import pairs_to_score, text_to_train_on
+from charlm.cli.texts import NO_BLEU, pairs_to_score, text_to_train_on
 from charlm.config import DataSettings, PairSettings, TrainSettings
 from charlm.errors import RunError, SettingsError
 from charlm.runs import folder
@@ -174,7 +174,7 @@ def follow(work: Generator[Event, None, Comparison], jobs: int) -> Comparison:
                     shown.update(bars[event.path], completed=1.0, said=said[:60])
                     err.print(f"{event.path.name}: {said}", markup=False)
                 elif isinstance(event, Note):
-                    err.print(f"note: {event.text}", style="yellow", markup=False)
+                    note(event.text)
                 else:
                     shown.update(other, description=event.what, completed=event.done, total=event.total, visible=True)
         except StopIteration as end:
@@ -213,7 +213,7 @@ def tell(made: Comparison, along: Along, *, json: bool, csv: bool, markdown: boo
         print(cells.as_csv(made) if csv else cells.markdown(made))
         return
     if made.pairs and all(row.quality("chrf") is None for row in made.rows if row.trained):
-        err.print('note: BLEU and chrF need an extra: pip install "charlm[translate]"', style="yellow", markup=False)
+        note(NO_BLEU)
     titles, lines = cells.lines(made)
     shown = table(titles[0], *(f">{title}" for title in titles[1:]))
     for line in lines:

@@ -10,10 +10,13 @@ from typing import TypeVar
 
 import typer
 from rich.console import Console
+from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from charlm.progress import Progress as Doing
+from charlm.text.visible import printable
 
 R = TypeVar("R")
 WIDE = 400  # columns in a pipe, where nothing should be cut or wrapped
@@ -49,6 +52,18 @@ def show(made: Table) -> None:
     with out.capture() as captured:
         out.print(made, markup=False)
     print("\n".join(line.rstrip() for line in captured.get().strip("\n").split("\n")))
+
+
+def note(text: str) -> None:
+    """Something that a person should know, beside the result."""
+    err.print(f"note: {text}", style="yellow", markup=False)
+
+
+def sample_panel(text: str, *, taken: int) -> Panel:
+    """The first lines of what a model wrote, where `taken` lines of the screen are needed for other things."""
+    room = max(4, out.height - taken)
+    lines = printable(text).strip("\n").split("\n")[:room]
+    return Panel(Text("\n".join(lines)), title="latest sample", title_align="left", border_style="dim")
 
 
 def watch(work: Generator[Doing, None, R]) -> R:

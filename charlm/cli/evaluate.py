@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from charlm.cli.console import err, out, show, table, watch
+from charlm.cli.console import note, out, show, table, watch
 from charlm.cli.options import Device, Json, Quantize, Run, Weights, with_settings
-from charlm.cli.texts import decoding, pairs_to_score
+from charlm.cli.texts import NO_BLEU, decoding, pairs_to_score
 from charlm.errors import SettingsError
 from charlm.runs import folder
 from charlm.sampling.settings import TranslateSettings
@@ -70,15 +70,15 @@ def translated(
     from charlm.translation import score_pairs
 
     made = watch(score_pairs(run, pairs=pairs, settings=settings, **how))
-    for note in made.notes:
-        err.print(f"note: {note}", style="yellow", markup=False)
+    for left_out in made.notes:
+        note(left_out)
     said = made.to_json()
     bands = said.pop("by_source_length")
     tell(said | ({"by_source_length": bands} if json else {}), json=json)
     if json:
         return
     if made.quality.chrf is None:
-        err.print('note: BLEU and chrF need an extra: pip install "charlm[translate]"', style="yellow", markup=False)
+        note(NO_BLEU)
     if len(bands) > 1:
         from charlm.cli.curves import by_length
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlm.cli.beside import collected, columns
-from charlm.cli.console import err, show, watch, write
+from charlm.cli.console import err, note, show, watch, write
 from charlm.cli.options import RUN, Device, Quantize, Unknown, Weights, with_settings
 from charlm.cli.rows import Row
 from charlm.config import Arg, Settings, take
@@ -133,7 +133,7 @@ def training_text(path: Path) -> str:
 
     known = watch(known_text(folder.info(path)))
     if known.chars_before:
-        err.print(f"note: --novel knows only the last {len(known.text):,} characters of the training text")
+        note(f"--novel knows only the last {len(known.text):,} characters of the training text")
     return known.text
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from charlm.cli.console import err, write
+from charlm.cli.console import err, note, write
 from charlm.cli.options import Device, Quantize, Run, Unknown, Weights, with_settings
 from charlm.cli.pictures import save_as_named
 from charlm.cli.texts import decoding
@@ -98,7 +98,7 @@ def translate(
         number += len(lines)
     if cut:
         longest = writer.model.spec.seq_len // 2 - 1
-        err.print(f"note: {cut} lines are longer than the {longest} tokens that this run reads; the rest was left out")
+        note(f"{cut} lines are longer than the {longest} tokens that this run reads; the rest was left out")
     if picture and not drawn:
         raise SettingsError(f"there was no line to draw, so {attention_map} was not written")
 

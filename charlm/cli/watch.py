@@ -9,15 +9,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.panel import Panel
 from rich.text import Text
 
-from charlm.cli.console import count, duration, out
+from charlm.cli.console import count, duration, out, sample_panel
 from charlm.cli.options import Json, Run
 from charlm.cli.pictures import present
 from charlm.runs import folder
 from charlm.runs.folder import RunInfo
-from charlm.text.visible import printable
 
 EVERY = 1.0  # seconds between looks
 TAIL = 20_000  # bytes of samples.txt that are read
@@ -75,9 +73,7 @@ def view(path: Path) -> RenderableType:
     if len(points) > 1:
         parts.append(curves({info.config["arch"]: [points]}, "time", height=12))
     if now["sample"]:
-        room = max(4, out.height - 18)
-        text = "\n".join(printable(now["sample"]).strip("\n").split("\n")[:room])
-        parts.append(Panel(Text(text), title="latest sample", title_align="left", border_style="dim"))
+        parts.append(sample_panel(now["sample"], taken=18))
     return Group(*parts)
 
 

@@ -13,16 +13,14 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from charlm import events
-from charlm.cli.console import close_quietly, count, duration, err, out, sparkline, table
+from charlm.cli.console import close_quietly, count, duration, err, out, sample_panel, sparkline, table
 from charlm.progress import Progress as Encoding
 from charlm.text.pair_store import PairSplit
-from charlm.text.visible import printable
 from charlm.training.loop import Step
 
 REFRESH = 0.2  # seconds between looks at the loss: each look waits for the device
@@ -194,9 +192,7 @@ class Terminal(Lines):
         line = self.meter.line(step, self.chars_per_token) + self.bits
         parts: list[RenderableType] = [bar(step.progress, line), Text("loss " + sparkline(self.meter.losses), "dim")]
         if self.sample:
-            room = max(4, out.height - 12)
-            shown = "\n".join(printable(self.sample).strip("\n").split("\n")[:room])
-            parts.append(Panel(Text(shown), title="latest sample", title_align="left", border_style="dim"))
+            parts.append(sample_panel(self.sample, taken=12))
         return Group(*parts)
 
     def close(self) -> None:
