@@ -90,15 +90,10 @@ def compare(
         available()
         if not html.parent.is_dir():
             raise SettingsError(f"--html {html}: there is no folder {html.parent}; make it first")
-    from charlm.compare.run import compare_runs, train_and_compare
-
     if what and arch is None and all(map(is_run, what)):
         if given or match or seeds > 1 or jobs > 1 or folder_:
             raise SettingsError("these are runs: they are compared as they are, without settings of a training")
-        if text and pairs:
-            raise SettingsError("--text and --pairs are different texts; give one of them")
-        others = pairs_to_score(folder.info(folder.find(what[0])), pairs, None, None)
-        made = follow(compare_runs(what, text=text or (), pairs=others, target=target), jobs)
+        work = of_runs(what, text, pairs, target)
     else:
         if text or pairs:
             raise SettingsError(
@@ -106,9 +101,11 @@ def compare(
             )
         if not what:
             raise SettingsError("what is to be compared? charlm compare FILE trains on it; charlm compare RUN RUN")
-        chosen = match or ("tokens" if given.keys() & {"epochs", "steps"} else "time")
-        contest, corpus = planned(arch, chosen, seeds, given, what)
-        made = follow(train_and_compare(contest, corpus, out=folder_, jobs=jobs, target=target), jobs)
+        from charlm.compare.run import train_and_compare
+
+        contest, corpus = planned(arch, match, seeds, given, what)
+        work = train_and_compare(contest, corpus, out=folder_, jobs=jobs, target=target)
+    made = follow(work, jobs)
     tell(made, along, json=json, csv=csv, markdown=markdown)
     if html:
         from charlm.compare.report import page
@@ -116,9 +113,21 @@ def compare(
         save(html, page(made).encode("utf-8", "replace"))  # a model may write half a character
 
 
+def of_runs(
+    names: list[str], text: list[str] | None, pairs: list[str] | None, target: float | None
+) -> Generator[Event, None, Comparison]:
+    """Runs that are there, on their own held-out text or on another."""
+    from charlm.compare.run import compare_runs
+
+    if text and pairs:
+        raise SettingsError("--text and --pairs are different texts; give one of them")
+    others = pairs_to_score(folder.info(folder.find(names[0])), pairs, None, None)
+    return compare_runs(names, text=text or (), pairs=others, target=target)
+
+
 def planned(
     arch: str | None,
-    match: Match,
+    match: Match | None,
     seeds: int,
     given: dict[str, Any],
     files: list[str],
@@ -134,7 +143,8 @@ def planned(
     paired = isinstance(corpus, PairCorpus)
     if arch is None and not paired:
         labels = DEFAULT.split(",")
-    return Contest.of(labels, match, seeds, given, pairs=paired), corpus
+    chosen: Match = match or ("tokens" if given.keys() & {"epochs", "steps"} else "time")
+    return Contest.of(labels, chosen, seeds, given, pairs=paired), corpus
 
 
 def is_run(name: str) -> bool:

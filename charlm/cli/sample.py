@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
@@ -97,33 +97,44 @@ def sample(
 
     paths = [folder.find(one, pairs=False) for one in runs]
     if side_by_side:
-        beside = {path: watch(collected(str(path), continued(path), stop or [], amount.length)) for path in paths}
+        names = [str(path) for path in paths]
+        beside = [
+            watch(collected(name, continued(path), stop or [], amount.length))
+            for name, path in zip(names, paths, strict=True)
+        ]
         if json:
-            print(jsonlib.dumps([{"run": str(path), **beside[path].described(text, seed)} for path in paths]))
+            described = [row.described(text, seed) for row in beside]
+            print(jsonlib.dumps([{"run": name, **row} for name, row in zip(names, described, strict=True)]))
         else:
-            show(columns([str(path) for path in paths], text, [beside[path] for path in paths]))
+            show(columns(names, text, beside))
         return
     pieces = continued(paths[0])
     with err.status("reading the prompt") if len(text) > LONG else nullcontext():
         pieces = chain([next(pieces)], pieces)
     rows = [Row(stop or []) for _ in range(amount.samples)]
+    streamed(pieces, rows, text, amount.length, seed, json=json)
+
+
+def streamed(pieces: Iterator[Piece], rows: Sequence[Row], prompt: str, length: int, seed: int, *, json: bool) -> None:
+    """Write what the rows hold: the first as it comes and the others after it, or all as JSON."""
+    keep = len(rows) > 1 or json
     for number, piece in enumerate(pieces, 1):
         if number == 1 and not json:
-            write(text)  # not before: a prompt that cannot be read must leave nothing behind
-        logprobs = piece.logprobs.tolist() if json else [0.0] * amount.samples
+            write(prompt)  # not before: a prompt that cannot be read must leave nothing behind
+        logprobs = piece.logprobs.tolist() if json else [0.0] * len(rows)
         for row, new, logprob in zip(rows, piece.texts, logprobs, strict=True):
-            row.add(new, logprob, keep=amount.samples > 1 or json)
+            row.add(new, logprob, keep=keep)
         if not json:
             write(rows[0].new)  # the first text streams, the others follow when all are done
-        if number == amount.length or all(row.until.done for row in rows):
+        if number == length or all(row.until.done for row in rows):
             break
     if json:
         for row in rows:
-            print(jsonlib.dumps(row.described(text, seed)))
+            print(jsonlib.dumps(row.described(prompt, seed)))
         return
     write(rows[0].until.flush() + "\n")
     for row in rows[1:]:
-        write(f"{'-' * 40}\n{text}{row.text()}\n")
+        write(f"{'-' * 40}\n{prompt}{row.text()}\n")
 
 
 def training_text(path: Path) -> str:
