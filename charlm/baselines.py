@@ -32,6 +32,10 @@ class Baselines(NamedTuple):
     ngram6: float
     xz: float
 
+    def named(self) -> dict[str, float]:
+        """The same, as people call them."""
+        return dict(zip(("uniform", "unigram", "6-gram", "xz -9e"), self, strict=True))
+
 
 def baselines(train: str, validation: str) -> Baselines | None:
     """What each method needs for `validation`; `None` if that is empty.

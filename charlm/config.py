@@ -8,14 +8,21 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from charlm.errors import SettingsError
 
+BUDGETS = ("minutes", "steps", "epochs")  # of which a training has one
 LONG = 15.0  # minutes of a budget in which a larger model, held back more from learning by heart, gets further
 
 S = TypeVar("S", bound="Settings")
+
+
+def flag(name: str) -> str:
+    """A setting as it is typed: `--hidden-size`."""
+    return "--" + name.replace("_", "-")
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Field(NamedTuple):
 
     @property
     def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
+        return flag(self.name)
 
 
 class Settings:
@@ -72,6 +79,18 @@ def plain(hint: Any) -> tuple[Any, bool]:
         kinds = [a for a in get_args(hint) if a is not type(None)]
         return kinds[0], len(kinds) < len(get_args(hint))
     return hint, False
+
+
+def value_of(field: Field, typed: Any) -> Any:
+    """What was typed, as a value of the field's type; what is none stays a text, for `check` to refuse."""
+    kind, _ = plain(field.type)
+    if not isinstance(typed, str):
+        return typed
+    if kind is bool:
+        return {"true": True, "on": True, "false": False, "off": False}.get(typed.lower(), typed)
+    with suppress(ValueError):
+        return kind(typed) if kind in (int, float) else typed
+    return typed
 
 
 def check(field: Field, value: Any) -> None:
@@ -188,13 +207,17 @@ class TrainSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = [f"--{name}" for name in ("minutes", "steps", "epochs") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise SettingsError(f"{' and '.join(given)} are different budgets; give one of them")
+        if len(self.budgets) > 1:
+            raise SettingsError(f"{' and '.join(map(flag, self.budgets))} are different budgets; give one of them")
         if self.schedule == "inverse-sqrt" and not self.warmup:
             raise SettingsError("--schedule inverse-sqrt falls from where --warmup ends; give a --warmup above 0")
         Interval.parse("--eval-every", self.eval_every, auto=True)
         Interval.parse("--save-every", self.save_every)
+
+    @property
+    def budgets(self) -> dict[str, float]:
+        """The one that was given, by its name; none where none was."""
+        return {name: value for name in BUDGETS if (value := getattr(self, name)) is not None}
 
 
 class Interval(NamedTuple):

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 
 from charlm import archs
-from charlm.config import Interval, TrainSettings
+from charlm.config import BUDGETS, Interval, TrainSettings, flag
 from charlm.device import choose_device, refuse_what_cannot_fit, settle
 from charlm.errors import RunError, SettingsError
 from charlm.events import Ended, Event, Note, Started, Stopped, Validated, Wishes, Wrote
 from charlm.glimpse import translated, written
 from charlm.model import parameter_count
-from charlm.plan import BUDGETS, Plan, merge
+from charlm.plan import Plan, merge
 from charlm.runs import folder
 from charlm.runs.record import Record
 from charlm.scoring import prepare_any, same_store, score_split, store_baselines
@@ -83,7 +83,7 @@ def resume(
     found = folder.info(path)
     plan = Plan.from_dict(found.config)
     if strange := sorted(changes.keys() - MAY_CHANGE):
-        flags = ", ".join("--" + name.replace("_", "-") for name in strange)
+        flags = ", ".join(map(flag, strange))
         raise SettingsError(f"{flags} would make {path} another run; with --resume the budget may change, not that")
     plan = replace(plan, train=TrainSettings(**merge(plan.train.to_dict(), changes)))
     store = yield from same_store(found, cache_dir)
@@ -94,9 +94,7 @@ def resume(
             job.record.go_back(job.trainer)
         job.record.restore(job.trainer)
         if found.training.get("finished") and not previous and job.trainer.progress() == 1:
-            spent = next(
-                f"--{name} {value}" for name, value in plan.train.to_dict().items() if name in BUDGETS and value
-            )
+            spent = " ".join(f"{flag(name)} {value}" for name, value in plan.train.budgets.items())
             raise SettingsError(f"{path} has had its {spent}; to go on, give more in total, such as twice that")
         folder.write_json(path / "config.json", found.config | plan.to_dict())
         yield from job.run(stop_after)

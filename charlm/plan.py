@@ -11,12 +11,22 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from charlm import archs
-from charlm.config import LONG, DataSettings, DataSpec, PairSettings, Settings, TrainSettings, fields_of, take
+from charlm.config import (
+    BUDGETS,
+    LONG,
+    DataSettings,
+    DataSpec,
+    PairSettings,
+    Settings,
+    TrainSettings,
+    fields_of,
+    flag,
+    take,
+)
 from charlm.errors import RunError, SettingsError
 from charlm.model import LanguageModel
 
 Values = Mapping[str, Any]
-BUDGETS = ("minutes", "steps", "epochs")
 RUNNING = {"seq_len", "batch_size", "order"}  # settings that mean something for running text alone
 PAIRED = {f.name for f in fields_of(PairSettings)} - {f.name for f in fields_of(DataSettings)}
 MINUTES = 5.0  # the budget where none is given
@@ -128,22 +138,21 @@ def pair_archs() -> list[str]:
 
 def elsewhere(name: str, *, pairs: bool) -> str:
     """What to say about a setting of running text where there are pairs, or the other way round."""
-    flag = "--" + name.replace("_", "-")
     if pairs:
-        return f"{flag} is for running text; the batches of pairs have --batch-tokens, and --max-length"
-    return f"{flag} is for pairs of source and target: a .tsv or .jsonl file, with --arch {' or '.join(pair_archs())}"
+        return f"{flag(name)} is for running text; the batches of pairs have --batch-tokens, and --max-length"
+    able = " or ".join(pair_archs())
+    return f"{flag(name)} is for pairs of source and target: a .tsv or .jsonl file, with --arch {able}"
 
 
 def stranger(name: str, arch: str) -> str:
     """What to say about a setting that `arch` does not have."""
     if name in PAIRED:
         return elsewhere(name, pairs=False)
-    flag = "--" + name.replace("_", "-")
     owners = [other for other in archs.names() if any(f.name == name for f in fields_of(archs.load(other).Config))]
     own = ", ".join(f.flag for f in fields_of(archs.load(arch).Config))
     if owners:
-        return f"{flag} belongs to {', '.join(owners)}; {arch} has {own}"
+        return f"{flag(name)} belongs to {', '.join(owners)}; {arch} has {own}"
     groups = (archs.load(arch).Config, TrainSettings, PairSettings)
     close = difflib.get_close_matches(name, [f.name for group in groups for f in fields_of(group)], 1)
-    hint = f" (did you mean --{close[0].replace('_', '-')}?)" if close else ""
-    return f"{flag} is no setting of charlm{hint}; see charlm train --arch {arch} --help"
+    hint = f" (did you mean {flag(close[0])}?)" if close else ""
+    return f"{flag(name)} is no setting of charlm{hint}; see charlm train --arch {arch} --help"

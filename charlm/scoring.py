@@ -123,12 +123,12 @@ def same_store(run: RunInfo, cache_dir: Path | None) -> Generator[Progress, None
     Raises `RunError` if the text is gone or is not the same any more, or if its vocabulary has become another.
     """
     path, config, plan = run.path, run.config, Plan.from_dict(run.config)
-    data, names = plan.data, config["corpus"]["paths"]
-    if "-" in names and sys.stdin.isatty():
+    data, names, targets = plan.data, config["corpus"]["paths"], config["corpus"].get("targets", ())
+    if "-" in (*names, *targets) and sys.stdin.isatty():
         another = "--pairs" if run.pairs else "--text"
         raise RunError(f"{path} was trained on standard input; pipe the same in again, or name another with {another}")
     try:
-        corpus = open_text(names, config["corpus"].get("targets", ()), data.encoding, pairs=plan.pairs)
+        corpus = open_text(names, targets, data.encoding, pairs=plan.pairs)
     except CorpusError as error:
         raise RunError(f"the text of {path} is needed and cannot be read: {error}") from None
     if corpus.sha256 != config["corpus"]["sha256"]:

@@ -102,16 +102,17 @@ class Writer:
         samples: int = 1,
         seed: int = 0,
         unknown: str = "error",
+        novel: int = 0,
         known: str = "",
         shared: bool = False,
     ) -> Iterator[Piece]:
         """Continue a prompt in `samples` rows, token by token, without end. An empty prompt is a blank page.
 
-        `known` is the training text, from which `settings.novel` limits copying. With `shared`, the one row draws the
-        same noise as that of any other model with this seed.
+        With `novel`, at most so many characters in a row are copied from `known`, the training text. With `shared`, the
+        one row draws the same noise as that of any other model with this seed.
 
         Raises `VocabularyError` for characters of the prompt that the tokenizer cannot spell, unless `unknown` is
-        `skip` or `nearest`.
+        `skip` or `nearest`; `SettingsError` for `novel` without `known`, and below 0.
         """
         self.refuse_pairs()
         try:
@@ -120,10 +121,10 @@ class Writer:
             raise VocabularyError(f"{error}; {UNKNOWN}") from None
         start = torch.from_numpy(ids if len(ids) else np.array([self.tokenizer.start]))[None].to(self.device)  # (1, P)
         recent, copies = start.expand(samples, -1), None
-        if settings.novel:
-            if not known:
-                raise SettingsError("novel needs the training text: give it to pieces as known")
-            copies = Copies(Passages(known, settings.novel + 1), self.tokenizer, prompt, samples)
+        if novel:
+            if novel < 0 or not known:
+                raise SettingsError(f"novel is 0 or more and needs the training text as known, got {novel}")
+            copies = Copies(Passages(known, novel + 1), self.tokenizer, prompt, samples)
         if shared:
             pick: Picker = SharedPicker(settings, seed, self.tokenizer.tokens, recent, copies)
         else:
@@ -139,16 +140,16 @@ class Writer:
         self,
         prompt: str = "",
         *,
-        temperature: float | Sequence[float] = 0.8,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
+        temperature: float | str | Sequence[float] = SampleSettings.temperature,
+        top_k: int = SampleSettings.top_k,
+        top_p: float = SampleSettings.top_p,
+        min_p: float = SampleSettings.min_p,
+        repetition_penalty: float = SampleSettings.repetition_penalty,
         seed: int = 0,
         unknown: str = "error",
     ) -> Iterator[str]:
         """One token's text at a time, without end; `pieces` says more."""
-        cycle = [temperature] if isinstance(temperature, (int, float)) else temperature
+        cycle = [temperature] if isinstance(temperature, (int, float, str)) else temperature
         settings = SampleSettings(",".join(map(str, cycle)), top_k, top_p, min_p, repetition_penalty)
         for piece in self.pieces(prompt, settings, seed=seed, unknown=unknown):
             yield piece.texts[0]

@@ -12,8 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 
 from charlm import __version__
+from charlm.cli.train import Signals, until
+from charlm.events import Started, Wishes
+from charlm.plan import Plan
+from charlm.progress import Progress
 
 Typed = Callable[..., tuple[int, str, str]]
 TINY = ["--hidden-size", "16", "--seq-len", "16", "--batch-size", "4"]
@@ -107,8 +112,9 @@ def test_an_existing_run_is_never_overwritten(typed: Typed, verses: Path, traine
     assert Path("mine/model.safetensors").read_bytes() == before
 
 
-def test_json_events_are_one_object_per_line(typed: Typed, verses: Path) -> None:
-    code, out, _ = typed("train", verses, "--steps", "4", "--eval-every", "2", *TINY, "--json")
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_json_events_are_one_object_per_line(quiet: list[str], typed: Typed, verses: Path) -> None:
+    code, out, _ = typed("train", verses, "--steps", "4", "--eval-every", "2", *TINY, "--json", *quiet)
     assert code == 0
     events = [json.loads(line) for line in out.splitlines()]
     kinds = [event["event"] for event in events]
@@ -281,6 +287,16 @@ def test_endless_text_ends_cleanly_when_the_reader_has_had_enough(trained: Path)
         writer.stdout.close()
         assert writer.wait(timeout=60) == 0
         assert writer.stderr.read() == b""
+
+
+def test_an_interrupt_ends_at_once_what_has_not_started_and_lets_the_rest_be_saved() -> None:
+    signals, reading = Signals(Wishes(), quiet=True), Progress("reading whatever", 0, 1)
+    begun = Started(Path(), Plan.of({}), 1, {}, 1, "")
+    assert list(until(iter([reading, begun]), signals)) == [reading, begun]
+    signals.number = signal.SIGINT
+    with pytest.raises(typer.Exit):
+        list(until(iter([reading, begun]), signals))
+    assert list(until(iter([begun, reading]), signals)) == [begun, reading]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")

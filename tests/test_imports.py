@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1] / "charlm"
 # A room may use the rooms below it, never one above or beside it.
 FLOORS = [
     {"errors", "progress"},
-    {"config"},
+    {"config", "files"},
     {"timer", "model", "text", "presets", "sampling.settings", "sampling.stream"},
     {"quantize"},
     {"archs", "objectives", "device", "baselines"},

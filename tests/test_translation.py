@@ -20,7 +20,8 @@ from texts import backwards
 
 import charlm
 from charlm import job
-from charlm.errors import RunError
+from charlm.cli.translate import blocks
+from charlm.errors import CorpusError, RunError, SettingsError
 from charlm.events import Note, Wrote
 from charlm.inside.attend import aligned, attend
 from charlm.plan import Plan
@@ -207,6 +208,28 @@ def test_lines_before_a_bad_one_are_not_lost(
     assert message in err
 
 
+class Keyboard(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_is_piped_is_spelled_as_the_text_and_what_is_typed_as_the_terminal_has_it(
+    heard: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lines(encoding: str) -> list[str]:
+        return [line for block in blocks("-", encoding, whole=False) for line in block]
+
+    for encoding in ("latin-1", "utf-8", "utf-16", "utf-16-le", "utf-32"):
+        text = "Grüße\r\nü" if encoding == "latin-1" else "Grüße\r\nĊ"  # the bytes of Ċ hold that of a newline
+        heard(text.encode(encoding))
+        assert lines(encoding) == text.split("\r\n")
+    heard("abc\n\ud800".encode("utf-16-le", "surrogatepass"))
+    with pytest.raises(CorpusError, match="standard input is not utf-16-le"):
+        lines("utf-16-le")
+    monkeypatch.setattr("sys.stdin", Keyboard(io.BytesIO("Grüße\n".encode()), "utf-8"))
+    assert lines("latin-1") == ["Grüße"]
+
+
 def test_a_file_may_be_compressed_and_begin_with_a_mark(translator: Path, typed: Typed) -> None:
     Path("lines.txt.gz").write_bytes(gzip.compress("\ufeffabc\r\nd".encode()))
     assert typed("translate", translator, "lines.txt.gz")[:2] == (0, "cba\nd\n")
@@ -240,7 +263,7 @@ def test_n_best_and_json_tell_log_probabilities(translator: Path, typed: Typed, 
         (["--beam", "2", "--temperature", "0.5"], "--beam looks for the likeliest line and --temperature draws one"),
         (["--seed", "2"], "--seed is for lines that are drawn"),
         (["--top-k", "2"], "--top-k is for lines that are drawn"),
-        (["--novel", "9"], "--novel is for charlm sample"),
+        (["--novel", "9"], "No such option: --novel"),
         (["--n-best", "2"], "--n-best 2 is more than --beam 1"),
         (["nowhere.txt"], "there is no file nowhere.txt"),
         (["--seed", 2**70], "should be less than or equal to"),
@@ -256,6 +279,12 @@ def test_what_makes_no_sense_is_one_line(
     assert code == 2
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_more_lines_than_beams_are_refused(translator: Path) -> None:
+    assert charlm.load(translator).translate([], TranslateSettings(beam=4), n_best=4) == []
+    with pytest.raises(SettingsError, match="--n-best 5 is more than --beam 4 can find; give --beam 5 or more"):
+        charlm.load(translator).translate([], TranslateSettings(beam=4), n_best=5)
 
 
 def test_a_character_that_the_run_never_saw_is_named(
@@ -334,6 +363,17 @@ def test_what_is_for_running_text_says_so(command: list[str], translator: Path, 
     code, _, err = typed(name, translator, *rest)
     assert code == 2
     assert "trained on pairs" in err
+
+
+def test_targets_that_were_piped_are_not_waited_for_at_a_terminal(
+    translator: Path, typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(translator, tmp_path / "piped")
+    config = folder.read_json(tmp_path / "piped" / "config.json")
+    config["corpus"]["targets"] = ["-"]
+    folder.write_json(tmp_path / "piped" / "config.json", config)
+    monkeypatch.setattr("sys.stdin", Keyboard(io.BytesIO()))
+    assert "trained on standard input; pipe the same in again" in typed("eval", "piped")[2]
 
 
 def test_last_and_best_are_looked_for_among_runs_of_the_kind(translator: Path, trained: Path, tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from charlm.cli.console import visible
-from charlm.cli.pictures import Html, Json, Png, Svg, heat, present
+from charlm.cli.options import Json, Run
+from charlm.cli.pictures import Html, Png, Svg, heat, present
 from charlm.cli.sample import read_prompt
+from charlm.text.visible import visible
 
 if TYPE_CHECKING:
     from charlm.inside.attend import Attended
@@ -21,7 +22,7 @@ LONGEST = 10  # columns of a token's name
 
 
 def attend(
-    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    run: Run = "last",
     *,
     text: Annotated[str, typer.Option(help="text that looks back, or is written; - reads standard input")],
     source: Annotated[

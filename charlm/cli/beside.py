@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from charlm.cli.console import printable
 from charlm.cli.rows import Row
 from charlm.progress import Progress
+from charlm.text.visible import printable
 
 if TYPE_CHECKING:
     from charlm.writer import Piece

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from charlm.cli.console import count, err, out, show, table
-from charlm.cli.options import with_settings
-from charlm.cli.texts import pairs_to_score, text_to_train_on
+from charlm.cli.console import count, err, note, out, show, table
+from charlm.cli.options import Json, with_settings
+from charlm.cli.pictures import save
+from charlm.cli.texts import NO_BLEU, pairs_to_score, text_to_train_on
 from charlm.config import DataSettings, PairSettings, TrainSettings
 from charlm.errors import RunError, SettingsError
 from charlm.runs import folder
@@ -71,7 +72,7 @@ def compare(
     html: Annotated[
         Path | None, typer.Option(help="save a report with curves and samples (extra: report)", show_default=False)
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="as a JSON object")] = False,
+    json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="as CSV, a line per training")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="as a Markdown table")] = False,
     *,
@@ -89,15 +90,10 @@ def compare(
         available()
         if not html.parent.is_dir():
             raise SettingsError(f"--html {html}: there is no folder {html.parent}; make it first")
-    from charlm.compare.run import compare_runs, train_and_compare
-
     if what and arch is None and all(map(is_run, what)):
         if given or match or seeds > 1 or jobs > 1 or folder_:
             raise SettingsError("these are runs: they are compared as they are, without settings of a training")
-        if text and pairs:
-            raise SettingsError("--text and --pairs are different texts; give one of them")
-        others = pairs_to_score(folder.info(folder.find(what[0])), pairs, None, None)
-        made = follow(compare_runs(what, text=text or (), pairs=others, target=target), jobs)
+        work = of_runs(what, text, pairs, target)
     else:
         if text or pairs:
             raise SettingsError(
@@ -105,20 +101,33 @@ def compare(
             )
         if not what:
             raise SettingsError("what is to be compared? charlm compare FILE trains on it; charlm compare RUN RUN")
-        chosen = match or ("tokens" if given.keys() & {"epochs", "steps"} else "time")
-        contest, corpus = planned(arch, chosen, seeds, given, what)
-        made = follow(train_and_compare(contest, corpus, out=folder_, jobs=jobs, target=target), jobs)
-    if html:
-        from charlm.compare.report import save
+        from charlm.compare.run import train_and_compare
 
-        save(made, html)
-        err.print(f"saved {html}", markup=False)
+        contest, corpus = planned(arch, match, seeds, given, what)
+        work = train_and_compare(contest, corpus, out=folder_, jobs=jobs, target=target)
+    made = follow(work, jobs)
     tell(made, along, json=json, csv=csv, markdown=markdown)
+    if html:
+        from charlm.compare.report import page
+
+        save(html, page(made).encode("utf-8", "replace"))  # a model may write half a character
+
+
+def of_runs(
+    names: list[str], text: list[str] | None, pairs: list[str] | None, target: float | None
+) -> Generator[Event, None, Comparison]:
+    """Runs that are there, on their own held-out text or on another."""
+    from charlm.compare.run import compare_runs
+
+    if text and pairs:
+        raise SettingsError("--text and --pairs are different texts; give one of them")
+    others = pairs_to_score(folder.info(folder.find(names[0])), pairs, None, None)
+    return compare_runs(names, text=text or (), pairs=others, target=target)
 
 
 def planned(
     arch: str | None,
-    match: Match,
+    match: Match | None,
     seeds: int,
     given: dict[str, Any],
     files: list[str],
@@ -134,7 +143,8 @@ def planned(
     paired = isinstance(corpus, PairCorpus)
     if arch is None and not paired:
         labels = DEFAULT.split(",")
-    return Contest.of(labels, match, seeds, given, pairs=paired), corpus
+    chosen: Match = match or ("tokens" if given.keys() & {"epochs", "steps"} else "time")
+    return Contest.of(labels, chosen, seeds, given, pairs=paired), corpus
 
 
 def is_run(name: str) -> bool:
@@ -174,7 +184,7 @@ def follow(work: Generator[Event, None, Comparison], jobs: int) -> Comparison:
                     shown.update(bars[event.path], completed=1.0, said=said[:60])
                     err.print(f"{event.path.name}: {said}", markup=False)
                 elif isinstance(event, Note):
-                    err.print(f"note: {event.text}", style="yellow", markup=False)
+                    note(event.text)
                 else:
                     shown.update(other, description=event.what, completed=event.done, total=event.total, visible=True)
         except StopIteration as end:
@@ -213,7 +223,7 @@ def tell(made: Comparison, along: Along, *, json: bool, csv: bool, markdown: boo
         print(cells.as_csv(made) if csv else cells.markdown(made))
         return
     if made.pairs and all(row.quality("chrf") is None for row in made.rows if row.trained):
-        err.print('note: BLEU and chrF need an extra: pip install "charlm[translate]"', style="yellow", markup=False)
+        note(NO_BLEU)
     titles, lines = cells.lines(made)
     shown = table(titles[0], *(f">{title}" for title in titles[1:]))
     for line in lines:

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from charlm.cli import console
-from charlm.cli.pictures import Json, present
+from charlm.cli.options import RUN, Json
+from charlm.cli.pictures import present
 from charlm.errors import SettingsError
 
 ENDING = ".charlm"
@@ -20,7 +21,7 @@ def compress(
         list[str],
         typer.Argument(
             metavar="[RUN] FILE",
-            help="run: a folder, a name under runs/, last or best; file: a fair test is one it was not trained on",
+            help=f"{RUN}; file: a fair test is one it was not trained on",
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="where to \\[default: FILE.charlm]", show_default=False)] = None,

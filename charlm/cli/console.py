@@ -10,10 +10,13 @@ from typing import TypeVar
 
 import typer
 from rich.console import Console
+from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from charlm.progress import Progress as Doing
+from charlm.text.visible import printable
 
 R = TypeVar("R")
 WIDE = 400  # columns in a pipe, where nothing should be cut or wrapped
@@ -30,7 +33,6 @@ out = Piped(width=None if sys.stdout.isatty() else WIDE, highlight=False)
 err = Piped(stderr=True, width=None if sys.stderr.isatty() else WIDE, highlight=False)
 
 BARS = "▁▂▃▄▅▆▇█"
-BLANKS = {"\n": "↵", " ": "·", "\t": "→"}
 
 
 def table(*columns: str, title: str | None = None) -> Table:
@@ -50,6 +52,18 @@ def show(made: Table) -> None:
     with out.capture() as captured:
         out.print(made, markup=False)
     print("\n".join(line.rstrip() for line in captured.get().strip("\n").split("\n")))
+
+
+def note(text: str) -> None:
+    """Something that a person should know, beside the result."""
+    err.print(f"note: {text}", style="yellow", markup=False)
+
+
+def sample_panel(text: str, *, taken: int) -> Panel:
+    """The first lines of what a model wrote, where `taken` lines of the screen are needed for other things."""
+    room = max(4, out.height - taken)
+    lines = printable(text).strip("\n").split("\n")[:room]
+    return Panel(Text("\n".join(lines)), title="latest sample", title_align="left", border_style="dim")
 
 
 def watch(work: Generator[Doing, None, R]) -> R:
@@ -87,16 +101,6 @@ def count(number: float) -> str:
         if number >= limit:
             return f"{number / (1e3 if letter == 'k' else limit):.1f}{letter}"
     return f"{number:.0f}"
-
-
-def printable(text: str) -> str:
-    """Model output that cannot move the cursor or ring the bell: control characters are spelled out."""
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
-
-
-def visible(text: str) -> str:
-    """As `printable`, in one line, and blanks can be seen: ↵ · →."""
-    return "".join(BLANKS.get(c) or printable(c) for c in text)
 
 
 def write(text: str) -> None:

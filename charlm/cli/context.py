@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from charlm.cli.console import table, watch
-from charlm.cli.pictures import Html, Json, Png, Svg, present
+from charlm.cli.options import Json, Run
+from charlm.cli.pictures import Html, Png, Svg, present
 
 if TYPE_CHECKING:
     from charlm.inside.context import Reach
@@ -18,7 +19,7 @@ WIDTH = 40  # columns of the longest bar
 
 
 def context(
-    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    run: Run = "last",
     text: Annotated[
         list[str] | None,
         typer.Option(help="another text than the run's held-out one: a file, folder or pattern", show_default=False),

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from charlm.cli.console import out, show, table, watch
-from charlm.cli.options import with_settings
+from charlm.cli.options import Json, with_settings
 from charlm.config import Arg, Settings
 from charlm.errors import SettingsError
 from charlm.text.synthetic import LONGEST, Task, make
@@ -88,7 +88,7 @@ def make_(
 @app.command()
 def check(
     file: Annotated[Path, typer.Argument(help="the text to look at")],
-    json: Annotated[bool, typer.Option("--json", help="as a JSON object")] = False,
+    json: Json = False,
 ) -> None:
     """Report encoding, size, vocabulary, repetition, and suggest settings."""
     from charlm.text.check import check as inspect

@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Literal
 from rich.text import Text
 
 from charlm.cli.console import out
+from charlm.compare.axes import AXES, BY_LENGTH, LENGTH, place
 from charlm.compare.rows import Point
 
 if TYPE_CHECKING:
     from charlm.translation import Band
 
 Along = Literal["time", "tokens", "steps"]
-AXES: dict[str, tuple[str, str]] = {
-    "time": ("seconds", "seconds of training"),
-    "tokens": ("tokens", "tokens trained on"),
-    "steps": ("step", "optimizer steps"),
-}
+FIELDS = {"time": "seconds", "tokens": "tokens", "steps": "step"}
 COLOURS = ("blue", "orange", "green", "red", "magenta", "cyan", "gray")
 HEIGHT, WIDEST = 16, 100
 
@@ -27,20 +24,19 @@ def by_length(bands: Mapping[str, Sequence[Band]], *, height: int = HEIGHT) -> T
     """How good translations are along the length of their sources: BLEU, or for single words what was exactly right."""
     import plotext
 
-    sentences = any(band.bleu is not None for each in bands.values() for band in each)
+    field = "bleu" if any(band.bleu is not None for each in bands.values() for band in each) else "exact"
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plot_size(min(out.width, WIDEST), height)
     for number, (label, each) in enumerate(bands.items()):
-        points = [((band.shortest + band.longest) / 2, band.bleu if sentences else 100 * band.exact) for band in each]
-        known = [(at, value) for at, value in points if value is not None]
-        if not known:  # it failed, or its targets are too short for BLEU
+        points = [point for band in each if (point := place(band, field))]
+        if not points:  # it failed, or its targets are too short for BLEU
             continue
-        x, y = zip(*known, strict=True)
+        x, y = zip(*points, strict=True)
         plotext.plot(x, y, label=label, marker="braille", color=COLOURS[number % len(COLOURS)])
     plotext.ylim(0, 100)
-    plotext.xlabel("tokens of the source")
-    plotext.ylabel("BLEU" if sentences else "percent exactly right")
+    plotext.xlabel(LENGTH)
+    plotext.ylabel(BY_LENGTH[field])
     return as_text()
 
 
@@ -55,7 +51,7 @@ def curves(by_label: Mapping[str, Sequence[Sequence[Point]]], along: Along, *, h
     """Bits per byte of every validation, one colour per label; of its trainings each its own line."""
     import plotext
 
-    field, title = AXES[along]
+    field = FIELDS[along]
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plot_size(min(out.width, WIDEST), height)
@@ -64,6 +60,6 @@ def curves(by_label: Mapping[str, Sequence[Sequence[Point]]], along: Along, *, h
             x, y = [getattr(point, field) for point in line], [point.bits_per_byte for point in line]
             colour = COLOURS[number % len(COLOURS)]
             plotext.plot(x, y, label=label if seed == 0 else None, marker="braille", color=colour)
-    plotext.xlabel(title)
+    plotext.xlabel(AXES[field])
     plotext.ylabel("bits per byte")
     return as_text()

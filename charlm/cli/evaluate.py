@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from charlm.cli.console import err, out, show, table, watch
-from charlm.cli.options import Device, Quantize, Weights, with_settings
-from charlm.cli.texts import decoding, pairs_to_score
+from charlm.cli.console import note, out, show, table, watch
+from charlm.cli.options import Device, Json, Quantize, Run, Weights, with_settings
+from charlm.cli.texts import NO_BLEU, decoding, pairs_to_score
 from charlm.errors import SettingsError
 from charlm.runs import folder
 from charlm.sampling.settings import TranslateSettings
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @with_settings({"Translating": TranslateSettings})
 def evaluate(
-    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    run: Run = "last",
     split: Annotated[
         Literal["val", "test"] | None,
         typer.Option(help="held-out part of the run's own text \\[default: val]", show_default=False),
@@ -38,10 +38,10 @@ def evaluate(
         list[str] | None, typer.Option(help="the same as two files: the sources, a line each", show_default=False)
     ] = None,
     target: Annotated[list[str] | None, typer.Option(help="and their targets", show_default=False)] = None,
-    weights: Annotated[Weights, typer.Option(help="the best on the validation text, or the last")] = "best",
-    device: Annotated[Device, typer.Option(help="where to compute")] = "auto",
+    weights: Weights = "best",
+    device: Device = "auto",
     quantize: Quantize = None,
-    json: Annotated[bool, typer.Option("--json", help="as a JSON object")] = False,
+    json: Json = False,
     *,
     given: dict[str, Any],
 ) -> None:
@@ -54,12 +54,10 @@ def evaluate(
     if others or found.pairs:
         if text:
             raise SettingsError("this run was trained on pairs; score others with --pairs FILE")
-        if "n_best" in given:
-            raise SettingsError("--n-best is for charlm translate; here the best of each is scored")
         translated(found.path, others, decoding(given), how, json=json)
         return
     if given:
-        raise SettingsError("--beam, --length-penalty and --n-best are for runs that were trained on pairs")
+        raise SettingsError("--beam and --length-penalty are for runs that were trained on pairs")
     from charlm.scoring import score_run
 
     tell(watch(score_run(found.path, text=text or (), **how)), json=json)
@@ -72,15 +70,15 @@ def translated(
     from charlm.translation import score_pairs
 
     made = watch(score_pairs(run, pairs=pairs, settings=settings, **how))
-    for note in made.notes:
-        err.print(f"note: {note}", style="yellow", markup=False)
+    for left_out in made.notes:
+        note(left_out)
     said = made.to_json()
     bands = said.pop("by_source_length")
     tell(said | ({"by_source_length": bands} if json else {}), json=json)
     if json:
         return
     if made.quality.chrf is None:
-        err.print('note: BLEU and chrF need an extra: pip install "charlm[translate]"', style="yellow", markup=False)
+        note(NO_BLEU)
     if len(bands) > 1:
         from charlm.cli.curves import by_length
 

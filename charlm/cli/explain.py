@@ -9,8 +9,8 @@ from rich.console import Group
 from rich.text import Text
 
 from charlm.cli.console import table
-from charlm.cli.options import Device, Weights, with_settings
-from charlm.cli.pictures import Html, Json, Png, Svg, present
+from charlm.cli.options import Device, Json, Run, Weights, with_settings
+from charlm.cli.pictures import Html, Png, Svg, present
 from charlm.config import take
 from charlm.sampling.settings import SampleSettings
 
@@ -20,11 +20,11 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 @with_settings({"Picking": SampleSettings})
 def explain(
-    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    run: Run = "last",
     prompt: Annotated[str, typer.Option(help="the text before the token")] = "",
     top: Annotated[int, typer.Option(help="tokens to show", min=1, max=1000)] = 12,
-    weights: Annotated[Weights, typer.Option(help="the best on the validation text, or the last")] = "best",
-    device: Annotated[Device, typer.Option(help="where to compute")] = "auto",
+    weights: Weights = "best",
+    device: Device = "auto",
     html: Html = None,
     svg: Svg = None,
     png: Png = None,

@@ -11,9 +11,11 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.style import Style
 from rich.text import Text
 
-from charlm.cli.console import BARS, printable
-from charlm.cli.pictures import Html, Json, Png, Svg, heat, present, tilt
+from charlm.cli.console import BARS
+from charlm.cli.options import Json, Run
+from charlm.cli.pictures import Html, Png, Svg, heat, present, tilt
 from charlm.cli.sample import read_prompt
+from charlm.text.visible import visible
 
 if TYPE_CHECKING:
     from charlm.inside.neurons import Neurons, Unit
@@ -24,7 +26,7 @@ SHOWN = 600  # tokens of the text that are drawn for each unit
 
 
 def neurons(
-    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    run: Run = "last",
     *,
     text: Annotated[str, typer.Option(help="text to be read; - reads standard input")],
     layer: Annotated[int | None, typer.Option(help="from 1 \\[default: all]", show_default=False)] = None,
@@ -90,12 +92,13 @@ def lines(tokens: list[str], values: list[float], width: int) -> Iterator[Line]:
     line: Line = []
     used = 0
     for token, value in zip(tokens, values, strict=True):
-        for c in printable(token):
-            if used + cell_len(c) > width:
+        for c in token:
+            shown = visible(c, space=" ")
+            if used + cell_len(shown) > width:
                 yield line
                 line, used = [], 0
-            line.append(({"\n": "↵", "\t": "→"}.get(c, c), value))
-            used += max(1, cell_len(c))
+            line.append((shown, value))
+            used += max(1, cell_len(shown))
             if c == "\n":
                 yield line
                 line, used = [], 0

@@ -12,10 +12,11 @@ from rich.console import Group
 from rich.text import Text
 
 from charlm.cli import console
-from charlm.cli.options import with_settings
-from charlm.cli.pictures import Html, Json, Png, Svg, heat, present
+from charlm.cli.options import Json, Run, with_settings
+from charlm.cli.pictures import Html, Png, Svg, heat, present
 from charlm.config import Arg, Settings, take
 from charlm.errors import CorpusError
+from charlm.text.visible import printable
 
 if TYPE_CHECKING:
     from charlm.inside.novelty import Novelty
@@ -36,7 +37,7 @@ class Written(Settings):
 
 @with_settings({"What is written": Written})
 def novelty(
-    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    run: Run = "last",
     text: Annotated[
         str | None,
         typer.Option(help="look at this instead of a sample: a file, or - for standard input", show_default=False),
@@ -103,7 +104,7 @@ def drawn(result: Novelty, text: str, known: Known, place: str) -> Iterator[Any]
     for length, group in groupby(result.copied.tolist()):
         size = len(list(group))
         share = 0.2 + 0.8 * (min(length, RED) - PALE) / (RED - PALE)  # the palest must be seen too
-        colours.append(console.printable(text[at : at + size]), heat(share) if length >= PALE else "")
+        colours.append(printable(text[at : at + size]), heat(share) if length >= PALE else "")
         at += size
     yield colours
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 from rich.markup import escape
 
-from charlm.config import Field, Settings, fields_of, plain
+from charlm.config import Field, Settings, fields_of, plain, value_of
 
 NONE: Mapping[str, Any] = {}
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Weights = Literal["best", "last"]
+RUN = "run: a folder, a name under runs/, last or best"
+Run = Annotated[str, typer.Argument(help=RUN)]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="where to compute")]
+Weights = Annotated[Literal["best", "last"], typer.Option(help="the best in validation, or the last")]
+Unknown = Annotated[
+    Literal["error", "skip", "nearest"], typer.Option(help="what to do about characters the run never saw")
+]
+Json = Annotated[bool, typer.Option("--json", help="as a JSON object")]
 Quantize = Annotated[
     Literal["int8"] | None,
     typer.Option(help="round the weights to 8 bits: a large transformer writes faster", show_default=False),
@@ -57,7 +62,7 @@ def with_settings(
         @functools.wraps(function)
         def command(**values: Any) -> None:
             typed = {field: values.pop(field.name) for _, field in shown}
-            given = {field.name: convert(field, value) for field, value in typed.items() if value is not None}
+            given = {field.name: value_of(field, value) for field, value in typed.items() if value is not None}
             function(**values, given=given)
 
         command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
@@ -83,12 +88,3 @@ def as_parameter(panel: str, field: Field, default: Any, otherwise: Mapping[str,
     typed: Any = str if number else kind
     annotation = Annotated[typed | None, option]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-
-
-def convert(field: Field, value: Any) -> Any:
-    """A number that was typed as text; what is none is left for the settings to refuse."""
-    kind, _ = plain(field.type)
-    if kind in (int, float) and isinstance(value, str):
-        with suppress(ValueError):
-            return kind(value)
-    return value

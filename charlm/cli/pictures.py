@@ -21,7 +21,6 @@ from charlm.errors import SettingsError
 Html = Annotated[Path | None, typer.Option(help="save the picture as a web page", show_default=False)]
 Svg = Annotated[Path | None, typer.Option(help="save the picture as SVG", show_default=False)]
 Png = Annotated[Path | None, typer.Option(help="save the picture as PNG (extra: report)", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="as a JSON object")]
 
 WIDTH = 100  # columns of a saved picture, whatever the terminal
 COLD, MIDDLE, HOT = (33, 102, 172), (247, 247, 247), (178, 24, 43)  # blue to red, told apart by the colour-blind too

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from charlm.cli.console import count, duration, out, show, table
+from charlm.cli.options import Json, Run
 from charlm.runs import folder
 
 
@@ -32,8 +33,8 @@ def runs(json: Annotated[bool, typer.Option("--json", help="one JSON object per 
 
 
 def info(
-    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
-    json: Annotated[bool, typer.Option("--json", help="as a JSON object")] = False,
+    run: Run = "last",
+    json: Json = False,
 ) -> None:
     """Show one run: settings, text, and how far it came."""
     found = folder.info(folder.find(run))

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json as jsonlib
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charlm.cli.beside import collected, columns
-from charlm.cli.console import err, show, watch, write
-from charlm.cli.options import Device, Quantize, Weights, with_settings
+from charlm.cli.console import err, note, show, watch, write
+from charlm.cli.options import RUN, Device, Quantize, Unknown, Weights, with_settings
 from charlm.cli.rows import Row
 from charlm.config import Arg, Settings, take
 from charlm.errors import SettingsError
@@ -34,6 +34,9 @@ class Amount(Settings):
 
     length: Annotated[int, Arg("tokens to write, 0 = without end", min=0, max=10**15)] = 500
     samples: Annotated[int, Arg("texts to write, in one batch", min=1, max=65_536)] = 1
+    novel: Annotated[
+        int, Arg("copy at most so many characters in a row from the training text, 0 = any", min=0, max=10**6)
+    ] = 0
     seed: Annotated[
         int | None, Arg("the same seed writes the same text [default: another each time]", min=0, max=2**63 - 1)
     ] = None
@@ -45,7 +48,7 @@ def sample(
         list[str] | None,
         typer.Argument(
             metavar="[RUN]...",
-            help="run: a folder, a name under runs/, last or best; several with --side-by-side \\[default: last]",
+            help=f"{RUN}; several with --side-by-side \\[default: last]",
             show_default=False,
         ),
     ] = None,
@@ -58,11 +61,9 @@ def sample(
         list[str] | None,
         typer.Option(help="end before this text (may be given several times)", show_default=False),
     ] = None,
-    unknown: Annotated[
-        Literal["error", "skip", "nearest"], typer.Option(help="what to do about prompt characters the run never saw")
-    ] = "error",
-    weights: Annotated[Weights, typer.Option(help="the best on the validation text, or the last")] = "best",
-    device: Annotated[Device, typer.Option(help="where to compute")] = "auto",
+    unknown: Unknown = "error",
+    weights: Weights = "best",
+    device: Device = "auto",
     quantize: Quantize = None,
     side_by_side: Annotated[
         bool, typer.Option("--side-by-side", help="let several runs write in columns, with the same random numbers")
@@ -90,39 +91,50 @@ def sample(
 
     def continued(path: Path) -> Iterator[Piece]:
         writer = Writer.load(path, weights=weights, device=device, quantize=quantize)
-        known = training_text(path) if settings.novel else ""
-        amounts = {"samples": amount.samples, "seed": seed}
+        known = training_text(path) if amount.novel else ""
+        amounts = {"samples": amount.samples, "seed": seed, "novel": amount.novel}
         return writer.pieces(text, settings, **amounts, unknown=unknown, known=known, shared=side_by_side)
 
     paths = [folder.find(one, pairs=False) for one in runs]
     if side_by_side:
-        beside = {path: watch(collected(str(path), continued(path), stop or [], amount.length)) for path in paths}
+        names = [str(path) for path in paths]
+        beside = [
+            watch(collected(name, continued(path), stop or [], amount.length))
+            for name, path in zip(names, paths, strict=True)
+        ]
         if json:
-            print(jsonlib.dumps([{"run": str(path), **beside[path].described(text, seed)} for path in paths]))
+            described = [row.described(text, seed) for row in beside]
+            print(jsonlib.dumps([{"run": name, **row} for name, row in zip(names, described, strict=True)]))
         else:
-            show(columns([str(path) for path in paths], text, [beside[path] for path in paths]))
+            show(columns(names, text, beside))
         return
     pieces = continued(paths[0])
     with err.status("reading the prompt") if len(text) > LONG else nullcontext():
         pieces = chain([next(pieces)], pieces)
     rows = [Row(stop or []) for _ in range(amount.samples)]
+    streamed(pieces, rows, text, amount.length, seed, json=json)
+
+
+def streamed(pieces: Iterator[Piece], rows: Sequence[Row], prompt: str, length: int, seed: int, *, json: bool) -> None:
+    """Write what the rows hold: the first as it comes and the others after it, or all as JSON."""
+    keep = len(rows) > 1 or json
     for number, piece in enumerate(pieces, 1):
         if number == 1 and not json:
-            write(text)  # not before: a prompt that cannot be read must leave nothing behind
-        logprobs = piece.logprobs.tolist() if json else [0.0] * amount.samples
+            write(prompt)  # not before: a prompt that cannot be read must leave nothing behind
+        logprobs = piece.logprobs.tolist() if json else [0.0] * len(rows)
         for row, new, logprob in zip(rows, piece.texts, logprobs, strict=True):
-            row.add(new, logprob, keep=amount.samples > 1 or json)
+            row.add(new, logprob, keep=keep)
         if not json:
             write(rows[0].new)  # the first text streams, the others follow when all are done
-        if number == amount.length or all(row.until.done for row in rows):
+        if number == length or all(row.until.done for row in rows):
             break
     if json:
         for row in rows:
-            print(jsonlib.dumps(row.described(text, seed)))
+            print(jsonlib.dumps(row.described(prompt, seed)))
         return
     write(rows[0].until.flush() + "\n")
     for row in rows[1:]:
-        write(f"{'-' * 40}\n{text}{row.text()}\n")
+        write(f"{'-' * 40}\n{prompt}{row.text()}\n")
 
 
 def training_text(path: Path) -> str:
@@ -132,7 +144,7 @@ def training_text(path: Path) -> str:
 
     known = watch(known_text(folder.info(path)))
     if known.chars_before:
-        err.print(f"note: --novel knows only the last {len(known.text):,} characters of the training text")
+        note(f"--novel knows only the last {len(known.text):,} characters of the training text")
     return known.text
 
 

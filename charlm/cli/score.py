@@ -8,11 +8,12 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from charlm.cli.console import printable, table, watch
-from charlm.cli.options import Device, Weights
-from charlm.cli.pictures import Html, Json, Png, Svg, heat, present, tilt
+from charlm.cli.console import table, watch
+from charlm.cli.options import Device, Json, Weights
+from charlm.cli.pictures import Html, Png, Svg, heat, present, tilt
 from charlm.errors import SettingsError
 from charlm.runs import folder
+from charlm.text.visible import visible
 
 if TYPE_CHECKING:
     from charlm.inside.surprise import Surprise, Total
@@ -25,8 +26,8 @@ def score(
     diff: Annotated[
         str | None, typer.Option(help="another run: colour where one beats the other", show_default=False)
     ] = None,
-    weights: Annotated[Weights, typer.Option(help="the best on the validation text, or the last")] = "best",
-    device: Annotated[Device, typer.Option(help="where to compute")] = "auto",
+    weights: Weights = "best",
+    device: Device = "auto",
     html: Html = None,
     svg: Svg = None,
     png: Png = None,
@@ -65,7 +66,7 @@ def heat_map(found: Surprise) -> Text:
     view = Text()
     for line, bits in found.lines():
         for c, b in zip(line, bits.tolist(), strict=True):
-            view.append(visible(c), heat(b / HOT))
+            view.append(visible(c, space=" "), heat(b / HOT))
         view.append(f"  {bits.mean():.2f}\n", "dim")
     return view
 
@@ -74,13 +75,9 @@ def difference(found: Surprise, other: Surprise) -> Text:
     view = Text()
     for (line, mine), (_, theirs) in zip(found.lines(), other.lines(), strict=True):
         for c, ahead in zip(line, (theirs - mine).tolist(), strict=True):
-            view.append(visible(c), tilt(-ahead / APART))  # blue: the run is ahead
+            view.append(visible(c, space=" "), tilt(-ahead / APART))  # blue: the run is ahead
         view.append(f"  {(theirs - mine).mean():+.2f}\n", "dim")
     return view
-
-
-def visible(character: str) -> str:
-    return "↵" if character == "\n" else printable(character)
 
 
 def summary(found: Surprise) -> Group:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from charlm.text.pairs import PairCorpus
 
 Files = Sequence[str] | None
+NO_BLEU = 'BLEU and chrF need an extra: pip install "charlm[translate]"'
 
 
 def text_to_train_on(

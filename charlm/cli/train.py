@@ -17,7 +17,6 @@ from charlm.cli.options import with_settings
 from charlm.cli.texts import text_to_train_on
 from charlm.config import LONG, DataSettings, PairSettings, TrainSettings
 from charlm.errors import SettingsError
-from charlm.progress import Progress
 from charlm.text.pairs import named_as_pairs
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from charlm.text.pairs import PairCorpus
 
 DEFAULT_ARCH, PAIR_ARCH = "lstm", "seq2seq"
-READING = ("reading", "reading pairs", "learning the vocabulary", "encoding")  # what happens before a run is one
 
 
 def command(argv: Sequence[str]) -> Callable[..., None]:
@@ -130,7 +128,7 @@ def train(
         Path | None,
         typer.Option(help="where encoded running texts are kept \\[default: the user's cache]", show_default=False),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="say nothing")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="say nothing; with --json, nothing else")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object per event")] = False,
     *,
     given: dict[str, Any],
@@ -174,10 +172,14 @@ def planned(
 
 
 def until(events: Iterator[Event], signals: Signals) -> Iterator[Event]:
-    """The same events; an interrupt while the text is being read, when there is nothing to save, ends them at once."""
+    """The same events; an interrupt before the training has begun, when there is nothing to save, ends them at once."""
+    from charlm.events import Started
+
+    begun = False
     try:
         for event in events:
-            if signals.number and isinstance(event, Progress) and event.what in READING:
+            begun = begun or isinstance(event, Started)
+            if signals.number and not begun:
                 break
             yield event
         else:

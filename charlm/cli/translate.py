@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from charlm.cli.console import err, write
-from charlm.cli.options import Device, Quantize, Weights, with_settings
+from charlm.cli.console import err, note, write
+from charlm.cli.options import Device, Quantize, Run, Unknown, Weights, with_settings
 from charlm.cli.pictures import save_as_named
 from charlm.cli.texts import decoding
-from charlm.config import take
+from charlm.config import fields_of, take
 from charlm.errors import CharlmError, CorpusError, RunError, SettingsError, VocabularyError
 from charlm.sampling.settings import SampleSettings, TranslateSettings
 
@@ -28,13 +28,21 @@ if TYPE_CHECKING:
 TOGETHER = 512  # lines that are translated at once, if so many are there already
 LOOK = 1.0  # seconds after which a wait looks up: on Windows Ctrl-C could not end it otherwise
 TERMINAL = PIPED = "-"
-FILTERS = {"top_k", "top_p", "min_p", "repetition_penalty"}
 
 
 @with_settings({"Decoding": TranslateSettings, "Drawing, without a beam": SampleSettings}, {"temperature": "0"})
 def translate(
-    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    run: Run = "last",
     file: Annotated[str, typer.Argument(help="lines to translate; - reads standard input")] = PIPED,
+    n_best: Annotated[
+        int,
+        typer.Option(
+            help="of a --beam: lines to show for each source, the best first",
+            min=1,
+            max=1000,
+            rich_help_panel="Decoding",
+        ),
+    ] = 1,
     attention_map: Annotated[
         str | None,
         typer.Option(
@@ -51,11 +59,9 @@ def translate(
             show_default=False,
         ),
     ] = None,
-    unknown: Annotated[
-        Literal["error", "skip", "nearest"], typer.Option(help="what to do about characters the run never saw")
-    ] = "error",
-    weights: Annotated[Weights, typer.Option(help="the best on the validation pairs, or the last")] = "best",
-    device: Annotated[Device, typer.Option(help="where to compute")] = "auto",
+    unknown: Unknown = "error",
+    weights: Weights = "best",
+    device: Device = "auto",
     quantize: Quantize = None,
     json: Annotated[bool, typer.Option("--json", help="one JSON object per line, with log-probabilities")] = False,
     *,
@@ -72,11 +78,11 @@ def translate(
     from charlm.writer import Writer
 
     writer = Writer.load(path, weights=weights, device=device, quantize=quantize)
-    writer.translate([])  # refuses a run that translates nothing before anybody types
+    writer.translate([], settings, n_best=n_best)  # refuses what makes no sense before anybody types
     if file == PIPED and sys.stdin.isatty():
         err.print("type a line, Enter translates it; Ctrl-D, or Ctrl-Z and Enter on Windows, ends", style="dim")
     picture = attention_map not in (None, TERMINAL)
-    how: dict[str, Any] = {"sampling": sampling, "seed": seed or 0, "unknown": unknown}
+    how: dict[str, Any] = {"sampling": sampling, "seed": seed or 0, "unknown": unknown, "n_best": n_best}
     number, cut, drawn = 0, 0, 0
     for lines in blocks(file, folder.info(path).config["data"]["encoding"], whole=picture):
         if picture and sum(1 for line in lines if line.strip()) > 1:
@@ -84,7 +90,7 @@ def translate(
                 f"--attention-map {attention_map} holds one line, {len(lines)} were given; use - for all"
             )
         for line, found in translated(writer, lines, settings, number, how):
-            tell(line, found, settings, json=json)
+            tell(line, found, json=json, numbered=n_best > 1)
             cut += any(each.cut for each in found)
             if attention_map and found:
                 draw(writer, found[0], attention_map)
@@ -92,7 +98,7 @@ def translate(
         number += len(lines)
     if cut:
         longest = writer.model.spec.seq_len // 2 - 1
-        err.print(f"note: {cut} lines are longer than the {longest} tokens that this run reads; the rest was left out")
+        note(f"{cut} lines are longer than the {longest} tokens that this run reads; the rest was left out")
     if picture and not drawn:
         raise SettingsError(f"there was no line to draw, so {attention_map} was not written")
 
@@ -101,11 +107,9 @@ def drawing(given: dict[str, Any]) -> SampleSettings | None:
     """How a line is drawn; None for the likeliest. Raises `SettingsError` for what would be of no use."""
     settings = take(SampleSettings, {"temperature": "0", **given})
     drawn = any(settings.temperatures)
-    if useless := sorted(given.keys() & FILTERS) if not drawn else []:
-        flag = "--" + useless[0].replace("_", "-")
-        raise SettingsError(f"{flag} is for lines that are drawn; give a --temperature above 0 with it")
-    if settings.novel:
-        raise SettingsError("--novel is for charlm sample, which goes on with a text; leave it out")
+    filters = [f.flag for f in fields_of(SampleSettings) if f.name in given.keys() - {"temperature"}]
+    if filters and not drawn:
+        raise SettingsError(f"{filters[0]} is for lines that are drawn; give a --temperature above 0 with it")
     return settings if drawn else None
 
 
@@ -141,12 +145,12 @@ def translated(
         yield line, each if line.strip() else []
 
 
-def tell(line: str, found: list[Translation], settings: TranslateSettings, *, json: bool) -> None:
+def tell(line: str, found: list[Translation], *, json: bool, numbered: bool) -> None:
     """One line for each translation; an empty one stays empty."""
     if json:
         best = [{"text": t.text, "log_probability": t.log_probability, "finished": t.finished} for t in found]
         write(jsonlib.dumps({"source": line, "translations": best}, ensure_ascii=False) + "\n")
-    elif settings.n_best == 1 or not found:
+    elif not numbered or not found:
         write((found[0].text if found else "") + "\n")
     else:
         for number, t in enumerate(found, 1):
@@ -197,7 +201,10 @@ def feed(file: str, encoding: str, lines: Queue[str | Exception | None]) -> None
     from charlm.text.corpus import Corpus
 
     try:
-        for line in piped(encoding) if file == PIPED else pairs.lines(Corpus.open([file], encoding)):
+        if file == PIPED and sys.stdin.isatty():
+            encoding = sys.stdin.encoding  # a keyboard is not the file that was trained on
+        streams = file == PIPED and "\n".encode(encoding) == b"\n"  # of UTF-16 all must be there first
+        for line in piped(encoding) if streams else pairs.lines(Corpus.open([file], encoding)):
             lines.put(line)
     except CharlmError as error:
         lines.put(error)

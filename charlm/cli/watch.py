@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.panel import Panel
 from rich.text import Text
 
-from charlm.cli.console import count, duration, out, printable
-from charlm.cli.pictures import Json, present
+from charlm.cli.console import count, duration, out, sample_panel
+from charlm.cli.options import Json, Run
+from charlm.cli.pictures import present
 from charlm.runs import folder
 from charlm.runs.folder import RunInfo
 
@@ -22,7 +22,7 @@ TAIL = 20_000  # bytes of samples.txt that are read
 
 
 def watch(
-    run: Annotated[str, typer.Argument(help="run: a folder, a name under runs/, last or best")] = "last",
+    run: Run = "last",
     once: Annotated[bool, typer.Option("--once", help="show how it stands and end")] = False,
     json: Json = False,
 ) -> None:
@@ -73,9 +73,7 @@ def view(path: Path) -> RenderableType:
     if len(points) > 1:
         parts.append(curves({info.config["arch"]: [points]}, "time", height=12))
     if now["sample"]:
-        room = max(4, out.height - 18)
-        text = "\n".join(printable(now["sample"]).strip("\n").split("\n")[:room])
-        parts.append(Panel(Text(text), title="latest sample", title_align="left", border_style="dim"))
+        parts.append(sample_panel(now["sample"], taken=18))
     return Group(*parts)
 
 

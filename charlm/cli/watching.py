@@ -13,14 +13,12 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from charlm import events
-from charlm.cli.console import close_quietly, count, duration, err, out, printable, sparkline, table
-from charlm.plan import BUDGETS
+from charlm.cli.console import close_quietly, count, duration, err, out, sample_panel, sparkline, table
 from charlm.progress import Progress as Encoding
 from charlm.text.pair_store import PairSplit
 from charlm.training.loop import Step
@@ -32,7 +30,7 @@ LINE_EVERY = 10.0  # seconds between progress lines in a pipe
 
 def show(happenings: Iterator[events.Event], *, quiet: bool, json: bool) -> bool:
     """Run a training to its end, shown as the person and the terminal want it; whether it came to its own end."""
-    view: Silent = Silent() if quiet else JsonLines() if json else Terminal() if out.is_terminal else Lines()
+    view: Silent = JsonLines() if json else Silent() if quiet else Terminal() if out.is_terminal else Lines()
     event: events.Event | None = None
     try:
         for event in happenings:
@@ -194,9 +192,7 @@ class Terminal(Lines):
         line = self.meter.line(step, self.chars_per_token) + self.bits
         parts: list[RenderableType] = [bar(step.progress, line), Text("loss " + sparkline(self.meter.losses), "dim")]
         if self.sample:
-            room = max(4, out.height - 12)
-            shown = "\n".join(printable(self.sample).strip("\n").split("\n")[:room])
-            parts.append(Panel(Text(shown), title="latest sample", title_align="left", border_style="dim"))
+            parts.append(sample_panel(self.sample, taken=12))
         return Group(*parts)
 
     def close(self) -> None:
@@ -214,7 +210,7 @@ def started(event: events.Started) -> str:
     sizes = {name: split.count if isinstance(split, PairSplit) else split.chars for name, split in splits.items()}
     shares = ", ".join(f"{count(size)} {name}" for name, size in sizes.items() if size)
     unit = "pairs" if plan.pairs else "characters"
-    budget = next(f"{value} {name}" for name, value in plan.train.to_dict().items() if name in BUDGETS and value)
+    budget = ", ".join(f"{value} {name}" for name, value in plan.train.budgets.items())
     return (
         f"text: {shares} {unit}; {event.vocab_size} different tokens ({plan.data.tokenizer})\n"
         f"model: {plan.arch}, {count(event.params)} parameters, on {event.where}; budget: {budget}\n"
@@ -233,13 +229,7 @@ def ended(event: events.Ended, chars_per_token: float, *, pairs: bool) -> Render
         line = f"best at step {event.best_step}: {best}\n{line}"
     if event.best is None or simple is None:
         return f"{line}\n{next_command(event.path, pairs=pairs)}"
-    rows = {
-        "uniform": simple.uniform,
-        "unigram": simple.unigram,
-        "xz -9e": simple.xz,
-        "6-gram": simple.ngram6,
-        f"this model (step {event.best_step})": event.best.bits_per_byte,
-    }
+    rows = {**simple.named(), f"this model (step {event.best_step})": event.best.bits_per_byte}
     compared = table("validation text", ">bits per byte")
     for name, bits in sorted(rows.items(), key=lambda item: -item[1]):
         style = "bold" if name.startswith("this") else ""

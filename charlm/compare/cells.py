@@ -87,9 +87,8 @@ def lines(comparison: Comparison) -> tuple[list[str], list[Line]]:
         )
         ranked.append((bits, Line([row.label, *cells, *beats], [False, *best, *[False] * len(beats)], note=note)))
     if simple is not None:
-        names = {"uniform": "uniform", "unigram": "unigram", "ngram6": "6-gram", "xz": "xz -9e"}
-        for key, bits in simple._asdict().items():
-            cells = [names[key], chosen[0].form.format(bits), *[""] * len(chosen)]
+        for name, bits in simple.named().items():
+            cells = [name, chosen[0].form.format(bits), *[""] * len(chosen)]
             ranked.append((bits, Line(cells, [False] * len(cells), simple=True)))
     ranked.sort(key=lambda pair: pair[0])
     failed = [Line([row.label], [False], note=row.failures[0]) for row in comparison.rows if not row.trained]

@@ -11,13 +11,13 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_origin
+from typing import Any, Literal, NamedTuple
 
 from charlm import archs
-from charlm.config import DataSettings, PairSettings, Settings, TrainSettings, fields_of, plain
+from charlm.config import BUDGETS, DataSettings, PairSettings, Settings, TrainSettings, fields_of, flag, value_of
 from charlm.errors import SettingsError
 from charlm.model import parameter_count
-from charlm.plan import BUDGETS, Plan, merge, stranger
+from charlm.plan import Plan, merge, stranger
 from charlm.progress import Progress
 from charlm.scoring import prepare_any
 from charlm.text.corpus import Corpus
@@ -57,23 +57,11 @@ class Entrant(NamedTuple):
             if name not in fields:
                 raise SettingsError(stranger(name, arch))
             if name in ALIKE:
-                flag = "--" + name.replace("_", "-")
-                raise SettingsError(f"{label!r}: {flag} must be the same for all; give it for the whole comparison")
-            settings[name] = value_of(fields[name].type, text)
+                raise SettingsError(
+                    f"{label!r}: {flag(name)} must be the same for all; give it for the whole comparison"
+                )
+            settings[name] = value_of(fields[name], text)
         return cls(label, settings)
-
-
-def value_of(hint: Any, text: str) -> Any:
-    """`text` as a value of a field's type; what is none stays a text, for the settings to refuse."""
-    kind, _ = plain(hint)
-    if kind is bool:
-        return {"true": True, "on": True, "false": False, "off": False}.get(text.lower(), text)
-    if get_origin(kind) is None and kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            return text
-    return text
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from charlm.compare.axes import AXES, BY_LENGTH, LENGTH, place
 from charlm.compare.cells import BEST, lines
 from charlm.compare.measure import opened
 from charlm.compare.rows import Example, Point, Row, examples, verdict
 from charlm.compare.run import Comparison
-from charlm.errors import SettingsError
+from charlm.errors import SettingsError, VocabularyError
 from charlm.inside.attend import Attended, attend
 from charlm.inside.surprise import HOT, Surprise, surprise
 from charlm.progress import result
+from charlm.text.visible import visible
 
 TEMPLATE = Path(__file__).with_name("report.html")
-AXES = {"seconds": "seconds of training", "tokens": "tokens trained on", "step": "optimizer steps"}
-BY_LENGTH = {"exact": "percent exactly right", "bleu": "BLEU", "chrf": "chrF"}
 ATTENDED = 48  # tokens of the passage that attention is shown for
 
 
@@ -43,17 +43,8 @@ def available() -> None:
     del jinja2, vl_convert
 
 
-def save(made: Comparison, path: Path) -> None:
-    """Write the page. Raises `SettingsError` if it cannot be written."""
-    text = page(made)
-    try:
-        path.write_bytes(text.encode("utf-8", "replace"))  # a model may write half a character
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be written: {error.strerror}; name another file") from None
-
-
 def page(made: Comparison) -> str:
-    """The whole page, scripts and all."""
+    """The whole page, scripts and all. Raises `SettingsError` if the extra is not installed."""
     available()
     import vl_convert
     from jinja2 import Environment
@@ -104,13 +95,13 @@ def curve(rows: list[Row], field: str, title: str) -> dict[str, Any]:
 def by_length(rows: list[Row], field: str, title: str) -> dict[str, Any]:
     """How good translations are, a `field` of their `Band`, by the length of the source."""
     values = [
-        {"model": row.label, **band._asdict(), "exact": 100 * band.exact, "length": (band.shortest + band.longest) / 2}
+        {"model": row.label, **band._asdict(), "length": point[0], field: point[1]}
         for row in rows
         for band in row.bands
-        if getattr(band, field) is not None
+        if (point := place(band, field))
     ]
     told = ("model", "shortest", "longest", "pairs", field)
-    made = lines_of(values, told, ("length", "tokens of the source"), (field, title))
+    made = lines_of(values, told, ("length", LENGTH), (field, title))
     made["encoding"]["y"]["scale"] = {"domain": [0, 100]}
     return made
 
@@ -139,26 +130,29 @@ def lines_of(
 
 
 def heats(made: Comparison, rows: list[Row]) -> Iterator[Heat]:
-    """How much each character of the passage surprises the first training of each model."""
+    """How much each character of the passage surprises the first training of each model that can spell them all."""
     for row in rows if made.passage else ():
-        found: Surprise = result(surprise(opened(row.trained[0].run), made.passage))
+        try:
+            found: Surprise = result(surprise(opened(row.trained[0].run), made.passage))
+        except VocabularyError:
+            continue
         marks = [(c, min(b / HOT, 1.0), b) for c, b in zip(made.passage, found.bits.tolist(), strict=True)]
         yield Heat(row.label, found.bits_per_byte, marks)
 
 
 def attention(passage: str, pairs: list[Example], rows: list[Row]) -> Iterator[Chart]:
-    """Where the first training of each model that has attention looks: over the beginning of the passage, or at a
-    source of middle length while it is fed the right target, which is the same for all."""
+    """Where the first training of each model that has attention, and can spell the text, looks: over the beginning of
+    the passage, or at a source of middle length while it is fed the right target, which is the same for all."""
     for row in rows if passage or pairs else ():
         writer = opened(row.trained[0].run)
-        if pairs:
-            source, text, _ = pairs[len(pairs) // 2]
-        else:
-            ids = writer.tokenizer.encode(passage)[: min(ATTENDED, writer.model.window or ATTENDED)]
-            source, text = None, writer.tokenizer.decoder().feed(*ids.tolist())
         try:
+            if pairs:
+                source, text, _ = pairs[len(pairs) // 2]
+            else:
+                ids = writer.tokenizer.encode(passage)[: min(ATTENDED, writer.model.window or ATTENDED)]
+                source, text = None, writer.tokenizer.decoder().feed(*ids.tolist())
             found = attend(writer, text, source=source)
-        except SettingsError:  # it has no attention
+        except (SettingsError, VocabularyError):
             continue
         values = [
             {"row": at, "column": to, "looks from": a, "at": b, "weight": round(weight, 4)}
@@ -177,7 +171,7 @@ def heat_map(values: list[dict[str, Any]], found: Attended) -> dict[str, Any]:
             "field": field,
             "type": "ordinal",
             "title": None,
-            "axis": axis | {"labelExpr": f"{json.dumps([shown(t) for t in names[field]])}[datum.value]"},
+            "axis": axis | {"labelExpr": f"{json.dumps([visible(t) for t in names[field]])}[datum.value]"},
         }
         for channel, field in (("x", "column"), ("y", "row"))
     }
@@ -193,7 +187,3 @@ def heat_map(values: list[dict[str, Any]], found: Attended) -> dict[str, Any]:
             "tooltip": [{"field": name} for name in ("looks from", "at", "weight")],
         },
     }
-
-
-def shown(token: str) -> str:
-    return token.replace("\n", "↵").replace(" ", "·")

@@ -28,18 +28,18 @@ import re
 import struct
 import zlib
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from charlm.errors import CorpusError, RunError, SettingsError, VocabularyError
+from charlm.files import writing
 from charlm.progress import Progress
 from charlm.runs import checkpoint
-from charlm.runs.folder import replacing
 from charlm.text.tokenizers import Tokenizer
 from charlm.text.units import Ids
 from charlm.writer import Writer
@@ -78,7 +78,7 @@ def compress(writer: Writer, source: Path, target: Path, *, name: str = "") -> G
     """Write `source` to `target` as small as a model on the CPU can; `name` tells people which run will be needed.
 
     Raises `VocabularyError`, before the long work, if the vocabulary cannot spell the file, `CorpusError` if it cannot
-    be read, `RunError` if `target` cannot be written, `SettingsError` without the library.
+    be read, `SettingsError` if `target` cannot be written or the library is missing.
     """
     writer.refuse_pairs()
     stream = coder().stream
@@ -87,7 +87,7 @@ def compress(writer: Writer, source: Path, target: Path, *, name: str = "") -> G
         tokens, size = tokens + len(ids), size + len(raw)
         yield Progress("reading", size, max(size, source.stat().st_size))
     encoder, digest, bits, done = stream.queue.RangeEncoder(), hashlib.sha256(), 0.0, 0
-    with replacing(target) as beside, beside.open("wb") as file, one_thread():
+    with made(target) as file, one_thread():
         guess = guesses(writer)
         weights = next(guess)
         for ids, raw in spelled(source, writer.tokenizer):
@@ -111,7 +111,8 @@ def compress(writer: Writer, source: Path, target: Path, *, name: str = "") -> G
 def decompress(writer: Writer, source: Path, target: Path) -> Generator[Progress, None, int]:
     """Write to `target` the text that `source` was made from; returns its bytes.
 
-    Raises `CorpusError` if `source` is damaged or no such file, `RunError` if another run, or another machine, made it.
+    Raises `CorpusError` if `source` is damaged or no such file, `RunError` if another run, or another machine, made it,
+    `SettingsError` as `compress` does.
     """
     stream, head = coder().stream, read(source)
     if head.run != (here := fingerprint(writer)):
@@ -121,7 +122,7 @@ def decompress(writer: Writer, source: Path, target: Path) -> Generator[Progress
             "as they were before it was trained on"
         )
     decoder, digest, size = stream.queue.RangeDecoder(head.words), hashlib.sha256(), 0
-    with replacing(target) as beside, beside.open("wb") as file, one_thread():
+    with made(target) as file, one_thread():
         guess = guesses(writer)
         weights = next(guess)
         for done in range(1, head.tokens + 1):
@@ -159,6 +160,10 @@ def read(source: Path) -> Head:
     if len(words) % 4:
         raise CorpusError(f"{source} is damaged: it ends within a word; get it again")
     return Head(run, text, tokens, label.decode("utf-8", "replace"), np.frombuffer(words, "<u4").astype(np.uint32))
+
+
+def made(target: Path) -> AbstractContextManager[BinaryIO]:
+    return writing(target, error=SettingsError, hint="name another file with --out")
 
 
 def astray(source: Path) -> RunError:

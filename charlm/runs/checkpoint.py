@@ -18,8 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from charlm.errors import RunError
+from charlm.files import replacing
 from charlm.model import State
-from charlm.runs.folder import plain_file, replacing
+from charlm.runs.folder import plain_file
 from charlm.training.loop import Trainer
 
 Tensors = dict[str, Tensor]

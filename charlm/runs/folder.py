@@ -1,4 +1,4 @@
-"""Run folders: naming, finding, listing, and files that are either old or whole. Nothing here imports torch.
+"""Run folders: naming, finding, listing, and their JSON files. Nothing here imports torch.
 
 config.json             all settings, versions, seed, the corpus and its hash
 tokenizer.json          the vocabulary
@@ -20,7 +20,6 @@ import difflib
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -30,6 +29,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from charlm.errors import RunError
+from charlm.files import replacing
 
 ROOT = Path("runs")
 FORMAT = 1
@@ -65,48 +65,6 @@ class RunInfo(NamedTuple):
     def pairs(self) -> bool:
         """Whether it was trained on pairs of a source and a target."""
         return "max_length" in self.config["data"]
-
-
-@contextmanager
-def replacing(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
-    """A path to write to; what was written reaches the disk, and only then takes the place of `path`.
-
-    What `path` held before becomes `keep`. Raises `RunError`, and leaves what was there, if the disk is full or may not
-    be written to.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield beside
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        if keep and path.exists():
-            second_name(path, keep)
-        beside.replace(path)
-        flush_names(path.parent)
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-
-
-def second_name(path: Path, to: Path) -> None:
-    """For a file that is only ever replaced, never written into; a copy where the system has no second names."""
-    with replacing(to) as beside:
-        try:
-            os.link(path, beside)
-        except OSError:
-            shutil.copyfile(path, beside)
-
-
-def flush_names(path: Path) -> None:
-    """Let the renaming of files in a folder reach the disk, where the system knows how."""
-    with suppress(OSError):  # Windows opens no folders
-        folder = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def append(path: Path, text: str) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from charlm import __version__
 from charlm.device import peak_memory
 from charlm.errors import RunError
+from charlm.files import replacing
 from charlm.model import LanguageModel, parameter_count
 from charlm.plan import Plan
 from charlm.runs import checkpoint, folder
@@ -137,14 +138,14 @@ class Record:
         if os.path.lexists(metrics):
             end = trainer.position.step + (not self.pending)
             past = "".join(line for said, line in folder.metrics(self.path) if said["step"] < end)
-            with folder.replacing(metrics) as beside:
+            with replacing(metrics) as beside:
                 beside.write_text(past, encoding="utf-8")
 
     def go_back(self, trainer: Trainer) -> None:
         """Take the last but one checkpoint for the last, which is damaged. Raises `RunError` if both are."""
         previous = self.path / "previous.safetensors"
         checkpoint.load_training(previous, trainer)
-        with folder.replacing(self.path / "training.safetensors") as beside:
+        with replacing(self.path / "training.safetensors") as beside:
             shutil.copyfile(previous, beside)
 
     def summarise(self, trainer: Trainer, *, finished: bool = False) -> None:

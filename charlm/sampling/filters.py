@@ -7,7 +7,7 @@
 5. min-p                Nguyen et al. 2024, arXiv:2407.01082, section 3
 
 Each of 3 to 5 looks at the distribution that the ones before it left, and always leaves at least one token. What is
-picked is refused if it would copy too much (`novel`), and picked again without it.
+picked is refused if it would copy too much (`novel.py`), and picked again without it.
 """
 
 from __future__ import annotations

@@ -23,9 +23,6 @@ class SampleSettings(Settings):
     top_p: Annotated[float, Arg("pick from the likeliest tokens that make up this share", min=0, max=1)] = 1.0
     min_p: Annotated[float, Arg("drop tokens below this share of the likeliest one's", min=0, max=1)] = 0.0
     repetition_penalty: Annotated[float, Arg("above 1: make the last 64 tokens less likely", min=0.01, max=100)] = 1.0
-    novel: Annotated[
-        int, Arg("copy at most so many characters in a row from the training text, 0 = any", min=0, max=10**6)
-    ] = 0
 
     @cached_property
     def temperatures(self) -> tuple[float, ...]:
@@ -51,11 +48,3 @@ class TranslateSettings(Settings):
 
     beam: Annotated[int, Arg("hypotheses that are kept, 1 = greedy", min=1, max=1000)] = 1
     length_penalty: Annotated[float, Arg("above 0: long lines are forgiven for being less likely", min=0, max=10)] = 0.6
-    n_best: Annotated[int, Arg("lines to show for each source, the best first", min=1, max=1000)] = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.n_best > self.beam:
-            raise SettingsError(
-                f"--n-best {self.n_best} is more than --beam {self.beam} can find; give --beam {self.n_best} or more"
-            )

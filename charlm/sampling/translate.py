@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from charlm.errors import SettingsError
 from charlm.model import LanguageModel
 from charlm.progress import Progress
 from charlm.sampling.beam import beam_search
@@ -44,13 +45,19 @@ def translating(
     first: int = 0,
     unknown: str = "error",
     limit: int | None = None,
+    n_best: int = 1,
 ) -> Generator[Progress, None, list[list[Translation]]]:
-    """Of each source, a line of text, the `settings.n_best` translations that were found, the best first.
+    """Of each source, a line of text, the `n_best` translations that were found, the best first.
 
     With `sampling` one is drawn instead, from `seed` and the number of its line, where the first one's is `first`. A
     source that is longer than the model can read is cut off there, and so is what is written, or at `limit` tokens.
-    Raises `VocabularyError` for characters that the vocabulary lacks, unless `unknown` is `skip` or `nearest`.
+    Raises `VocabularyError` for characters that the vocabulary lacks, unless `unknown` is `skip` or `nearest`, and
+    `SettingsError` for more translations than a beam can find.
     """
+    if n_best > settings.beam:
+        raise SettingsError(
+            f"--n-best {n_best} is more than --beam {settings.beam} can find; give --beam {n_best} or more"
+        )
     longest = model.spec.seq_len // 2  # tokens of a line with its newline
     limit = min(limit or longest, longest)
     whole = [vocabularies.source.encode(one_line(source), unknown) for source in sources]
@@ -71,7 +78,7 @@ def translating(
                 newline=newline,
                 limit=limit,
                 length_penalty=settings.length_penalty,
-                n_best=settings.n_best,
+                n_best=n_best,
             )
         else:
             seeds = [(seed * 1_000_003 + first + at) % 2**63 for at in some]

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from charlm.config import DataSettings, DataSpec, TrainSettings
 from charlm.errors import CorpusError, RunError
+from charlm.files import writing
 from charlm.progress import Progress
 from charlm.text.corpus import Corpus
 from charlm.text.threads import in_threads
@@ -219,7 +220,7 @@ def _writable(folder: Path) -> Path:
     except OSError:
         folder = Path(tempfile.mkdtemp(prefix="charlm-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for rubbish in folder.glob("[0-9a-f]" * 32 + ".*.tmp"):  # left by a process that was killed
+    for rubbish in folder.glob("." + "[0-9a-f]" * 32 + ".*.tmp"):  # left by a process that was killed
         with suppress(OSError):  # another process may be sweeping too
             if time.time() - rubbish.stat().st_mtime > STALE:
                 rubbish.unlink()
@@ -228,19 +229,7 @@ def _writable(folder: Path) -> Path:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[BinaryIO]:
-    """A file of its own to write into, which becomes `path` if all goes well and vanishes if not."""
-    try:
-        handle, temporary = tempfile.mkstemp(".tmp", f"{path.stem}.", path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:  # what is wrong with the corpus itself has become a CorpusError long before
-        raise CorpusError(
-            f"cannot write the text's ids to {path.parent}: {error.strerror}; make room or give another --cache-dir"
-        ) from error
+    """`path`, to be written whole or not at all. What is wrong with the corpus has become a CorpusError long before."""
+    with writing(path, error=CorpusError, hint="make room or give another --cache-dir") as file:
+        os.chmod(file.name, 0o600)  # the text may be for nobody else
+        yield file

@@ -25,7 +25,7 @@ pytest.importorskip("jinja2")
 @pytest.fixture(scope="module")
 def file(compared: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    report.save(compared[0], path)
+    path.write_text(report.page(compared[0]), encoding="utf-8")
     return path
 
 
@@ -122,7 +122,7 @@ def test_what_a_model_writes_cannot_become_part_of_the_page(compared: Made, brow
         made.asked, made.text, made.rows, made.baselines, samples={"<b>x": "</pre><script>alert(1)</script>"}
     )
     path = tmp_path / "wild.html"
-    report.save(wild, path)
+    path.write_text(report.page(wild), encoding="utf-8")
     opened = browser.new_page()
     asked: list[str] = []
     opened.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
@@ -143,6 +143,18 @@ def test_the_command_saves_it(typed: Typed, verses: Path, trained: Path) -> None
     assert code == 2
     assert "there is no folder no/folder" in error  # said before anything is trained
     Path("taken").mkdir()
-    code, _, error = typed("compare", trained, "verses-rnn", "--html", "taken")
+    code, out, error = typed("compare", trained, "verses-rnn", "--html", "taken")
     assert code == 2
+    assert "bits/byte" in out  # what was measured is told all the same
     assert "cannot be written" in error
+
+
+def test_a_text_that_one_run_cannot_spell_leaves_it_out_of_the_pictures(typed: Typed, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("naïve cafés and plain words\n" * 60, encoding="utf-8")
+    sizes = ["--arch", "transformer", "--layers", "1", "--heads", "1", "--hidden-size", "8", "--steps", "2", "--quiet"]
+    for out, alphabet in (("any", "corpus"), ("ascii", "printable")):
+        assert typed("train", "text.txt", *sizes, "--out", out, "--alphabet", alphabet)[0] == 0
+    code, _, error = typed("compare", "any", "ascii", "--html", "page.html")
+    assert code == 0, error
+    text = Path("page.html").read_text(encoding="utf-8")
+    assert ("any, layer 1" in text, "ascii, layer 1" in text) == (True, False)

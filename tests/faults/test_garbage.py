@@ -17,8 +17,8 @@ import pytest
 import charlm
 from charlm import archs, job
 from charlm.cli.sample import Amount
-from charlm.config import DataSettings, Settings, TrainSettings, fields_of, plain, take
-from charlm.plan import BUDGETS, Plan
+from charlm.config import BUDGETS, DataSettings, Settings, TrainSettings, fields_of, plain, take
+from charlm.plan import Plan
 from charlm.sampling.settings import SampleSettings
 from charlm.text.corpus import Corpus
 

@@ -204,7 +204,7 @@ def test_on_the_command_line(typed: Typed, trained: Path) -> None:
         (["compress", "R", "gone.txt"], "gone.txt cannot be read"),
         (["compress", "a", "b", "c"], "3 names were given; charlm compress [RUN] FILE"),
         (["compress", "verses.txt"], "no run 'last' here"),
-        (["compress", "R", "verses.txt", "--out", "no/such/folder"], "no/such/folder cannot be written"),
+        (["compress", "R", "verses.txt", "--out", "no/such/folder"], "No such file or directory; name another file"),
         (["decompress", "verses.txt", "R"], "verses.txt does not end in .charlm"),
         (["decompress", "verses.txt", "R", "--out", "o"], "verses.txt is not what charlm compress writes"),
     ],

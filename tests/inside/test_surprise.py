@@ -84,6 +84,11 @@ def test_kinds_places_and_distances_have_names() -> None:
     ]  # fmt: skip
 
 
+def test_a_line_ends_at_a_newline_and_nowhere_else() -> None:
+    found = Surprise("a\x0bb\u2028c\nd", np.ones(7))
+    assert [line for line, _ in found.lines()] == ["a\x0bb\u2028c\n", "d"]
+
+
 def test_the_command_colours_a_text_and_saves_the_picture(typed: Typed, trained: Path) -> None:
     Path("text.txt").write_text(TEXT)
     code, out, error = typed("score", trained, "text.txt", "--html", "a.html", "--svg", "a.svg")

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import charlm
 from charlm.errors import RunError, SettingsError
+from charlm.files import replacing
 from charlm.runs import checkpoint, folder
 
 
@@ -89,7 +90,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     folder.write_json(path, {"a": 1})
 
     def fail_halfway() -> None:
-        with folder.replacing(path) as beside:
+        with replacing(path) as beside:
             beside.write_text("{half")
             raise OSError("disk full")
 

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from charlm.archs.seq2seq import Seq2Seq
 from charlm.config import DataSpec, Settings
-from charlm.errors import SettingsError
 from charlm.model import PAD, Features, LanguageModel, State
 from charlm.sampling.beam import beam_search
 from charlm.sampling.filters import Picker
 from charlm.sampling.lines import Hypothesis, write_lines
-from charlm.sampling.settings import SampleSettings, TranslateSettings
+from charlm.sampling.settings import SampleSettings
 
 NEWLINE = 0
 ALPHAS = [0.0, 0.6, 2.0]
@@ -218,9 +217,3 @@ def test_sentences_that_are_done_cost_nothing() -> None:
     assert model.rows == [4, 3, 2]
     assert [line.ids for [line] in search(model, source, 2)] == [[], [1, 1], [1], [1, 1]]
     assert model.rows[4:] == [6, 4]
-
-
-def test_more_lines_than_beams_are_refused() -> None:
-    TranslateSettings(beam=4, n_best=4)
-    with pytest.raises(SettingsError, match="--n-best 5 is more than --beam 4 can find; give --beam 5 or more"):
-        TranslateSettings(beam=4, n_best=5)

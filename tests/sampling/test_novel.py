@@ -60,7 +60,7 @@ def test_a_passage_counts_from_where_it_begins_in_the_prompt(typed: Typed, parro
 def test_each_row_of_a_batch_is_watched_by_itself(parrot: Path) -> None:
     lm = charlm.load(parrot)
     rows = ["", "", ""]
-    for _, piece in zip(range(200), lm.pieces("", SampleSettings(novel=16), samples=3, known=VERSES), strict=False):
+    for _, piece in zip(range(200), lm.pieces("", SampleSettings(), samples=3, novel=16, known=VERSES), strict=False):
         rows = [row + new for row, new in zip(rows, piece.texts, strict=True)]
     assert len(set(rows)) == 3
     assert max(map(longest_copy, rows)) <= 16
@@ -101,6 +101,7 @@ def test_where_everything_would_copy_it_goes_on_as_it_would_have() -> None:
 
 
 def test_the_limit_needs_the_training_text_and_is_a_number(parrot: Path, typed: Typed) -> None:
-    with pytest.raises(SettingsError, match="needs the training text"):
-        next(iter(charlm.load(parrot).pieces("", SampleSettings(novel=9))))
+    for wrong in ({"novel": 9}, {"novel": -1, "known": VERSES}):
+        with pytest.raises(SettingsError, match="novel is 0 or more and needs the training text"):
+            next(charlm.load(parrot).pieces("", SampleSettings(), **wrong))
     assert "--novel must be at least 0, got -1" in typed("sample", parrot, "--novel", "-1")[2]

@@ -219,7 +219,7 @@ def test_an_interrupted_encoding_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_swept_and_what_is_in_use_is_not(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     cache.mkdir()
-    old, fresh, foreign = cache / f"{'a' * 32}.x.tmp", cache / f"{'b' * 32}.y.tmp", cache / "diary.tmp"
+    old, fresh, foreign = cache / f".{'a' * 32}.ids.x.tmp", cache / f".{'b' * 32}.json.y.tmp", cache / "diary.tmp"
     for path in (old, fresh, foreign):
         path.write_text("")
     for path in (old, foreign):
@@ -265,7 +265,7 @@ def test_a_full_disk_is_an_error_that_says_where(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
-        with pytest.raises(CorpusError, match=r"cannot write the text's ids to .*cache: .*--cache-dir"):
+        with pytest.raises(CorpusError, match=r"\.ids cannot be written: .*--cache-dir"):
             result(prepare(corpus, DataSettings(), tmp_path / "cache"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
