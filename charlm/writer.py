@@ -20,7 +20,7 @@ from charlm.progress import Progress, result
 from charlm.quantize import quantize as round_weights
 from charlm.runs import checkpoint, folder
 from charlm.sampling.filters import Picker
-from charlm.sampling.generate import generate
+from charlm.sampling.generate import fetched, generate
 from charlm.sampling.novel import Copies, Passages
 from charlm.sampling.settings import SampleSettings, TranslateSettings
 from charlm.sampling.shared import SharedPicker
@@ -31,7 +31,6 @@ from charlm.text.tokenizers import utf8
 from charlm.text.vocabulary import Vocabularies
 from charlm.training.evaluate import Score, evaluate
 
-AHEAD = {"cuda": 16}  # tokens that a device writes before they are fetched: each fetch waits for it
 UNKNOWN = "or give --unknown skip or --unknown nearest"
 NO_TEXT = (
     "this run was trained on pairs: it reads a source and writes a target; "
@@ -131,10 +130,8 @@ class Writer:
             pick = Picker(settings, torch.Generator(self.device).manual_seed(seed), recent, copies)
         decoders = [self.tokenizer.decoder() for _ in range(samples)]
         steps = generate(self.model, start, pick, samples=samples)
-        while ahead := list(islice(steps, AHEAD.get(self.device.type, 1))):
-            fetched = torch.stack([tokens for tokens, _ in ahead]).tolist()  # one wait for all of them
-            for (tokens, logits), row in zip(ahead, fetched, strict=True):
-                yield Piece([d.feed(token) for d, token in zip(decoders, row, strict=True)], tokens, logits)
+        for row, tokens, logits in fetched(steps):
+            yield Piece([d.feed(token) for d, token in zip(decoders, row, strict=True)], tokens, logits)
 
     def stream(
         self,

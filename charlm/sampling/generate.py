@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from charlm.model import LanguageModel, fork
+
+AHEAD = {"cuda": 16}  # tokens that a device writes before they are fetched: each fetch waits for it
 
 
 @torch.inference_mode()
@@ -25,3 +28,11 @@ def generate(
         logits, state = step(token, state)
         token = pick(logits)
         yield token, logits
+
+
+def fetched(steps: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """What `generate` yields, after the ids as numbers."""
+    for first in steps:
+        ahead = [first, *islice(steps, AHEAD.get(first[0].device.type, 1) - 1)]
+        for ids, step in zip(torch.stack([ids for ids, _ in ahead]).tolist(), ahead, strict=True):
+            yield ids, *step
