@@ -18,6 +18,8 @@ from charlm.errors import SettingsError
 
 def choose_device(name: str) -> torch.device:
     """`auto` is CUDA, then MPS, then the CPU. Raises `SettingsError` for a device that this torch cannot use."""
+    # On Hopper and later cuDNN would take half a second for each new shape of attention; batches of pairs have many.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, there in usable.items() if there))

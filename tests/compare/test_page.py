@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,9 @@ def test_a_text_that_one_run_cannot_spell_leaves_it_out_of_the_pictures(typed: T
     assert code == 0, error
     text = Path("page.html").read_text(encoding="utf-8")
     assert ("any, layer 1" in text, "ascii, layer 1" in text) == (True, False)
+
+
+def test_a_model_of_which_one_seed_failed_says_so(compared: Made) -> None:
+    made = compared[0]
+    unlucky = replace(made.rows[0], failures=["the memory is full"])
+    assert "1 of 3 failed: the memory is full" in report.page(replace(made, rows=[unlucky, *made.rows[1:]]))
