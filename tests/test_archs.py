@@ -210,7 +210,9 @@ def test_weights_survive_a_file(arch: str, tmp_path: Path) -> None:
     assert torch.equal(model(text).logits, other(text).logits)
 
 
-@pytest.mark.parametrize("settings", [{}, {"optimizer": "muon"}, {"accumulate": 2, "ema": 0.9, "order": "random"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"optimizer": "muon", "precision": "bf16"}, {"accumulate": 2, "ema": 0.9, "order": "random"}]
+)
 def test_stopping_and_resuming_changes_nothing(arch: str, settings: dict[str, Any], tmp_path: Path) -> None:
     """N + N steps equal 2 N steps bit for bit, across an epoch (5 steps) and with dropout."""
     dropout = {"dropout": 0.2}
@@ -235,6 +237,14 @@ def test_stopping_and_resuming_changes_nothing(arch: str, settings: dict[str, An
 def test_bf16_learns_too(arch: str) -> None:
     losses = [float(step.nats) for step in trainer(arch, steps=60, precision="bf16")]
     assert np.mean(losses[-5:]) < 0.7 * losses[0]
+
+
+def test_what_bf16_began_goes_on_in_fp32(arch: str, tmp_path: Path) -> None:
+    first, second = (trainer(arch, steps=4, precision=precision) for precision in ("bf16", "fp32"))
+    list(itertools.islice(first, 2))
+    checkpoint.save_training(tmp_path / "t.safetensors", first, {})
+    checkpoint.load_training(tmp_path / "t.safetensors", second)
+    assert all(step.nats.isfinite() for step in second)
 
 
 def test_hearing_itself_is_learning_too(arch: str) -> None:
