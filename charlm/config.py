@@ -9,7 +9,7 @@ import math
 import types
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from charlm.errors import SettingsError
@@ -64,7 +64,7 @@ def fields_of(cls: type[Settings]) -> tuple[Field, ...]:
     found = []
     for f in fields(cls):  # type: ignore[arg-type]
         annotated, (arg, *_) = get_args(hints[f.name])[0], hints[f.name].__metadata__
-        found.append(Field(f.name, annotated, arg, None if f.default is MISSING else f.default))
+        found.append(Field(f.name, annotated, arg, f.default))
     return tuple(found)
 
 
