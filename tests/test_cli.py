@@ -366,3 +366,7 @@ def test_version_and_help_end_with_success(typed: Typed) -> None:
     assert typed("--version")[:2] == (0, f"charlm {__version__}\n")
     for command in ([], ["demo"], ["train"], ["sample"], ["eval"], ["runs"], ["info"], ["archs"], ["presets"]):
         assert typed(*command, "--help")[0] == 0
+    for words, shown in (([], "Look inside"), (["help"], "Look inside"), (["help", "sample"], "--temperature")):
+        code, out, err = typed(*words)
+        assert (code, err) == (0, "")
+        assert shown in out

@@ -83,7 +83,7 @@ def run(argv: list[str]) -> int:
     """The exit code of one command line."""
     from charlm.cli.train import name_the_run
 
-    argv = name_the_run(argv)
+    argv = name_the_run([*argv[1:], "--help"] if argv[:1] == ["help"] else argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal or a file that cannot show a bar shows a question mark

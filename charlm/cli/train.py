@@ -61,7 +61,7 @@ def default_arch(words: Sequence[str]) -> str:
 def name_the_run(argv: Sequence[str]) -> list[str]:
     """`--resume` without a run means the last one; Typer knows no option whose value may be left out."""
     words: list[str] = []
-    for here, after in zip(argv, [*argv[1:], "--"], strict=True):
+    for here, after in zip(argv, [*argv, "--"][1:], strict=True):
         words.append(here)
         if here == "--resume" and after.startswith("-"):
             words.append("last")
@@ -70,7 +70,7 @@ def name_the_run(argv: Sequence[str]) -> list[str]:
 
 def peek(argv: Sequence[str], flag: str) -> str | None:
     """The value that a flag has on a command line that is not parsed yet."""
-    for here, after in zip(argv, [*argv[1:], None], strict=True):
+    for here, after in zip(argv, [*argv, None][1:], strict=True):
         if here == flag:
             return after
         if here.startswith(flag + "="):
