@@ -169,6 +169,24 @@ def test_help_of_train_shows_the_chosen_architectures_own_options(typed: Typed) 
 
 
 @pytest.mark.parametrize(
+    ("words", "option", "default"),
+    [
+        (["train"], "--minutes", "5"),
+        (["compare"], "--minutes", "2"),
+        (["compare"], "--lr", "what suits each"),
+        (["compare"], "--seq-len", "what suits each"),
+        (["compare"], "--warmup", "0.02; 0.1 for pairs"),
+        (["compare"], "--batch-size", "16"),
+        (["train", "--arch", "seq2seq"], "--bidirectional", "off; on for pairs"),
+    ],
+)
+def test_help_shows_the_defaults_that_apply(typed: Typed, words: list[str], option: str, default: str) -> None:
+    rows = typed(*words, "--help")[1].partition(f"│ {option} ")[2]
+    shown = " ".join(rows.replace("│", " ").split())
+    assert shown.partition("[default: ")[2].partition("]")[0] == default
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["train"], "what text? charlm train FILE"),

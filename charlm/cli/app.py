@@ -20,7 +20,7 @@ COMMANDS = {  # in the order of the help page: its panel, and where it stands
     "watch": (MAKE, "watch.watch"),
     "sample": (WRITE, "sample.sample"),
     "translate": (WRITE, "translate.translate"),
-    "compare": (COMPARE, "compare.compare"),
+    "compare": (COMPARE, "compare.command"),
     "eval": (COMPARE, "evaluate.evaluate"),
     "score": (INSIDE, "score.score"),
     "explain": (INSIDE, "explain.explain"),
@@ -39,7 +39,7 @@ COMMANDS = {  # in the order of the help page: its panel, and where it stands
 
 
 def build(argv: Sequence[str]) -> typer.Typer:
-    """The application. The options of `train` depend on its --arch, so the command line is looked at first."""
+    """The application. What `train` takes and `compare` tells depends on the command line: that is looked at first."""
     app = typer.Typer(
         name="charlm",
         no_args_is_help=True,
@@ -58,7 +58,7 @@ def build(argv: Sequence[str]) -> typer.Typer:
         if name == "corpus":
             app.add_typer(found, name=name, rich_help_panel=panel)
         else:
-            app.command(name, rich_help_panel=panel)(found(argv) if name == "train" else found)
+            app.command(name, rich_help_panel=panel)(found(argv) if function == "command" else found)
     return app
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ from charlm.cli.console import count, err, note, out, show, table
 from charlm.cli.options import Json, with_settings
 from charlm.cli.pictures import save
 from charlm.cli.texts import NO_BLEU, pairs_to_score, text_to_train_on
-from charlm.config import DataSettings, PairSettings, TrainSettings
+from charlm.config import DataSettings, PairSettings, TrainSettings, fields_of
 from charlm.errors import RunError, SettingsError
 from charlm.runs import folder
 
@@ -29,7 +30,30 @@ if TYPE_CHECKING:
 DEFAULT, PAIR_DEFAULT = "lstm,gru,seq2seq,transformer", "seq2seq,seq2seq:attention=none,encdec"
 
 
-@with_settings({"Training, the same for all": TrainSettings, "Text": DataSettings, "Pairs": PairSettings})
+def command(argv: Sequence[str]) -> Callable[..., None]:
+    """The command; its own help page tells which settings are what suits each architecture."""
+    make = partial(
+        with_settings, {"Training, the same for all": TrainSettings, "Text": DataSettings, "Pairs": PairSettings}
+    )
+    if "compare" not in argv[:1] or not {"-h", "--help"} & {*argv}:
+        return make()(compare)  # spares the import of torch
+    from charlm import archs
+    from charlm.compare.contest import ALIKE, MINUTES
+    from charlm.plan import RUNNING
+
+    fields = [f for group in (TrainSettings, PairSettings) for f in fields_of(group) if f.name not in ALIKE]
+    kinds = [archs.load(name) for name in archs.names()]
+
+    def shared(recipes: list[dict[str, Any]]) -> dict[str, Any]:
+        found = {f.name: {recipe.get(f.name, f.default) for recipe in recipes} for f in fields}
+        return {name: values.pop() if len(values) == 1 else "what suits each" for name, values in found.items()}
+
+    texts = shared([{**kind.recipe, **more} for kind in kinds for more in ({}, kind.long_recipe)])
+    pairs = shared([dict(kind.pair_recipe) for kind in kinds if "pairs" in kind.objectives])
+    differing = {name: pairs[name] for name in pairs.keys() - RUNNING if pairs[name] != texts[name]}
+    return make({"minutes": MINUTES, **texts}, {"for pairs": differing})(compare)
+
+
 def compare(
     what: Annotated[
         list[str] | None,

@@ -78,8 +78,8 @@ def as_parameter(panel: str, field: Field, default: Any, otherwise: Mapping[str,
     kind, _ = plain(field.type)
     help_text = field.arg.help
     if default is not None:
-        shown = {True: "on", False: "off"}[default] if kind is bool else default
-        help_text += f" [default: {shown}{''.join(f'; {value} {when}' for when, value in otherwise.items())}]"
+        values = [told(default), *(f"{told(value)} {when}" for when, value in otherwise.items())]
+        help_text += f" [default: {'; '.join(values)}]"
     names = [f"{field.flag}/--no-{field.flag[2:]}"] if kind is bool else [field.flag]
     # Numbers come as text and without bounds: settings check themselves, in the same words for shell, files and Python.
     number = kind in (int, float)
@@ -88,3 +88,10 @@ def as_parameter(panel: str, field: Field, default: Any, otherwise: Mapping[str,
     typed: Any = str if number else kind
     annotation = Annotated[typed | None, option]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def told(value: Any) -> str:
+    """A default as a person would type it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -34,13 +34,16 @@ def command(argv: Sequence[str]) -> Callable[..., None]:
     if "train" not in argv[:1] or "_CHARLM_COMPLETE" in os.environ:
         return with_settings(panels)(train)  # spares the import of torch
     from charlm import archs
+    from charlm.plan import MINUTES
 
     arch = chosen_arch(argv)
     kind = archs.load(arch)
     if "pairs" not in kind.objectives:
         del panels["Pairs"]
     otherwise = {f"if --minutes is {LONG:g} or more": kind.long_recipe, "for pairs": kind.pair_recipe}
-    return with_settings({f"Architecture: {arch}": kind.Config, **panels}, kind.recipe, otherwise)(train)
+    return with_settings(
+        {f"Architecture: {arch}": kind.Config, **panels}, {"minutes": MINUTES, **kind.recipe}, otherwise
+    )(train)
 
 
 def chosen_arch(argv: Sequence[str]) -> str:
