@@ -161,7 +161,7 @@ def planned(
     from charlm.plan import reads_pairs
     from charlm.text.pairs import PairCorpus, named_as_pairs
 
-    labels = (arch or PAIR_DEFAULT).split(",")
+    labels = [label.strip() for label in (PAIR_DEFAULT if arch is None else arch).split(",")]
     able = all(reads_pairs(label.partition(":")[0]) for label in labels) or any(map(named_as_pairs, files))
     corpus = text_to_train_on(files, None, None, given, pairs=able)
     paired = isinstance(corpus, PairCorpus)

@@ -82,8 +82,8 @@ def peek(argv: Sequence[str], flag: str) -> str | None:
 
 
 def settings_layers(preset: str | None, config: Path | str | None) -> list[dict[str, Any]]:
-    layers = [presets.read(preset)] if preset else []
-    return layers + ([presets.read_settings(Path(config))] if config else [])
+    layers = [presets.read(preset)] if preset is not None else []
+    return layers + ([presets.read_settings(Path(config))] if config is not None else [])
 
 
 def train(
@@ -142,7 +142,7 @@ def train(
 
     with heeding_signals(quiet=quiet) as signals:
         session: Any = {"cache_dir": cache_dir, "stop_after": stop_after, "wishes": signals.wishes}
-        if resume:
+        if resume is not None:
             if corpus or source or target or arch or out or preset or config:
                 raise SettingsError("--resume takes text and settings from the run; give only a larger budget with it")
             from charlm.runs.folder import find
@@ -151,7 +151,7 @@ def train(
         else:
             if previous:
                 raise SettingsError("--previous goes back in a run; say which: --resume RUN --previous")
-            layers = [*settings_layers(preset, config), given, *([{"arch": arch}] if arch else [])]
+            layers = [*settings_layers(preset, config), given, *([{"arch": arch}] if arch is not None else [])]
             plan, text = planned(layers, corpus, source, target)
             events = job.train(plan, text, out=out, **session)
         finished = show(until(events, signals), quiet=quiet, json=json)
