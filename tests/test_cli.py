@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -104,6 +105,36 @@ def test_a_run_is_found_by_path_by_name_as_last_and_as_best(typed: Typed, verses
     assert json.loads(typed("info", "runs/verses-lstm", "--json")[1])["run"] == "runs/verses-lstm"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sample", "--length", "5"],
+        ["explain", "--prompt", "WICK"],
+        ["score", "V"],
+        ["neurons", "--text", "WICK"],
+        ["context", "--positions", "5"],
+        ["novelty"],
+        ["compress", "V", "--out", "small"],
+    ],
+)
+def test_what_goes_on_with_a_text_takes_the_last_run_that_can(
+    typed: Typed, trained: Path, translator: Path, verses: Path, words: list[str]
+) -> None:
+    shutil.copytree(trained, "runs/verse")
+    shutil.copytree(translator, "runs/back")
+    os.utime("runs/back/config.json")
+    words = [str(verses) if word == "V" else word for word in words]
+    assert typed(*words)[0] == 0
+    assert "trained on pairs" in refused(typed(words[0], "back", *words[1:]))
+
+
+def test_a_run_that_was_chosen_for_a_person_is_named_when_it_fails_them(typed: Typed, trained: Path) -> None:
+    shutil.copytree(trained, "runs/verse")
+    for command in ("sample", "explain"):
+        assert f"charlm: {Path('runs/verse')}: the vocabulary lacks '☃'" in refused(typed(command, "--prompt", "☃"))
+        assert "verse" not in refused(typed(command, "verse", "--prompt", "☃"))
+
+
 def test_an_existing_run_is_never_overwritten(typed: Typed, verses: Path, trained: Path) -> None:
     shutil.copytree(trained, "mine")
     before = Path("mine/model.safetensors").read_bytes()
@@ -134,6 +165,7 @@ def test_standard_input_is_a_text_and_a_prompt(verses: Path) -> None:
     said = charlm("sample", "--prompt", "-", "--length", "5", given=b"WICK")
     assert said.stdout.startswith(b"WICK")
     assert len(said.stdout) == 4 + 5 + 1
+    assert charlm("explain", "--prompt", "-", given=b"WICK").stdout.startswith(b"after 'WICK'")
 
 
 def test_settings_come_from_preset_then_file_then_command_line(typed: Typed, verses: Path) -> None:
@@ -230,6 +262,9 @@ def test_help_shows_the_defaults_that_apply(typed: Typed, words: list[str], opti
             ["eval", "--split", "val", "--text", "V"],
             "--split, --text, --pairs and --source with --target are different texts",
         ),
+        (["attend", "--text", "V"], "--text takes words, and"),
+        (["attend", "--text", "a", "--source", "V"], "is a file; to read it: --source - <"),
+        (["neurons", "--text", "V"], "is a file; to read it: --text - <"),
         (["corpus", "fetch", "nothing"], "no text called 'nothing' can be downloaded; there are"),
         (["smaple"], "smaple"),
     ],
@@ -271,7 +306,7 @@ def test_without_validation_text_the_last_weights_are_kept(typed: Typed, verses:
     assert code == 0
     assert "no validation text" in out
     assert typed("sample", "--length", "3")[0] == 0
-    assert "empty" in refused(typed("eval"))
+    assert "empty: its share was 0, or the text is too short; give another: --text FILE" in refused(typed("eval"))
     assert typed("eval", "--text", verses)[0] == 0
 
 
@@ -279,6 +314,8 @@ def test_unknown_prompt_characters_are_named_skipped_or_replaced(typed: Typed, t
     said = refused(typed("sample", trained, "--prompt", "PEG ☃"))
     assert "'☃' (U+2603)" in said
     assert "--unknown skip" in said
+    assert "a new line is typed as one" in refused(typed("sample", trained, "--prompt", r"PEG\n"))
+    assert "a new line is typed as one" in typed("sample", trained, "--stop", r"\n", "--length", "1")[2]
     for unknown in ("skip", "nearest"):
         code, out, _ = typed("sample", trained, "--prompt", "PEG ☃", "--unknown", unknown, "--length", "4")
         assert code == 0

@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from charlm.cli.console import table, watch
-from charlm.cli.options import Json, Run
+from charlm.cli.options import Json, Run, naming
 from charlm.cli.pictures import Html, Png, Svg, present
+from charlm.runs import folder
 
 if TYPE_CHECKING:
     from charlm.inside.context import Reach
@@ -31,9 +32,11 @@ def context(
     png: Png = None,
 ) -> None:
     """Show how far back a model really looks. [dim]charlm context best[/]"""
+    path = folder.find(run, pairs=False)
     from charlm.inside.context import reach
 
-    found = watch(reach(run, text=text or (), positions=positions))
+    with naming(run, path):
+        found = watch(reach(path, text=text or (), positions=positions))
     present(view(found), found.to_json(), json=json, html=html, svg=svg, png=png)
 
 

@@ -12,10 +12,11 @@ from rich.console import Group
 from rich.text import Text
 
 from charlm.cli import console
-from charlm.cli.options import Json, Run, with_settings
+from charlm.cli.options import Json, Run, naming, with_settings
 from charlm.cli.pictures import Html, Png, Svg, heat, present
 from charlm.config import Arg, Settings, take
 from charlm.errors import CorpusError
+from charlm.runs import folder
 from charlm.text.visible import printable
 
 if TYPE_CHECKING:
@@ -50,15 +51,14 @@ def novelty(
     given: dict[str, Any],
 ) -> None:
     """How much of what a run writes is copied from its training text. [dim]charlm novelty[/]"""
-    how = take(Written, given)
+    how, found = take(Written, given), folder.info(folder.find(run, pairs=False))
     from charlm.inside import novelty as inside
-    from charlm.runs import folder
     from charlm.scoring import known_text
     from charlm.text.corpus import Corpus
     from charlm.writer import Writer
 
-    found = folder.info(folder.find(run))
-    known = console.watch(known_text(found))
+    with naming(run, found.path):
+        known = console.watch(known_text(found))
     if text is None:
         writer = Writer.load(found.path)
         looked_at = console.watch(inside.written(writer, how.sample_length, temperature=how.temperature, seed=how.seed))

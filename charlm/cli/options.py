@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 from rich.markup import escape
 
 from charlm.config import Field, Settings, fields_of, plain, value_of
+from charlm.errors import CharlmError
 
 NONE: Mapping[str, Any] = {}
 RUN = "run: a folder, a name under runs/, last or best"
@@ -26,6 +29,17 @@ Quantize = Annotated[
     typer.Option(help="round the weights to 8 bits: a large transformer writes faster", show_default=False),
 ]
 Panels = Mapping[str, type[Settings]]
+
+
+@contextmanager
+def naming(run: str, path: Path) -> Iterator[None]:
+    """What goes wrong with a run that `last` or `best` chose is told with its name."""
+    try:
+        yield
+    except CharlmError as error:
+        if run not in ("last", "best") or str(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from None
 
 
 def with_settings(
