@@ -114,9 +114,9 @@ def compare(
         available()
         if not html.parent.is_dir():
             raise SettingsError(f"--html {html}: there is no folder {html.parent}; make it first")
-    if what and arch is None and all(map(is_run, what)):
-        if given or match or seeds > 1 or jobs > 1 or folder_:
-            raise SettingsError("these are runs: they are compared as they are, without settings of a training")
+    if what and any(map(is_run, what)):
+        if arch is not None or given or match or seeds > 1 or jobs > 1 or folder_:
+            raise SettingsError("these are runs: they are compared as they are, without --arch and its training")
         work = of_runs(what, text, pairs, target)
     else:
         if text or pairs:
