@@ -78,7 +78,8 @@ def compare(
     seeds: Annotated[int, typer.Option(help="trainings of each, with seeds that follow each other", min=1)] = 1,
     jobs: Annotated[int, typer.Option(help="trainings at once, which share the processor", min=1)] = 1,
     target: Annotated[
-        float | None, typer.Option(help="bits per byte: show when each came there", show_default=False)
+        float | None,
+        typer.Option("--target-bits", help="bits per byte: show when each came there", show_default=False),
     ] = None,
     text: Annotated[
         list[str] | None, typer.Option(help="of runs: score all on this text instead", show_default=False)

@@ -37,7 +37,7 @@ def list_() -> None:
 @app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="a name from charlm corpus list")],
-    folder: Annotated[Path, typer.Option(help="where to put it")] = Path(),
+    folder: Annotated[Path, typer.Option("--out", help="folder to put it in")] = Path(),
 ) -> None:
     """Download a text, going on where an earlier try ended, and verify it."""
     from charlm.text import catalogue

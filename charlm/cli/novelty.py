@@ -31,7 +31,7 @@ PALE, RED = 12, 64  # characters of a copied passage that get the first colour a
 class Written(Settings):
     """What the run writes, to be looked at."""
 
-    sample_length: Annotated[int, Arg("characters to write", min=1, max=LONGEST)] = 2000
+    length: Annotated[int, Arg("characters to write", min=1, max=LONGEST)] = 2000
     temperature: Annotated[str, Arg("as in charlm sample")] = "0.8"
     seed: Annotated[int, Arg("the same seed writes the same text", min=0, max=2**63 - 1)] = 0
 
@@ -61,7 +61,7 @@ def novelty(
         known = console.watch(known_text(found))
     if text is None:
         writer = Writer.load(found.path)
-        looked_at = console.watch(inside.written(writer, how.sample_length, temperature=how.temperature, seed=how.seed))
+        looked_at = console.watch(inside.written(writer, how.length, temperature=how.temperature, seed=how.seed))
     else:
         looked_at = "".join(Corpus.open([text], found.config["data"]["encoding"]).chunks())
         if not 0 < len(looked_at) <= LONGEST:

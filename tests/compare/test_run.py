@@ -208,7 +208,7 @@ def test_the_command_prints_a_table_and_every_other_form(typed: Typed, verses: P
 
 def test_runs_that_are_there_are_compared_as_they_are(typed: Typed, verses: Path, trained: Path) -> None:
     assert typed("train", verses, "--arch", "rnn", "--steps", "5", "--hidden-size", "8", "--quiet")[0] == 0
-    code, out, error = typed("compare", trained, "verses-rnn", "--json", "--target", "3")
+    code, out, error = typed("compare", trained, "verses-rnn", "--json", "--target-bits", "3")
     assert code == 0, error
     told = json.loads(out)
     assert [row["model"] for row in told["rows"]] == ["run", "verses-rnn"]
