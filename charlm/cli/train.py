@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -153,7 +154,7 @@ def train(
                 raise SettingsError("--previous goes back in a run; say which: --resume RUN --previous")
             layers = [*settings_layers(preset, config), given, *([{"arch": arch}] if arch is not None else [])]
             plan, text = planned(layers, corpus, source, target)
-            events = job.train(plan, text, out=out, **session)
+            events = chain(remarks(plan, text), job.train(plan, text, out=out, **session))
         finished = show(until(events, signals), quiet=quiet, json=json)
     if signals.number and not finished:
         raise typer.Exit(128 + signals.number)
@@ -172,6 +173,16 @@ def planned(
     asked = merge(*layers)
     text = text_to_train_on(corpus, source, target, asked, pairs=reads_pairs(asked["arch"]))
     return Plan.of(*layers, pairs=isinstance(text, PairCorpus)), text
+
+
+def remarks(plan: Plan, text: Corpus | PairCorpus) -> Iterator[Event]:
+    """What a person may not have meant."""
+    from charlm.events import Note
+    from charlm.text.pairs import PairCorpus, holds_pairs
+
+    if not isinstance(text, PairCorpus) and holds_pairs(text):
+        said = f"{text.paths[0]} holds pairs, of which {plan.arch} reads the lines as they are, tabs included"
+        yield Note(f"{said}; to learn to translate them, train with --arch {PAIR_ARCH}")
 
 
 def until(events: Iterator[Event], signals: Signals) -> Iterator[Event]:
