@@ -230,8 +230,30 @@ def test_help_shows_the_defaults_that_apply(typed: Typed, words: list[str], opti
         (["compare", "V", "--arch", ""], "unknown architecture ''; choose from encdec, gru, lstm"),
         (["compare", "V", "--arch", "lstm, gur"], "unknown architecture 'gur' (did you mean gru?)"),
         (["train", "V", "--heads", "2"], "--heads belongs to encdec, transformer; lstm has --layers, --hidden-size"),
-        (["train", "V", "--hedas", "2"], "--hedas is no setting of charlm; see charlm train --arch lstm --help"),
-        (["train", "V", "--hiden-size", "2"], "--hiden-size is no setting of charlm (did you mean --hidden-size?)"),
+        (["train", "V", "--hedas", "2"], "--hedas is no setting of charlm train; see charlm train --arch lstm --help"),
+        (
+            ["train", "V", "--hiden-size", "2"],
+            "--hiden-size is no setting of charlm train (did you mean --hidden-size?)",
+        ),
+        (["train", "V", "--learning-rate", "1"], "--learning-rate is no setting of charlm train (did you mean --lr?)"),
+        (["train", "V", "--val", "0"], "(did you mean --val-frac?)"),
+        (["train", "V", "--temperature", "1"], "is no setting of charlm train; it is one of charlm sample, charlm tr"),
+        (
+            ["train", "V", "--tokenizer", "chra"],
+            "--tokenizer must be one of char, byte, word, bpe, unigram, got 'chra'",
+        ),
+        (
+            ["train", "V", "--preset", "nanogpt-char", "--arch", "lstm"],
+            "preset nanogpt-char, which is for transformer: --",
+        ),
+        (
+            ["train", "V", "--config", "slip.toml"],
+            "slip.toml: --layrs is no setting of charlm train (did you mean --layers",
+        ),
+        (["train", "V", "--config", "big.toml"], "big.toml: --layers must be at most 64, got 65"),
+        (["train", "V", "--config", "pre.toml"], "pre.toml: preset is given on the command line, as --preset"),
+        (["compare", "V", "--seeds", "0"], "--seeds must be at least 1, got 0"),
+        (["compare", "V", "--seeds", "two"], "--seeds must be a whole number, got 'two'"),
         (["train", "V", "--hidden-size", "60000", "--layers", "64"], "GB to train and cpu has"),
         (["train", "V", "--layers", "0"], "--layers must be at least 1, got 0"),
         (["train", "V", "--layers", "two"], "--layers must be a whole number, got 'two'"),
@@ -256,7 +278,12 @@ def test_help_shows_the_defaults_that_apply(typed: Typed, words: list[str], opti
         (["sample", "--length", "0", "--samples", "2"], "--length 0 writes one text without end"),
         (["sample", "--prompt", "a", "--prompt-file", "b"], "--prompt and --prompt-file both say what to continue"),
         (["sample", "--prompt-file", "gone"], "the prompt in gone cannot be read"),
-        (["sample", "--device", "gpu"], "'gpu' is not one of"),
+        (["sample", "--device", "gpu"], "--device must be one of auto, cpu, cuda, mps, got 'gpu'"),
+        (["sample", "--temprature", "1"], "no option of charlm sample (did you mean --temperature?)"),
+        (["sample", "--seeds", "1"], "--seeds is no option of charlm sample (did you mean --seed?)"),
+        (["sample", "--match", "time"], "--match is no option of charlm sample; it is one of charlm compare"),
+        (["archs", "lstm"], "charlm archs takes no 'lstm' there; of one: charlm train --arch lstm --help"),
+        (["eval", "last", "b.txt"], "charlm eval takes no 'b.txt' there; to score another text: --text b.txt"),
         (["train", "V", "--lr"], "--lr"),
         (
             ["eval", "--split", "val", "--text", "V"],
@@ -266,10 +293,13 @@ def test_help_shows_the_defaults_that_apply(typed: Typed, words: list[str], opti
         (["attend", "--text", "a", "--source", "V"], "is a file; to read it: --source - <"),
         (["neurons", "--text", "V"], "is a file; to read it: --text - <"),
         (["corpus", "fetch", "nothing"], "no text called 'nothing' can be downloaded; there are"),
-        (["smaple"], "smaple"),
+        (["smaple"], "No such command 'smaple'. Did you mean 'sample'? There are demo, train, watch"),
+        (["corpus", "cut"], "No such command 'cut'. There are list, fetch, make, check; see charlm corpus --help"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(typed: Typed, verses: Path, words: list[str], message: str) -> None:
+    for name, line in {"slip": "layrs = 2", "big": "layers = 65", "pre": 'preset = "tiny"'}.items():
+        Path(f"{name}.toml").write_text(line)
     said = refused(typed(*[verses if word == "V" else word for word in words]))
     assert message in " ".join(said.split())
     assert not Path("runs").exists()

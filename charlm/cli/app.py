@@ -110,11 +110,48 @@ def complain(message: str) -> int:
 
 
 def explain(error: typer.TyperException, argv: list[str]) -> str:
-    """A usage error in our words: an option of another architecture is named as such."""
-    unknown = getattr(error, "option_name", None)
-    if unknown and hasattr(error, "possibilities") and argv[:1] == ["train"]:
+    """A usage error in our words: what was given, what is allowed, what to do."""
+    said = error.format_message() if hasattr(error, "format_message") else str(error)
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return said
+    command: str = context.command_path
+    if hasattr(error, "possibilities"):
+        return no_option(getattr(error, "option_name", ""), error.possibilities or [], command, argv)
+    if hasattr(error, "param") and (
+        details := getattr(error.__cause__, "errors", None)
+    ):  # of a value that does not fit
+        must, given = allowed(details()[0]["msg"]), details()[0]["input"]
+        return f"{error.param.opts[0]} {must}, got {given if must.startswith('must be at ') else repr(given)}"
+    if said.startswith("No such command"):
+        return f"{said} There are {', '.join(context.command.commands)}; see {command} --help"
+    if "unexpected extra argument" in said:
+        extra = said.rpartition("(")[2].rstrip(")")
+        return f"{command} takes no {extra!r} there; {BETTER.get(argv[0], 'see {1} --help').format(extra, command)}"
+    return said
+
+
+BETTER = {"archs": "of one: charlm train --arch {0} --help", "eval": "to score another text: --text {0}"}
+
+
+def allowed(said: str) -> str:
+    """What the library says of a value, as our own settings say it."""
+    if " is not one of " in said:
+        return "must be one of " + said.partition(" is not one of ")[2].replace("'", "").rstrip(".")
+    must = said.partition(", unable")[0].replace("Input should be", "must be")
+    must = must.replace("a valid integer", "a whole number").replace("a valid number", "a number")
+    return must.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
+
+
+def no_option(option: str, similar: Sequence[str], command: str, argv: list[str]) -> str:
+    """An option that a command lacks: another architecture's, another command's, or a slip."""
+    every = typer.main.get_command(build([])).commands.items()  # type: ignore[attr-defined]
+    others = [f"charlm {name}" for name, other in every if any(option in param.opts for param in other.params)]
+    if argv[0] == "train":
         from charlm.cli.train import chosen_arch
         from charlm.plan import stranger
 
-        return stranger(unknown.lstrip("-").replace("-", "_"), chosen_arch(argv))
-    return error.format_message() if hasattr(error, "format_message") else str(error)
+        return stranger(option.lstrip("-").replace("-", "_"), chosen_arch(argv), others)
+    hint = f" (did you mean {similar[0]}?)" if similar else ""
+    where = f"it is one of {', '.join(others)}" if others and not similar else f"see {command} --help"
+    return f"{option} is no option of {command}{hint}; {where}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from inspect import signature
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +17,7 @@ import typer
 from charlm import presets
 from charlm.cli.options import with_settings
 from charlm.cli.texts import text_to_train_on
-from charlm.config import LONG, DataSettings, PairSettings, TrainSettings
+from charlm.config import LONG, DataSettings, PairSettings, TrainSettings, flag
 from charlm.errors import SettingsError
 from charlm.text.pairs import named_as_pairs
 
@@ -52,7 +53,7 @@ def chosen_arch(argv: Sequence[str]) -> str:
     typed = peek(argv, "--arch")
     if typed is None:
         layers = settings_layers(peek(argv, "--preset"), peek(argv, "--config"))
-        typed = next((layer["arch"] for layer in reversed(layers) if "arch" in layer), default_arch(argv))
+        typed = next((layer["arch"] for layer in reversed(layers.values()) if "arch" in layer), default_arch(argv))
     return str(typed)
 
 
@@ -82,9 +83,26 @@ def peek(argv: Sequence[str], flag: str) -> str | None:
     return None
 
 
-def settings_layers(preset: str | None, config: Path | str | None) -> list[dict[str, Any]]:
-    layers = [presets.read(preset)] if preset is not None else []
-    return layers + ([presets.read_settings(Path(config))] if config is not None else [])
+def settings_layers(preset: str | None, config: Path | str | None) -> dict[str, dict[str, Any]]:
+    """The settings that are not typed, by where they stand."""
+    layers = {f"preset {preset}": presets.read(preset)} if preset is not None else {}
+    return layers | ({str(config): presets.read_settings(Path(config))} if config is not None else {})
+
+
+@contextmanager
+def blaming(layers: dict[str, dict[str, Any]], typed: Mapping[str, Any]) -> Iterator[None]:
+    """What is wrong with a setting that nobody typed is told with the place where it stands."""
+    try:
+        yield
+    except SettingsError as error:
+        name = str(error).split()[0].lstrip("-").replace("-", "_")
+        where = next((where for where in reversed(layers) if name in layers[where].keys() - typed.keys()), None)
+        if where is None:
+            raise
+        if name in signature(train).parameters:
+            raise SettingsError(f"{where}: {name} is given on the command line, as {flag(name)}") from None
+        kind = f", which is for {layers[where]['arch']}" if "arch" in layers[where] else ""
+        raise SettingsError(f"{where}{kind}: {error}") from None
 
 
 def train(
@@ -152,8 +170,10 @@ def train(
         else:
             if previous:
                 raise SettingsError("--previous goes back in a run; say which: --resume RUN --previous")
-            layers = [*settings_layers(preset, config), given, *([{"arch": arch}] if arch is not None else [])]
-            plan, text = planned(layers, corpus, source, target)
+            layers = settings_layers(preset, config)
+            typed = given if arch is None else {**given, "arch": arch}
+            with blaming(layers, typed):
+                plan, text = planned([*layers.values(), typed], corpus, source, target)
             events = chain(remarks(plan, text), job.train(plan, text, out=out, **session))
         finished = show(until(events, signals), quiet=quiet, json=json)
     if signals.number and not finished:
