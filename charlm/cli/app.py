@@ -38,6 +38,9 @@ COMMANDS = {  # in the order of the help page: its panel, and where it stands
 }
 
 
+SMALLER = "give a smaller --batch-size (of pairs --batch-tokens), --seq-len or --hidden-size, or free some"
+
+
 def build(argv: Sequence[str]) -> typer.Typer:
     """The application. What `train` takes and `compare` tells depends on the command line: that is looked at first."""
     app = typer.Typer(
@@ -97,6 +100,13 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:
         close_quietly()
         return 0
+    except OSError as error:
+        close_quietly()  # it may be what could not be written to
+        return complain(f"{error.filename or 'the output'} cannot be read or written: {error.strerror or error}")
+    except (MemoryError, RuntimeError) as error:  # without torch, whose errors are told by their names and words
+        if type(error).__name__ not in ("MemoryError", "OutOfMemoryError") and "allocate memory" not in str(error):
+            raise
+        return complain(f"there is not enough memory; {SMALLER}")
     except (KeyboardInterrupt, typer.Abort):
         if sys.stdout.isatty():
             print()
