@@ -75,8 +75,10 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="trainings of each, with seeds that follow each other", min=1)] = 1,
-    jobs: Annotated[int, typer.Option(help="trainings at once, which share the processor", min=1)] = 1,
+    seeds: Annotated[
+        int, typer.Option(help="trainings of each, with seeds that follow each other", min=1, max=1000)
+    ] = 1,
+    jobs: Annotated[int, typer.Option(help="trainings at once, which share the processor", min=1, max=1000)] = 1,
     target: Annotated[
         float | None,
         typer.Option("--target-bits", help="bits per byte: show when each came there", show_default=False),

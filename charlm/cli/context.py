@@ -25,7 +25,7 @@ def context(
         list[str] | None,
         typer.Option(help="another text than the run's held-out one: a file, folder or pattern", show_default=False),
     ] = None,
-    positions: Annotated[int, typer.Option(help="places that are scored", min=1)] = 500,
+    positions: Annotated[int, typer.Option(help="places that are scored", min=1, max=100_000)] = 500,
     json: Json = False,
     html: Html = None,
     svg: Svg = None,

@@ -40,7 +40,7 @@ def neurons(
         ),
     ] = None,
     find: Annotated[Feature | None, typer.Option(help="look for units that follow this", show_default=False)] = None,
-    top: Annotated[int, typer.Option(help="units to show", min=1)] = 5,
+    top: Annotated[int, typer.Option(help="units to show", min=1, max=1000)] = 5,
     json: Json = False,
     html: Html = None,
     svg: Svg = None,
