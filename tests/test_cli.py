@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -198,6 +199,7 @@ def test_help_of_train_shows_the_chosen_architectures_own_options(typed: Typed) 
     assert "--heads" not in typed("train", "--arch", "lstm", "--help")[1]
     assert "--forget-bias" in typed("train", "--help")[1]
     assert "--qk-norm" in typed("train", "--preset", "gpt2-tiny", "--help")[1]
+    assert "--dropout FLOAT [0<=x<=0.95] on the output" in " ".join(typed("train", "--help")[1].split())
 
 
 @pytest.mark.parametrize(
@@ -457,8 +459,10 @@ def test_the_corpus_commands_list_and_check(typed: Typed, verses: Path) -> None:
 
 def test_version_and_help_end_with_success(typed: Typed) -> None:
     assert typed("--version")[:2] == (0, f"charlm {__version__}\n")
-    for command in ([], ["demo"], ["train"], ["sample"], ["eval"], ["runs"], ["info"], ["archs"], ["presets"]):
-        assert typed(*command, "--help")[0] == 0
+    for command in ([], ["demo"], ["train"], ["sample"], ["eval"], ["runs"], ["info"], ["corpus", "make"]):
+        code, out, _ = typed(*command, "--help")
+        assert code == 0
+        assert not re.search(r"list\[|<[a-z]", out)  # Python's names of what is to be typed
     for words, shown in (([], "Look inside"), (["help"], "Look inside"), (["help", "sample"], "--temperature")):
         code, out, err = typed(*words)
         assert (code, err) == (0, "")

@@ -11,6 +11,7 @@ import typer
 
 from charlm import __version__
 from charlm.cli.console import close_quietly, err
+from charlm.cli.options import Command, Group
 from charlm.errors import CharlmError
 
 MAKE, WRITE, COMPARE, INSIDE, MANAGE = "Make a model", "Write", "Compare", "Look inside", "Manage"
@@ -45,6 +46,7 @@ def build(argv: Sequence[str]) -> typer.Typer:
     """The application. What `train` takes and `compare` tells depends on the command line: that is looked at first."""
     app = typer.Typer(
         name="charlm",
+        cls=Group,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
@@ -61,7 +63,7 @@ def build(argv: Sequence[str]) -> typer.Typer:
         if name == "corpus":
             app.add_typer(found, name=name, rich_help_panel=panel)
         else:
-            app.command(name, rich_help_panel=panel)(found(argv) if function == "command" else found)
+            app.command(name, cls=Command, rich_help_panel=panel)(found(argv) if function == "command" else found)
     return app
 
 

@@ -41,7 +41,9 @@ def novelty(
     run: Run = "last",
     text: Annotated[
         str | None,
-        typer.Option(help="look at this instead of a sample: a file, or - for standard input", show_default=False),
+        typer.Option(
+            metavar="FILE", help="look at this instead of a sample; - reads standard input", show_default=False
+        ),
     ] = None,
     json: Json = False,
     html: Html = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
 
-from charlm.config import Field, Settings, fields_of, plain, value_of
+from charlm.config import Arg, Field, Settings, fields_of, plain, value_of
 from charlm.errors import CharlmError
 
 NONE: Mapping[str, Any] = {}
@@ -28,7 +30,41 @@ Quantize = Annotated[
     Literal["int8"] | None,
     typer.Option(help="round the weights to 8 bits: a large transformer writes faster", show_default=False),
 ]
+WORDS = {  # what Typer calls a value, and what the help pages do
+    "bool": "",
+    "int": "INT",
+    "int range": "INT",
+    "float": "FLOAT",
+    "float range": "FLOAT",
+    "str": "TEXT",
+    "path": "PATH",
+    "list[str]": "FILE",
+}
+NARROW = 18  # columns for what is to be typed, where that can be wrapped
+HIGH = 1e5  # a bound that nobody will meet by chance is not shown
 Panels = Mapping[str, type[Settings]]
+
+
+def named(params: list[Any], ctx: Any) -> list[Any]:
+    """Parameters whose values the help page names as a person types them, and a switch as what has none."""
+    for param in params:
+        kind = param.display_type(ctx).strip("<>")
+        choices = textwrap.fill(kind.replace("|", ", "), NARROW)
+        if param.param_type_name == "argument":  # its help says what it is
+            param.display_type = functools.partial(lambda said, _: said, "" if kind in WORDS else choices)
+        elif param.metavar is None:
+            param.metavar = WORDS.get(kind, choices)
+    return params
+
+
+class Command(TyperCommand):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return named(super().get_params(ctx), ctx)
+
+
+class Group(TyperGroup):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return named(super().get_params(ctx), ctx)
 
 
 @contextmanager
@@ -97,11 +133,18 @@ def as_parameter(panel: str, field: Field, default: Any, otherwise: Mapping[str,
     names = [f"{field.flag}/--no-{field.flag[2:]}"] if kind is bool else [field.flag]
     # Numbers come as text and without bounds: settings check themselves, in the same words for shell, files and Python.
     number = kind in (int, float)
-    metavar = kind.__name__.upper() if number else None
+    metavar = kind.__name__.upper() + bounds(field.arg) if number else None
     option = typer.Option(*names, help=escape(help_text), show_default=False, rich_help_panel=panel, metavar=metavar)
     typed: Any = str if number else kind
     annotation = Annotated[typed | None, option]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def bounds(arg: Arg) -> str:
+    """In the form in which Typer shows those of its own options."""
+    if arg.min is None:
+        return ""
+    return f" [{arg.min:g}<=x<={arg.max:g}]" if arg.max is not None and arg.max <= HIGH else f" [x>={arg.min:g}]"
 
 
 def told(value: Any) -> str:

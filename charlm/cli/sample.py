@@ -60,7 +60,7 @@ def sample(
     ] = None,
     stop: Annotated[
         list[str] | None,
-        typer.Option(help="end before this text (may be given several times)", show_default=False),
+        typer.Option(metavar="TEXT", help="end before this text (may be given several times)", show_default=False),
     ] = None,
     unknown: Unknown = "error",
     weights: Weights = "best",

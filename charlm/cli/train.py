@@ -144,9 +144,7 @@ def train(
     ] = False,
     stop_after: Annotated[
         int | None,
-        typer.Option(
-            help="stop after so many steps, to be resumed; the plan stays", min=1, max=10**12, show_default=False
-        ),
+        typer.Option(help="stop after so many steps, to be resumed; the plan stays", min=1, show_default=False),
     ] = None,
     cache_dir: Annotated[
         Path | None,
