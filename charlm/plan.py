@@ -163,6 +163,6 @@ def stranger(name: str, arch: str, commands: Sequence[str] = ()) -> str:
     known = [f.name for group in groups for f in fields_of(group)]
     close = [ELSEWHERE[name]] if name in ELSEWHERE else difflib.get_close_matches(name, known, 1)
     if commands and not close:
-        return f"{flag(name)} is no setting of charlm train; it is one of {', '.join(commands)}"
+        return f"{flag(name)} is no setting of charlm train; it belongs to {', '.join(commands)}"
     hint = f" (did you mean {flag(close[0])}?)" if close else ""
     return f"{flag(name)} is no setting of charlm train{hint}; see charlm train --arch {arch} --help"

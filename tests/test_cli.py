@@ -239,7 +239,7 @@ def test_help_shows_the_defaults_that_apply(typed: Typed, words: list[str], opti
         ),
         (["train", "V", "--learning-rate", "1"], "--learning-rate is no setting of charlm train (did you mean --lr?)"),
         (["train", "V", "--val", "0"], "(did you mean --val-frac?)"),
-        (["train", "V", "--temperature", "1"], "is no setting of charlm train; it is one of charlm sample, charlm tr"),
+        (["train", "V", "--temperature", "1"], "is no setting of charlm train; it belongs to charlm sample, charlm tr"),
         (
             ["train", "V", "--tokenizer", "chra"],
             "--tokenizer must be one of char, byte, word, bpe, unigram, got 'chra'",
@@ -284,9 +284,9 @@ def test_help_shows_the_defaults_that_apply(typed: Typed, words: list[str], opti
         (["sample", "--device", "gpu"], "--device must be one of auto, cpu, cuda, mps, got 'gpu'"),
         (["sample", "--temprature", "1"], "no option of charlm sample (did you mean --temperature?)"),
         (["sample", "--seeds", "1"], "--seeds is no option of charlm sample (did you mean --seed?)"),
-        (["sample", "--match", "time"], "--match is no option of charlm sample; it is one of charlm compare"),
-        (["archs", "lstm"], "charlm archs takes no 'lstm' there; of one: charlm train --arch lstm --help"),
-        (["eval", "last", "b.txt"], "charlm eval takes no 'b.txt' there; to score another text: --text b.txt"),
+        (["sample", "--match", "time"], "--match is no option of charlm sample; it belongs to charlm compare"),
+        (["archs", "lstm"], "archs takes no 'lstm' there; of one: charlm train --arch lstm --help"),
+        (["eval", "last", "b.txt"], "eval takes no 'b.txt' there; to score another text: --text b.txt"),
         (["train", "V", "--lr"], "--lr"),
         (
             ["eval", "--split", "val", "--text", "V"],

@@ -139,7 +139,8 @@ def explain(error: typer.TyperException, argv: list[str]) -> str:
         return f"{said} There are {', '.join(context.command.commands)}; see {command} --help"
     if "unexpected extra argument" in said:
         extra = said.rpartition("(")[2].rstrip(")")
-        return f"{command} takes no {extra!r} there; {BETTER.get(argv[0], 'see {1} --help').format(extra, command)}"
+        better = BETTER.get(argv[0], f"see {command} --help").format(extra)
+        return f"{context.info_name} takes no {extra!r} there; {better}"
     return said
 
 
@@ -165,5 +166,5 @@ def no_option(option: str, similar: Sequence[str], command: str, argv: list[str]
 
         return stranger(option.lstrip("-").replace("-", "_"), chosen_arch(argv), others)
     hint = f" (did you mean {similar[0]}?)" if similar else ""
-    where = f"it is one of {', '.join(others)}" if others and not similar else f"see {command} --help"
+    where = f"it belongs to {', '.join(others)}" if others and not similar else f"see {command} --help"
     return f"{option} is no option of {command}{hint}; {where}"
