@@ -169,7 +169,7 @@ class PairSettings(DataSettings):
 class TrainSettings(Settings):
     """How weights are found. An architecture's `recipe` replaces those defaults that it was tuned for."""
 
-    minutes: Annotated[float | None, Arg("budget: minutes of training [default: 5]", min=0.01, max=1e6)] = None
+    minutes: Annotated[float | None, Arg("budget: minutes of training", min=0.01, max=1e6)] = None
     steps: Annotated[int | None, Arg("budget: optimizer steps", min=1, max=10**12)] = None
     epochs: Annotated[float | None, Arg("budget: passes over the training text", min=0.001, max=1e9)] = None
     batch_size: Annotated[int, Arg("sequences per batch", min=1, max=65_536)] = 16

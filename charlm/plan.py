@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,6 +29,13 @@ from charlm.model import LanguageModel
 Values = Mapping[str, Any]
 RUNNING = {"seq_len", "batch_size", "order"}  # settings that mean something for running text alone
 PAIRED = {f.name for f in fields_of(PairSettings)} - {f.name for f in fields_of(DataSettings)}
+ELSEWHERE = {  # what other programs call them
+    "learning_rate": "lr",
+    "block_size": "seq_len",
+    "max_iters": "steps",
+    "n_embd": "hidden_size",
+    "val": "val_frac",
+}
 MINUTES = 5.0  # the budget where none is given
 
 
@@ -64,7 +71,7 @@ class Plan:
             raise SettingsError(f"{arch} reads no pairs of source and target; choose from {', '.join(pair_archs())}")
         data = PairSettings if pairs else DataSettings
         known = {f.name for group in (kind.Config, TrainSettings, PairSettings) for f in fields_of(group)}
-        for name in given.keys() - known:
+        for name in sorted(given.keys() - known):
             raise SettingsError(stranger(name, arch))
         recipe = [kind.pair_recipe] if pairs else [kind.recipe, kind.long_recipe if is_long(given) else {}]
         if misplaced := sorted(given.keys() & (RUNNING if pairs else PAIRED)):
@@ -144,8 +151,8 @@ def elsewhere(name: str, *, pairs: bool) -> str:
     return f"{flag(name)} is for pairs of source and target: a .tsv or .jsonl file, with --arch {able}"
 
 
-def stranger(name: str, arch: str) -> str:
-    """What to say about a setting that `arch` does not have."""
+def stranger(name: str, arch: str, commands: Sequence[str] = ()) -> str:
+    """What to say about a setting that `arch` does not have, but perhaps other `commands`."""
     if name in PAIRED:
         return elsewhere(name, pairs=False)
     owners = [other for other in archs.names() if any(f.name == name for f in fields_of(archs.load(other).Config))]
@@ -153,6 +160,9 @@ def stranger(name: str, arch: str) -> str:
     if owners:
         return f"{flag(name)} belongs to {', '.join(owners)}; {arch} has {own}"
     groups = (archs.load(arch).Config, TrainSettings, PairSettings)
-    close = difflib.get_close_matches(name, [f.name for group in groups for f in fields_of(group)], 1)
+    known = [f.name for group in groups for f in fields_of(group)]
+    close = [ELSEWHERE[name]] if name in ELSEWHERE else difflib.get_close_matches(name, known, 1)
+    if commands and not close:
+        return f"{flag(name)} is no setting of charlm train; it belongs to {', '.join(commands)}"
     hint = f" (did you mean {flag(close[0])}?)" if close else ""
-    return f"{flag(name)} is no setting of charlm{hint}; see charlm train --arch {arch} --help"
+    return f"{flag(name)} is no setting of charlm train{hint}; see charlm train --arch {arch} --help"

@@ -82,7 +82,10 @@ def score_split(
 ) -> Generator[Progress, None, Score]:
     """Score a held-out part exactly, given the text that stands before it. Raises `CorpusError` if it is empty."""
     if not len(split):
-        raise CorpusError("that part of the text is empty: its share was 0, or the text is too short")
+        another = "--pairs" if isinstance(split, PairSplit) else "--text"
+        raise CorpusError(
+            f"that part of the text is empty: its share was 0, or the text is too short; give another: {another} FILE"
+        )
     if isinstance(split, PairSplit):
         return (yield from evaluate_pairs(writer.model, split))
     assert isinstance(before, Split), "parts of one text"

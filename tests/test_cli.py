@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -104,6 +106,36 @@ def test_a_run_is_found_by_path_by_name_as_last_and_as_best(typed: Typed, verses
     assert json.loads(typed("info", "runs/verses-lstm", "--json")[1])["run"] == "runs/verses-lstm"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sample", "--length", "5"],
+        ["explain", "--prompt", "WICK"],
+        ["score", "V"],
+        ["neurons", "--text", "WICK"],
+        ["context", "--positions", "5"],
+        ["novelty"],
+        ["compress", "V", "--out", "small"],
+    ],
+)
+def test_what_goes_on_with_a_text_takes_the_last_run_that_can(
+    typed: Typed, trained: Path, translator: Path, verses: Path, words: list[str]
+) -> None:
+    shutil.copytree(trained, "runs/verse")
+    shutil.copytree(translator, "runs/back")
+    os.utime("runs/back/config.json")
+    words = [str(verses) if word == "V" else word for word in words]
+    assert typed(*words)[0] == 0
+    assert "trained on pairs" in refused(typed(words[0], "back", *words[1:]))
+
+
+def test_a_run_that_was_chosen_for_a_person_is_named_when_it_fails_them(typed: Typed, trained: Path) -> None:
+    shutil.copytree(trained, "runs/verse")
+    for command in ("sample", "explain"):
+        assert f"charlm: {Path('runs/verse')}: the vocabulary lacks '☃'" in refused(typed(command, "--prompt", "☃"))
+        assert "verse" not in refused(typed(command, "verse", "--prompt", "☃"))
+
+
 def test_an_existing_run_is_never_overwritten(typed: Typed, verses: Path, trained: Path) -> None:
     shutil.copytree(trained, "mine")
     before = Path("mine/model.safetensors").read_bytes()
@@ -134,6 +166,7 @@ def test_standard_input_is_a_text_and_a_prompt(verses: Path) -> None:
     said = charlm("sample", "--prompt", "-", "--length", "5", given=b"WICK")
     assert said.stdout.startswith(b"WICK")
     assert len(said.stdout) == 4 + 5 + 1
+    assert charlm("explain", "--prompt", "-", given=b"WICK").stdout.startswith(b"after 'WICK'")
 
 
 def test_settings_come_from_preset_then_file_then_command_line(typed: Typed, verses: Path) -> None:
@@ -166,6 +199,25 @@ def test_help_of_train_shows_the_chosen_architectures_own_options(typed: Typed) 
     assert "--heads" not in typed("train", "--arch", "lstm", "--help")[1]
     assert "--forget-bias" in typed("train", "--help")[1]
     assert "--qk-norm" in typed("train", "--preset", "gpt2-tiny", "--help")[1]
+    assert "--dropout FLOAT [0<=x<=0.95] on the output" in " ".join(typed("train", "--help")[1].split())
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "default"),
+    [
+        (["train"], "--minutes", "5"),
+        (["compare"], "--minutes", "2"),
+        (["compare"], "--lr", "what suits each"),
+        (["compare"], "--seq-len", "what suits each"),
+        (["compare"], "--warmup", "0.02; 0.1 for pairs"),
+        (["compare"], "--batch-size", "16"),
+        (["train", "--arch", "seq2seq"], "--bidirectional", "off; on for pairs"),
+    ],
+)
+def test_help_shows_the_defaults_that_apply(typed: Typed, words: list[str], option: str, default: str) -> None:
+    rows = typed(*words, "--help")[1].partition(f"│ {option} ")[2]
+    shown = " ".join(rows.replace("│", " ").split())
+    assert shown.partition("[default: ")[2].partition("]")[0] == default
 
 
 @pytest.mark.parametrize(
@@ -174,9 +226,37 @@ def test_help_of_train_shows_the_chosen_architectures_own_options(typed: Typed) 
         (["train"], "what text? charlm train FILE"),
         (["train", "nothing.txt"], "nothing.txt"),
         (["train", "V", "--arch", "lstn"], "unknown architecture 'lstn' (did you mean lstm?)"),
+        (["train", "V", "--arch", ""], "unknown architecture ''; choose from encdec, gru, lstm"),
+        (["train", "V", "--preset", ""], "no preset ''; choose from"),
+        (["train", "--resume", ""], "no run ''"),
+        (["compare", "V", "--arch", ""], "unknown architecture ''; choose from encdec, gru, lstm"),
+        (["compare", "V", "--arch", "lstm, gur"], "unknown architecture 'gur' (did you mean gru?)"),
         (["train", "V", "--heads", "2"], "--heads belongs to encdec, transformer; lstm has --layers, --hidden-size"),
-        (["train", "V", "--hedas", "2"], "--hedas is no setting of charlm; see charlm train --arch lstm --help"),
-        (["train", "V", "--hiden-size", "2"], "--hiden-size is no setting of charlm (did you mean --hidden-size?)"),
+        (["train", "V", "--hedas", "2"], "--hedas is no setting of charlm train; see charlm train --arch lstm --help"),
+        (
+            ["train", "V", "--hiden-size", "2"],
+            "--hiden-size is no setting of charlm train (did you mean --hidden-size?)",
+        ),
+        (["train", "V", "--learning-rate", "1"], "--learning-rate is no setting of charlm train (did you mean --lr?)"),
+        (["train", "V", "--val", "0"], "(did you mean --val-frac?)"),
+        (["train", "V", "--temperature", "1"], "is no setting of charlm train; it belongs to charlm sample, charlm tr"),
+        (
+            ["train", "V", "--tokenizer", "chra"],
+            "--tokenizer must be one of char, byte, word, bpe, unigram, got 'chra'",
+        ),
+        (
+            ["train", "V", "--preset", "nanogpt-char", "--arch", "lstm"],
+            "preset nanogpt-char, which is for transformer: --",
+        ),
+        (
+            ["train", "V", "--config", "slip.toml"],
+            "slip.toml: --layrs is no setting of charlm train (did you mean --layers",
+        ),
+        (["train", "V", "--config", "big.toml"], "big.toml: --layers must be at most 64, got 65"),
+        (["train", "V", "--config", "pre.toml"], "pre.toml: preset is given on the command line, as --preset"),
+        (["compare", "V", "--seeds", "0"], "--seeds must be at least 1, got 0"),
+        (["compare", "V", "--seeds", "1000000000"], "--seeds must be at most 1000, got 1000000000"),
+        (["compare", "V", "--seeds", "two"], "--seeds must be a whole number, got 'two'"),
         (["train", "V", "--hidden-size", "60000", "--layers", "64"], "GB to train and cpu has"),
         (["train", "V", "--layers", "0"], "--layers must be at least 1, got 0"),
         (["train", "V", "--layers", "two"], "--layers must be a whole number, got 'two'"),
@@ -201,17 +281,30 @@ def test_help_of_train_shows_the_chosen_architectures_own_options(typed: Typed) 
         (["sample", "--length", "0", "--samples", "2"], "--length 0 writes one text without end"),
         (["sample", "--prompt", "a", "--prompt-file", "b"], "--prompt and --prompt-file both say what to continue"),
         (["sample", "--prompt-file", "gone"], "the prompt in gone cannot be read"),
-        (["sample", "--device", "gpu"], "'gpu' is not one of"),
+        (["sample", "--device", "gpu"], "--device must be one of auto, cpu, cuda, mps, got 'gpu'"),
+        (["sample", "--temprature", "1"], "no option of charlm sample (did you mean --temperature?)"),
+        (["sample", "--seeds", "1"], "--seeds is no option of charlm sample (did you mean --seed?)"),
+        (["sample", "--match", "time"], "--match is no option of charlm sample; it belongs to charlm compare"),
+        (["archs", "lstm"], "archs takes no 'lstm' there; of one: charlm train --arch lstm --help"),
+        (["eval", "last", "b.txt"], "eval takes no 'b.txt' there; to score another text: --text b.txt"),
         (["train", "V", "--lr"], "--lr"),
         (
             ["eval", "--split", "val", "--text", "V"],
             "--split, --text, --pairs and --source with --target are different texts",
         ),
+        (["attend", "--text", "V"], "--text takes words, and"),
+        (["attend", "--text", "a", "--source", "V"], "is a file; to read it: --source - <"),
+        (["neurons", "--text", "V"], "is a file; to read it: --text - <"),
+        (["corpus", "fetch", "saltmere"], "saltmere comes with charlm and needs no download: charlm train "),
+        (["train", "saltmere"], "there is no file saltmere here; the one that comes with charlm is "),
         (["corpus", "fetch", "nothing"], "no text called 'nothing' can be downloaded; there are"),
-        (["smaple"], "smaple"),
+        (["smaple"], "No such command 'smaple'. Did you mean 'sample'? There are demo, train, watch"),
+        (["corpus", "cut"], "No such command 'cut'. There are list, fetch, make, check; see charlm corpus --help"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(typed: Typed, verses: Path, words: list[str], message: str) -> None:
+    for name, line in {"slip": "layrs = 2", "big": "layers = 65", "pre": 'preset = "tiny"'}.items():
+        Path(f"{name}.toml").write_text(line)
     said = refused(typed(*[verses if word == "V" else word for word in words]))
     assert message in " ".join(said.split())
     assert not Path("runs").exists()
@@ -248,7 +341,7 @@ def test_without_validation_text_the_last_weights_are_kept(typed: Typed, verses:
     assert code == 0
     assert "no validation text" in out
     assert typed("sample", "--length", "3")[0] == 0
-    assert "empty" in refused(typed("eval"))
+    assert "empty: its share was 0, or the text is too short; give another: --text FILE" in refused(typed("eval"))
     assert typed("eval", "--text", verses)[0] == 0
 
 
@@ -256,6 +349,8 @@ def test_unknown_prompt_characters_are_named_skipped_or_replaced(typed: Typed, t
     said = refused(typed("sample", trained, "--prompt", "PEG ☃"))
     assert "'☃' (U+2603)" in said
     assert "--unknown skip" in said
+    assert "a new line is typed as one" in refused(typed("sample", trained, "--prompt", r"PEG\n"))
+    assert "a new line is typed as one" in typed("sample", trained, "--stop", r"\n", "--length", "1")[2]
     for unknown in ("skip", "nearest"):
         code, out, _ = typed("sample", trained, "--prompt", "PEG ☃", "--unknown", unknown, "--length", "4")
         assert code == 0
@@ -364,5 +459,11 @@ def test_the_corpus_commands_list_and_check(typed: Typed, verses: Path) -> None:
 
 def test_version_and_help_end_with_success(typed: Typed) -> None:
     assert typed("--version")[:2] == (0, f"charlm {__version__}\n")
-    for command in ([], ["demo"], ["train"], ["sample"], ["eval"], ["runs"], ["info"], ["archs"], ["presets"]):
-        assert typed(*command, "--help")[0] == 0
+    for command in ([], ["demo"], ["train"], ["sample"], ["eval"], ["runs"], ["info"], ["corpus", "make"]):
+        code, out, _ = typed(*command, "--help")
+        assert code == 0
+        assert not re.search(r"list\[|<[a-z]", out)  # Python's names of what is to be typed
+    for words, shown in (([], "Look inside"), (["help"], "Look inside"), (["help", "sample"], "--temperature")):
+        code, out, err = typed(*words)
+        assert (code, err) == (0, "")
+        assert shown in out

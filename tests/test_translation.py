@@ -437,7 +437,9 @@ def test_a_file_that_is_named_as_pairs_is_trained_on_by_an_encoder_and_decoder(t
     code, out, _ = typed("train", "back.tsv", "--hidden-size", 8, "--steps", 1, "--tokenizer", "char")
     assert code == 0
     assert "model: seq2seq" in out
-    assert "model: lstm" in typed("train", "back.tsv", "--arch", "lstm", "--hidden-size", 8, "--steps", 1)[1]
+    out = typed("train", "back.tsv", "--arch", "lstm", "--hidden-size", 8, "--steps", 1)[1]
+    assert "note: back.tsv holds pairs, of which lstm reads the lines as they are, tabs included" in out
+    assert "model: lstm" in out
 
 
 def test_training_from_the_shell_reads_two_files_and_says_how_to_go_on(typed: Typed) -> None:

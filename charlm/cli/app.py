@@ -11,6 +11,7 @@ import typer
 
 from charlm import __version__
 from charlm.cli.console import close_quietly, err
+from charlm.cli.options import Command, Group
 from charlm.errors import CharlmError
 
 MAKE, WRITE, COMPARE, INSIDE, MANAGE = "Make a model", "Write", "Compare", "Look inside", "Manage"
@@ -20,7 +21,7 @@ COMMANDS = {  # in the order of the help page: its panel, and where it stands
     "watch": (MAKE, "watch.watch"),
     "sample": (WRITE, "sample.sample"),
     "translate": (WRITE, "translate.translate"),
-    "compare": (COMPARE, "compare.compare"),
+    "compare": (COMPARE, "compare.command"),
     "eval": (COMPARE, "evaluate.evaluate"),
     "score": (INSIDE, "score.score"),
     "explain": (INSIDE, "explain.explain"),
@@ -38,10 +39,14 @@ COMMANDS = {  # in the order of the help page: its panel, and where it stands
 }
 
 
+SMALLER = "give a smaller --batch-size (of pairs --batch-tokens), --seq-len or --hidden-size, or free some"
+
+
 def build(argv: Sequence[str]) -> typer.Typer:
-    """The application. The options of `train` depend on its --arch, so the command line is looked at first."""
+    """The application. What `train` takes and `compare` tells depends on the command line: that is looked at first."""
     app = typer.Typer(
         name="charlm",
+        cls=Group,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
@@ -58,7 +63,7 @@ def build(argv: Sequence[str]) -> typer.Typer:
         if name == "corpus":
             app.add_typer(found, name=name, rich_help_panel=panel)
         else:
-            app.command(name, rich_help_panel=panel)(found(argv) if name == "train" else found)
+            app.command(name, cls=Command, rich_help_panel=panel)(found(argv) if function == "command" else found)
     return app
 
 
@@ -83,7 +88,7 @@ def run(argv: list[str]) -> int:
     """The exit code of one command line."""
     from charlm.cli.train import name_the_run
 
-    argv = name_the_run(argv)
+    argv = name_the_run([*argv[1:], "--help"] if argv[:1] == ["help"] else argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal or a file that cannot show a bar shows a question mark
@@ -97,6 +102,13 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:
         close_quietly()
         return 0
+    except OSError as error:
+        close_quietly()  # it may be what could not be written to
+        return complain(f"{error.filename or 'the output'} cannot be read or written: {error.strerror or error}")
+    except (MemoryError, RuntimeError) as error:  # without torch, whose errors are told by their names and words
+        if type(error).__name__ not in ("MemoryError", "OutOfMemoryError") and "allocate memory" not in str(error):
+            raise
+        return complain(f"there is not enough memory; {SMALLER}")
     except (KeyboardInterrupt, typer.Abort):
         if sys.stdout.isatty():
             print()
@@ -110,11 +122,49 @@ def complain(message: str) -> int:
 
 
 def explain(error: typer.TyperException, argv: list[str]) -> str:
-    """A usage error in our words: an option of another architecture is named as such."""
-    unknown = getattr(error, "option_name", None)
-    if unknown and hasattr(error, "possibilities") and argv[:1] == ["train"]:
+    """A usage error in our words: what was given, what is allowed, what to do."""
+    said = error.format_message() if hasattr(error, "format_message") else str(error)
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return said
+    command: str = context.command_path
+    if hasattr(error, "possibilities"):
+        return no_option(getattr(error, "option_name", ""), error.possibilities or [], command, argv)
+    if hasattr(error, "param") and (
+        details := getattr(error.__cause__, "errors", None)
+    ):  # of a value that does not fit
+        must, given = allowed(details()[0]["msg"]), details()[0]["input"]
+        return f"{error.param.opts[0]} {must}, got {given if must.startswith('must be at ') else repr(given)}"
+    if said.startswith("No such command"):
+        return f"{said} There are {', '.join(context.command.commands)}; see {command} --help"
+    if "unexpected extra argument" in said:
+        extra = said.rpartition("(")[2].rstrip(")")
+        better = BETTER.get(argv[0], f"see {command} --help").format(extra)
+        return f"{context.info_name} takes no {extra!r} there; {better}"
+    return said
+
+
+BETTER = {"archs": "of one: charlm train --arch {0} --help", "eval": "to score another text: --text {0}"}
+
+
+def allowed(said: str) -> str:
+    """What the library says of a value, as our own settings say it."""
+    if " is not one of " in said:
+        return "must be one of " + said.partition(" is not one of ")[2].replace("'", "").rstrip(".")
+    must = said.partition(", unable")[0].replace("Input should be", "must be")
+    must = must.replace("a valid integer", "a whole number").replace("a valid number", "a number")
+    return must.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
+
+
+def no_option(option: str, similar: Sequence[str], command: str, argv: list[str]) -> str:
+    """An option that a command lacks: another architecture's, another command's, or a slip."""
+    every = typer.main.get_command(build([])).commands.items()  # type: ignore[attr-defined]
+    others = [f"charlm {name}" for name, other in every if any(option in param.opts for param in other.params)]
+    if argv[0] == "train":
         from charlm.cli.train import chosen_arch
         from charlm.plan import stranger
 
-        return stranger(unknown.lstrip("-").replace("-", "_"), chosen_arch(argv))
-    return error.format_message() if hasattr(error, "format_message") else str(error)
+        return stranger(option.lstrip("-").replace("-", "_"), chosen_arch(argv), others)
+    hint = f" (did you mean {similar[0]}?)" if similar else ""
+    where = f"it belongs to {', '.join(others)}" if others and not similar else f"see {command} --help"
+    return f"{option} is no option of {command}{hint}; {where}"

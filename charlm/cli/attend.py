@@ -10,9 +10,10 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from charlm.cli.options import Json, Run
+from charlm.cli.options import Json, Run, naming
 from charlm.cli.pictures import Html, Png, Svg, heat, present
-from charlm.cli.sample import read_prompt
+from charlm.cli.texts import read_words
+from charlm.runs import folder
 from charlm.text.visible import visible
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def attend(
     text: Annotated[str, typer.Option(help="text that looks back, or is written; - reads standard input")],
     source: Annotated[
         str | None,
-        typer.Option(help="what an encoder reads first \\[default: the first half of the text]", show_default=False),
+        typer.Option(
+            help="what an encoder reads first; - as above \\[default: the first half of the text]", show_default=False
+        ),
     ] = None,
     layer: Annotated[int | None, typer.Option(help="from 1 \\[default: the last]", show_default=False)] = None,
     head: Annotated[int | None, typer.Option(help="from 1 \\[default: the mean of all]", show_default=False)] = None,
@@ -37,11 +40,14 @@ def attend(
     png: Png = None,
 ) -> None:
     """Show where a model looks: attention weights. [dim]charlm attend --text "To be, or not to be"[/]"""
-    text = read_prompt(text, None)
+    text = read_words("--text", text)
+    source = None if source is None else read_words("--source", source)
+    path = folder.find(run)
     from charlm.inside.attend import attend as look
     from charlm.writer import Writer
 
-    found = look(Writer.load(run), text, source=source, layer=layer, head=head)
+    with naming(run, path):
+        found = look(Writer.load(path), text, source=source, layer=layer, head=head)
     present(Map(found), found.to_json(), json=json, html=html, svg=svg, png=png)
 
 

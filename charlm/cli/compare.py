@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ from charlm.cli.console import count, err, note, out, show, table
 from charlm.cli.options import Json, with_settings
 from charlm.cli.pictures import save
 from charlm.cli.texts import NO_BLEU, pairs_to_score, text_to_train_on
-from charlm.config import DataSettings, PairSettings, TrainSettings
+from charlm.config import DataSettings, PairSettings, TrainSettings, fields_of
 from charlm.errors import RunError, SettingsError
 from charlm.runs import folder
 
@@ -29,7 +30,30 @@ if TYPE_CHECKING:
 DEFAULT, PAIR_DEFAULT = "lstm,gru,seq2seq,transformer", "seq2seq,seq2seq:attention=none,encdec"
 
 
-@with_settings({"Training, the same for all": TrainSettings, "Text": DataSettings, "Pairs": PairSettings})
+def command(argv: Sequence[str]) -> Callable[..., None]:
+    """The command; its own help page tells which settings are what suits each architecture."""
+    make = partial(
+        with_settings, {"Training, the same for all": TrainSettings, "Text": DataSettings, "Pairs": PairSettings}
+    )
+    if "compare" not in argv[:1] or not {"-h", "--help"} & {*argv}:
+        return make()(compare)  # spares the import of torch
+    from charlm import archs
+    from charlm.compare.contest import ALIKE, MINUTES
+    from charlm.plan import RUNNING
+
+    fields = [f for group in (TrainSettings, PairSettings) for f in fields_of(group) if f.name not in ALIKE]
+    kinds = [archs.load(name) for name in archs.names()]
+
+    def shared(recipes: list[dict[str, Any]]) -> dict[str, Any]:
+        found = {f.name: {recipe.get(f.name, f.default) for recipe in recipes} for f in fields}
+        return {name: values.pop() if len(values) == 1 else "what suits each" for name, values in found.items()}
+
+    texts = shared([{**kind.recipe, **more} for kind in kinds for more in ({}, kind.long_recipe)])
+    pairs = shared([dict(kind.pair_recipe) for kind in kinds if "pairs" in kind.objectives])
+    differing = {name: pairs[name] for name in pairs.keys() - RUNNING if pairs[name] != texts[name]}
+    return make({"minutes": MINUTES, **texts}, {"for pairs": differing})(compare)
+
+
 def compare(
     what: Annotated[
         list[str] | None,
@@ -51,10 +75,13 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="trainings of each, with seeds that follow each other", min=1)] = 1,
-    jobs: Annotated[int, typer.Option(help="trainings at once, which share the processor", min=1)] = 1,
+    seeds: Annotated[
+        int, typer.Option(help="trainings of each, with seeds that follow each other", min=1, max=1000)
+    ] = 1,
+    jobs: Annotated[int, typer.Option(help="trainings at once, which share the processor", min=1, max=1000)] = 1,
     target: Annotated[
-        float | None, typer.Option(help="bits per byte: show when each came there", show_default=False)
+        float | None,
+        typer.Option("--target-bits", help="bits per byte: show when each came there", show_default=False),
     ] = None,
     text: Annotated[
         list[str] | None, typer.Option(help="of runs: score all on this text instead", show_default=False)
@@ -90,9 +117,9 @@ def compare(
         available()
         if not html.parent.is_dir():
             raise SettingsError(f"--html {html}: there is no folder {html.parent}; make it first")
-    if what and arch is None and all(map(is_run, what)):
-        if given or match or seeds > 1 or jobs > 1 or folder_:
-            raise SettingsError("these are runs: they are compared as they are, without settings of a training")
+    if what and any(map(is_run, what)):
+        if arch is not None or given or match or seeds > 1 or jobs > 1 or folder_:
+            raise SettingsError("these are runs: they are compared as they are, without --arch and its training")
         work = of_runs(what, text, pairs, target)
     else:
         if text or pairs:
@@ -137,7 +164,7 @@ def planned(
     from charlm.plan import reads_pairs
     from charlm.text.pairs import PairCorpus, named_as_pairs
 
-    labels = (arch or PAIR_DEFAULT).split(",")
+    labels = [label.strip() for label in (PAIR_DEFAULT if arch is None else arch).split(",")]
     able = all(reads_pairs(label.partition(":")[0]) for label in labels) or any(map(named_as_pairs, files))
     corpus = text_to_train_on(files, None, None, given, pairs=able)
     paired = isinstance(corpus, PairCorpus)

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from charlm.cli import console
-from charlm.cli.options import RUN, Json
+from charlm.cli.options import RUN, Json, naming
 from charlm.cli.pictures import present
 from charlm.errors import SettingsError
+from charlm.runs import folder
 
 ENDING = ".charlm"
 
@@ -32,13 +33,13 @@ def compress(
         raise SettingsError(f"{len(words)} names were given; charlm compress [RUN] FILE takes a run and a file")
     run, source = words[0] if len(words) == 2 else "last", Path(words[-1])
     target = free(out, source.with_name(source.name + ENDING))
+    path = folder.find(run, pairs=False)
     from charlm.inside import compress as inside
-    from charlm.runs import folder
     from charlm.writer import Writer
 
-    path = folder.find(run)
-    writer, began = Writer.load(path, device="cpu"), time.monotonic()
-    made = console.watch(inside.compress(writer, source, target, name=path.resolve().name))
+    with naming(run, path):
+        writer, began = Writer.load(path, device="cpu"), time.monotonic()
+        made = console.watch(inside.compress(writer, source, target, name=path.resolve().name))
     seconds = time.monotonic() - began
     with console.err.status("and xz -9e"):
         xz = inside.xz(source)
@@ -70,13 +71,12 @@ def decompress(
         raise SettingsError(f"{file} does not end in {ENDING}; say with --out where its text goes")
     target = free(out, file.with_suffix(""))
     from charlm.inside import compress as inside
-    from charlm.runs import folder
     from charlm.writer import Writer
 
     if run is None:
         name = Path(inside.read(file).name).name  # a name, not a way out of runs/
         run = name if folder.is_run(folder.ROOT / name) else "last"
-    size = console.watch(inside.decompress(Writer.load(run, device="cpu"), file, target))
+    size = console.watch(inside.decompress(Writer.load(folder.find(run, pairs=False), device="cpu"), file, target))
     print(f"{target}: {size:,} bytes, the same as before")
 
 

@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from charlm.cli.console import table, watch
-from charlm.cli.options import Json, Run
+from charlm.cli.options import Json, Run, naming
 from charlm.cli.pictures import Html, Png, Svg, present
+from charlm.runs import folder
 
 if TYPE_CHECKING:
     from charlm.inside.context import Reach
@@ -24,16 +25,18 @@ def context(
         list[str] | None,
         typer.Option(help="another text than the run's held-out one: a file, folder or pattern", show_default=False),
     ] = None,
-    positions: Annotated[int, typer.Option(help="places that are scored", min=1)] = 500,
+    positions: Annotated[int, typer.Option(help="places that are scored", min=1, max=100_000)] = 500,
     json: Json = False,
     html: Html = None,
     svg: Svg = None,
     png: Png = None,
 ) -> None:
     """Show how far back a model really looks. [dim]charlm context best[/]"""
+    path = folder.find(run, pairs=False)
     from charlm.inside.context import reach
 
-    found = watch(reach(run, text=text or (), positions=positions))
+    with naming(run, path):
+        found = watch(reach(path, text=text or (), positions=positions))
     present(view(found), found.to_json(), json=json, html=html, svg=svg, png=png)
 
 

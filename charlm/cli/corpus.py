@@ -10,15 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from charlm.cli.console import out, show, table, watch
-from charlm.cli.options import Json, with_settings
+from charlm.cli.options import Command, Group, Json, with_settings
 from charlm.config import Arg, Settings
 from charlm.errors import SettingsError
 from charlm.text.synthetic import LONGEST, Task, make
 
-app = typer.Typer(no_args_is_help=True, help="Find, download and inspect texts.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Find, download and inspect texts.")
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_() -> None:
     """Show the bundled texts and the ones that can be downloaded."""
     from charlm.text import catalogue
@@ -34,10 +34,10 @@ def list_() -> None:
         out.print(f"  charlm corpus fetch {entry.name}\n", markup=False)
 
 
-@app.command()
+@app.command(cls=Command)
 def fetch(
     name: Annotated[str, typer.Argument(help="a name from charlm corpus list")],
-    folder: Annotated[Path, typer.Option(help="where to put it")] = Path(),
+    folder: Annotated[Path, typer.Option("--out", help="folder to put it in")] = Path(),
 ) -> None:
     """Download a text, going on where an earlier try ended, and verify it."""
     from charlm.text import catalogue
@@ -59,7 +59,7 @@ class Amount(Settings):
     seed: Annotated[int, Arg("the same seed makes the same pairs", min=0, max=2**63 - 1)] = 0
 
 
-@app.command("make")
+@app.command("make", cls=Command)
 @with_settings({"How much": Amount})
 def make_(
     task: Annotated[
@@ -85,7 +85,7 @@ def make_(
     print(f"{path}\nnext: charlm train {path} {settings}")
 
 
-@app.command()
+@app.command(cls=Command)
 def check(
     file: Annotated[Path, typer.Argument(help="the text to look at")],
     json: Json = False,

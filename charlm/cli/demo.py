@@ -27,11 +27,11 @@ def demo(
     from charlm.cli.train import heeding_signals, until
     from charlm.cli.watching import show
     from charlm.plan import Plan
-    from charlm.text.catalogue import bundled
+    from charlm.text.catalogue import at_hand
     from charlm.text.corpus import Corpus
     from charlm.writer import Writer
 
-    play = next((text.path for text in bundled() if text.path.stem == "saltmere"), None)
+    play = at_hand("saltmere")
     if play is None:
         raise CorpusError("the bundled play is missing from this installation; install charlm again")
     with heeding_signals() as signals:

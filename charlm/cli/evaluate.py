@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from charlm.cli.console import note, out, show, table, watch
-from charlm.cli.options import Device, Json, Quantize, Run, Weights, with_settings
+from charlm.cli.options import Device, Json, Quantize, Run, Weights, naming, with_settings
 from charlm.cli.texts import NO_BLEU, decoding, pairs_to_score
 from charlm.errors import SettingsError
 from charlm.runs import folder
@@ -54,13 +54,15 @@ def evaluate(
     if others or found.pairs:
         if text:
             raise SettingsError("this run was trained on pairs; score others with --pairs FILE")
-        translated(found.path, others, decoding(given), how, json=json)
+        with naming(run, found.path):
+            translated(found.path, others, decoding(given), how, json=json)
         return
     if given:
         raise SettingsError("--beam and --length-penalty are for runs that were trained on pairs")
     from charlm.scoring import score_run
 
-    tell(watch(score_run(found.path, text=text or (), **how)), json=json)
+    with naming(run, found.path):
+        tell(watch(score_run(found.path, text=text or (), **how)), json=json)
 
 
 def translated(

@@ -9,9 +9,11 @@ from rich.console import Group
 from rich.text import Text
 
 from charlm.cli.console import table
-from charlm.cli.options import Device, Json, Run, Weights, with_settings
+from charlm.cli.options import Device, Json, Run, Weights, naming, with_settings
 from charlm.cli.pictures import Html, Png, Svg, present
+from charlm.cli.texts import read_prompt
 from charlm.config import take
+from charlm.runs import folder
 from charlm.sampling.settings import SampleSettings
 
 WIDTH = 12  # columns of a bar
@@ -21,7 +23,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 @with_settings({"Picking": SampleSettings})
 def explain(
     run: Run = "last",
-    prompt: Annotated[str, typer.Option(help="the text before the token")] = "",
+    prompt: Annotated[str, typer.Option(help="the text before the token; - reads standard input")] = "",
     top: Annotated[int, typer.Option(help="tokens to show", min=1, max=1000)] = 12,
     weights: Weights = "best",
     device: Device = "auto",
@@ -33,11 +35,12 @@ def explain(
     given: dict[str, Any],
 ) -> None:
     """Show what may come next, before and after each filter. [dim]charlm explain --prompt "ROMEO" --top-k 5[/]"""
-    settings = take(SampleSettings, given)
+    settings, prompt, path = take(SampleSettings, given), read_prompt(prompt), folder.find(run, pairs=False)
     from charlm.inside.explain import explain as explained
     from charlm.writer import Writer
 
-    found = explained(Writer.load(run, weights=weights, device=device), prompt, settings, top)
+    with naming(run, path):
+        found = explained(Writer.load(path, weights=weights, device=device), prompt, settings, top)
     shown = table("token", *(stage.name for stage in found.stages))
     for row, token in enumerate(found.tokens):
         shown.add_row(repr(token), *(cell(stage.probabilities[row]) for stage in found.stages))

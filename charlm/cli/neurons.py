@@ -12,9 +12,10 @@ from rich.style import Style
 from rich.text import Text
 
 from charlm.cli.console import BARS
-from charlm.cli.options import Json, Run
+from charlm.cli.options import Json, Run, naming
 from charlm.cli.pictures import Html, Png, Svg, heat, present, tilt
-from charlm.cli.sample import read_prompt
+from charlm.cli.texts import read_words
+from charlm.runs import folder
 from charlm.text.visible import visible
 
 if TYPE_CHECKING:
@@ -39,18 +40,19 @@ def neurons(
         ),
     ] = None,
     find: Annotated[Feature | None, typer.Option(help="look for units that follow this", show_default=False)] = None,
-    top: Annotated[int, typer.Option(help="units to show", min=1)] = 5,
+    top: Annotated[int, typer.Option(help="units to show", min=1, max=1000)] = 5,
     json: Json = False,
     html: Html = None,
     svg: Svg = None,
     png: Png = None,
 ) -> None:
     """Show what single units of a recurrent model do. [dim]charlm neurons --find quote --text - < story.txt[/]"""
-    text = read_prompt(text, None)
+    text, path = read_words("--text", text), folder.find(run, pairs=False)
     from charlm.inside.neurons import neurons as look
     from charlm.writer import Writer
 
-    found = look(Writer.load(run), text, layer=layer, unit=unit, gate=gate, find=find, top=top)
+    with naming(run, path):
+        found = look(Writer.load(path), text, layer=layer, unit=unit, gate=gate, find=find, top=top)
     present(Traces(found), found.to_json(), json=json, html=html, svg=svg, png=png)
 
 

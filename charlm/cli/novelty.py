@@ -12,10 +12,11 @@ from rich.console import Group
 from rich.text import Text
 
 from charlm.cli import console
-from charlm.cli.options import Json, Run, with_settings
+from charlm.cli.options import Json, Run, naming, with_settings
 from charlm.cli.pictures import Html, Png, Svg, heat, present
 from charlm.config import Arg, Settings, take
 from charlm.errors import CorpusError
+from charlm.runs import folder
 from charlm.text.visible import printable
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ PALE, RED = 12, 64  # characters of a copied passage that get the first colour a
 class Written(Settings):
     """What the run writes, to be looked at."""
 
-    sample_length: Annotated[int, Arg("characters to write", min=1, max=LONGEST)] = 2000
+    length: Annotated[int, Arg("characters to write", min=1, max=LONGEST)] = 2000
     temperature: Annotated[str, Arg("as in charlm sample")] = "0.8"
     seed: Annotated[int, Arg("the same seed writes the same text", min=0, max=2**63 - 1)] = 0
 
@@ -40,7 +41,9 @@ def novelty(
     run: Run = "last",
     text: Annotated[
         str | None,
-        typer.Option(help="look at this instead of a sample: a file, or - for standard input", show_default=False),
+        typer.Option(
+            metavar="FILE", help="look at this instead of a sample; - reads standard input", show_default=False
+        ),
     ] = None,
     json: Json = False,
     html: Html = None,
@@ -50,18 +53,17 @@ def novelty(
     given: dict[str, Any],
 ) -> None:
     """How much of what a run writes is copied from its training text. [dim]charlm novelty[/]"""
-    how = take(Written, given)
+    how, found = take(Written, given), folder.info(folder.find(run, pairs=False))
     from charlm.inside import novelty as inside
-    from charlm.runs import folder
     from charlm.scoring import known_text
     from charlm.text.corpus import Corpus
     from charlm.writer import Writer
 
-    found = folder.info(folder.find(run))
-    known = console.watch(known_text(found))
+    with naming(run, found.path):
+        known = console.watch(known_text(found))
     if text is None:
         writer = Writer.load(found.path)
-        looked_at = console.watch(inside.written(writer, how.sample_length, temperature=how.temperature, seed=how.seed))
+        looked_at = console.watch(inside.written(writer, how.length, temperature=how.temperature, seed=how.seed))
     else:
         looked_at = "".join(Corpus.open([text], found.config["data"]["encoding"]).chunks())
         if not 0 < len(looked_at) <= LONGEST:

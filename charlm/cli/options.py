@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
 
-from charlm.config import Field, Settings, fields_of, plain, value_of
+from charlm.config import Arg, Field, Settings, fields_of, plain, value_of
+from charlm.errors import CharlmError
 
 NONE: Mapping[str, Any] = {}
 RUN = "run: a folder, a name under runs/, last or best"
@@ -25,7 +30,52 @@ Quantize = Annotated[
     Literal["int8"] | None,
     typer.Option(help="round the weights to 8 bits: a large transformer writes faster", show_default=False),
 ]
+WORDS = {  # what Typer calls a value, and what the help pages do
+    "bool": "",
+    "int": "INT",
+    "int range": "INT",
+    "float": "FLOAT",
+    "float range": "FLOAT",
+    "str": "TEXT",
+    "path": "PATH",
+    "list[str]": "FILE",
+}
+NARROW = 18  # columns for what is to be typed, where that can be wrapped
+HIGH = 1e5  # a bound that nobody will meet by chance is not shown
 Panels = Mapping[str, type[Settings]]
+
+
+def named(params: list[Any], ctx: Any) -> list[Any]:
+    """Parameters whose values the help page names as a person types them, and a switch as what has none."""
+    for param in params:
+        kind = param.display_type(ctx).strip("<>")
+        choices = textwrap.fill(kind.replace("|", ", "), NARROW)
+        if param.param_type_name == "argument":  # its help says what it is
+            param.display_type = functools.partial(lambda said, _: said, "" if kind in WORDS else choices)
+        elif param.metavar is None:
+            param.metavar = WORDS.get(kind, choices)
+    return params
+
+
+class Command(TyperCommand):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return named(super().get_params(ctx), ctx)
+
+
+class Group(TyperGroup):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return named(super().get_params(ctx), ctx)
+
+
+@contextmanager
+def naming(run: str, path: Path) -> Iterator[None]:
+    """What goes wrong with a run that `last` or `best` chose is told with its name."""
+    try:
+        yield
+    except CharlmError as error:
+        if run not in ("last", "best") or str(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from None
 
 
 def with_settings(
@@ -78,13 +128,27 @@ def as_parameter(panel: str, field: Field, default: Any, otherwise: Mapping[str,
     kind, _ = plain(field.type)
     help_text = field.arg.help
     if default is not None:
-        shown = {True: "on", False: "off"}[default] if kind is bool else default
-        help_text += f" [default: {shown}{''.join(f'; {value} {when}' for when, value in otherwise.items())}]"
+        values = [told(default), *(f"{told(value)} {when}" for when, value in otherwise.items())]
+        help_text += f" [default: {'; '.join(values)}]"
     names = [f"{field.flag}/--no-{field.flag[2:]}"] if kind is bool else [field.flag]
     # Numbers come as text and without bounds: settings check themselves, in the same words for shell, files and Python.
     number = kind in (int, float)
-    metavar = kind.__name__.upper() if number else None
+    metavar = kind.__name__.upper() + bounds(field.arg) if number else None
     option = typer.Option(*names, help=escape(help_text), show_default=False, rich_help_panel=panel, metavar=metavar)
     typed: Any = str if number else kind
     annotation = Annotated[typed | None, option]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def bounds(arg: Arg) -> str:
+    """In the form in which Typer shows those of its own options."""
+    if arg.min is None:
+        return ""
+    return f" [{arg.min:g}<=x<={arg.max:g}]" if arg.max is not None and arg.max <= HIGH else f" [x>={arg.min:g}]"
+
+
+def told(value: Any) -> str:
+    """A default as a person would type it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)

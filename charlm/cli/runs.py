@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json as jsonlib
+from itertools import groupby
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,7 +21,8 @@ def runs(json: Annotated[bool, typer.Option("--json", help="one JSON object per 
         for info in found:
             print(jsonlib.dumps({"run": str(info.path), **info.config, "training": info.training}))
         return
-    if not found:
+    compared = folder.of_comparisons()
+    if not (found or compared):
         out.print(f"no runs in {folder.ROOT}/ yet; train one with: charlm train FILE", markup=False)
         return
     shown = table("run", "arch", ">params", ">bits/byte", ">time", "corpus", "")
@@ -29,7 +32,11 @@ def runs(json: Annotated[bool, typer.Option("--json", help="one JSON object per 
         state = "" if training.get("finished") else f"{training.get('progress', 0):.0%} done"
         time = duration(training.get("seconds", 0))
         shown.add_row(info.path.name, info.config["arch"], count(info.config["params"]), bits, time, corpus, state)
-    show(shown)
+    if found:
+        show(shown)
+    for comparison, names in groupby(compared, lambda name: Path(name).parent):
+        first, *others = names
+        out.print(f"also {1 + len(others)} of the comparison {comparison}, to be named like {first}", markup=False)
 
 
 def info(

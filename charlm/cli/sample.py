@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as jsonlib
 import secrets
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,10 +15,12 @@ import typer
 
 from charlm.cli.beside import collected, columns
 from charlm.cli.console import err, note, show, watch, write
-from charlm.cli.options import RUN, Device, Quantize, Unknown, Weights, with_settings
+from charlm.cli.options import RUN, Device, Quantize, Unknown, Weights, naming, with_settings
 from charlm.cli.rows import Row
+from charlm.cli.texts import read_prompt
 from charlm.config import Arg, Settings, take
 from charlm.errors import SettingsError
+from charlm.runs import folder
 from charlm.sampling.settings import SampleSettings
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def sample(
     ] = None,
     stop: Annotated[
         list[str] | None,
-        typer.Option(help="end before this text (may be given several times)", show_default=False),
+        typer.Option(metavar="TEXT", help="end before this text (may be given several times)", show_default=False),
     ] = None,
     unknown: Unknown = "error",
     weights: Weights = "best",
@@ -86,21 +87,23 @@ def sample(
         )
     text = read_prompt(prompt, prompt_file)
     seed = secrets.randbits(31) if amount.seed is None else amount.seed
-    from charlm.runs import folder
+    if any(r"\n" in one for one in stop or []):
+        note(r"--stop with \n in it waits for these two characters; a new line is typed as one, within the quotes")
+    paths = [folder.find(one, pairs=False) for one in runs]
     from charlm.writer import Writer
 
-    def continued(path: Path) -> Iterator[Piece]:
-        writer = Writer.load(path, weights=weights, device=device, quantize=quantize)
-        known = training_text(path) if amount.novel else ""
-        amounts = {"samples": amount.samples, "seed": seed, "novel": amount.novel}
-        return writer.pieces(text, settings, **amounts, unknown=unknown, known=known, shared=side_by_side)
+    def continued(run: str, path: Path) -> Iterator[Piece]:
+        with naming(run, path):
+            writer = Writer.load(path, weights=weights, device=device, quantize=quantize)
+            known = training_text(path) if amount.novel else ""
+            amounts = {"samples": amount.samples, "seed": seed, "novel": amount.novel}
+            yield from writer.pieces(text, settings, **amounts, unknown=unknown, known=known, shared=side_by_side)
 
-    paths = [folder.find(one, pairs=False) for one in runs]
     if side_by_side:
         names = [str(path) for path in paths]
         beside = [
-            watch(collected(name, continued(path), stop or [], amount.length))
-            for name, path in zip(names, paths, strict=True)
+            watch(collected(str(path), continued(one, path), stop or [], amount.length))
+            for one, path in zip(runs, paths, strict=True)
         ]
         if json:
             described = [row.described(text, seed) for row in beside]
@@ -108,7 +111,7 @@ def sample(
         else:
             show(columns(names, text, beside))
         return
-    pieces = continued(paths[0])
+    pieces = continued(runs[0], paths[0])
     with err.status("reading the prompt") if len(text) > LONG else nullcontext():
         pieces = chain([next(pieces)], pieces)
     rows = [Row(stop or []) for _ in range(amount.samples)]
@@ -139,22 +142,9 @@ def streamed(pieces: Iterator[Piece], rows: Sequence[Row], prompt: str, length: 
 
 def training_text(path: Path) -> str:
     """What --novel looks for copies of."""
-    from charlm.runs import folder
     from charlm.scoring import known_text
 
     known = watch(known_text(folder.info(path)))
     if known.chars_before:
         note(f"--novel knows only the last {len(known.text):,} characters of the training text")
     return known.text
-
-
-def read_prompt(prompt: str, file: Path | None) -> str:
-    if prompt and file:
-        raise SettingsError("--prompt and --prompt-file both say what to continue; give one of them")
-    piped = "-" in (prompt, str(file))
-    if file is None and not piped:
-        return prompt
-    try:
-        return (sys.stdin.buffer.read() if piped or file is None else file.read_bytes()).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the prompt in {'standard input' if piped else file} cannot be read: {error}") from None

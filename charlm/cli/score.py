@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from charlm.cli.console import table, watch
-from charlm.cli.options import Device, Json, Weights
+from charlm.cli.options import Device, Json, Weights, naming
 from charlm.cli.pictures import Html, Png, Svg, heat, present, tilt
 from charlm.errors import SettingsError
 from charlm.runs import folder
@@ -38,12 +38,17 @@ def score(
     from charlm.inside.surprise import surprise
     from charlm.writer import Writer
 
-    found = watch(surprise(Writer.load(run, weights=weights, device=device), text))
+    def surprised(run: str) -> Surprise:
+        path = folder.find(run, pairs=False)
+        with naming(run, path):
+            return watch(surprise(Writer.load(path, weights=weights, device=device), text))
+
+    found = surprised(run)
     value = as_json(found)
     if diff is None:
         view: RenderableType = Group(heat_map(found), Text(), summary(found))
     else:
-        other = watch(surprise(Writer.load(diff, weights=weights, device=device), text))
+        other = surprised(diff)
         value = {"run": value, "other": as_json(other), "ahead": (other.bits - found.bits).round(4).tolist()}
         view = Group(difference(found, other), Text(), versus(found, other, run, diff))
     present(view, value, json=json, html=html, svg=svg, png=png)
@@ -56,7 +61,7 @@ def run_and_text(what: list[str]) -> tuple[str, str]:
     run, name = what if len(what) == 2 else ("last", what[0])
     from charlm.text.corpus import Corpus
 
-    encoding = folder.info(folder.find(run)).config["data"]["encoding"]
+    encoding = folder.info(folder.find(run, pairs=False)).config["data"]["encoding"]
     return run, "".join(Corpus.open([name], encoding).chunks())
 
 

@@ -1,8 +1,11 @@
-"""The texts that a command line names: running text, or pairs of a source and a target in one file or two."""
+"""The texts that a command line names or holds: running text, or pairs of a source and a target in one file or two."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlm.config import DataSettings, take
@@ -45,3 +48,23 @@ def decoding(given: Mapping[str, Any]) -> TranslateSettings:
     if "length_penalty" in given and settings.beam == 1:
         raise SettingsError("--length-penalty weighs the lines of a beam against each other; give a --beam above 1")
     return settings
+
+
+def read_prompt(prompt: str, file: Path | None = None) -> str:
+    """What is to be continued: the words typed, a file, or for - standard input."""
+    if prompt and file:
+        raise SettingsError("--prompt and --prompt-file both say what to continue; give one of them")
+    piped = "-" in (prompt, str(file))
+    if file is None and not piped:
+        return prompt
+    try:
+        return (sys.stdin.buffer.read() if piped or file is None else file.read_bytes()).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the prompt in {'standard input' if piped else file} cannot be read: {error}") from None
+
+
+def read_words(option: str, typed: str) -> str:
+    """`read_prompt`, where other commands take a file. Raises `SettingsError` for a file's name, not meant as words."""
+    if os.path.isfile(typed):
+        raise SettingsError(f"{option} takes words, and {typed} is a file; to read it: {option} - < {typed}")
+    return read_prompt(typed)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from inspect import signature
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +17,7 @@ import typer
 from charlm import presets
 from charlm.cli.options import with_settings
 from charlm.cli.texts import text_to_train_on
-from charlm.config import LONG, DataSettings, PairSettings, TrainSettings
+from charlm.config import LONG, DataSettings, PairSettings, TrainSettings, flag
 from charlm.errors import SettingsError
 from charlm.text.pairs import named_as_pairs
 
@@ -34,13 +36,16 @@ def command(argv: Sequence[str]) -> Callable[..., None]:
     if "train" not in argv[:1] or "_CHARLM_COMPLETE" in os.environ:
         return with_settings(panels)(train)  # spares the import of torch
     from charlm import archs
+    from charlm.plan import MINUTES
 
     arch = chosen_arch(argv)
     kind = archs.load(arch)
     if "pairs" not in kind.objectives:
         del panels["Pairs"]
     otherwise = {f"if --minutes is {LONG:g} or more": kind.long_recipe, "for pairs": kind.pair_recipe}
-    return with_settings({f"Architecture: {arch}": kind.Config, **panels}, kind.recipe, otherwise)(train)
+    return with_settings(
+        {f"Architecture: {arch}": kind.Config, **panels}, {"minutes": MINUTES, **kind.recipe}, otherwise
+    )(train)
 
 
 def chosen_arch(argv: Sequence[str]) -> str:
@@ -48,7 +53,7 @@ def chosen_arch(argv: Sequence[str]) -> str:
     typed = peek(argv, "--arch")
     if typed is None:
         layers = settings_layers(peek(argv, "--preset"), peek(argv, "--config"))
-        typed = next((layer["arch"] for layer in reversed(layers) if "arch" in layer), default_arch(argv))
+        typed = next((layer["arch"] for layer in reversed(layers.values()) if "arch" in layer), default_arch(argv))
     return str(typed)
 
 
@@ -61,7 +66,7 @@ def default_arch(words: Sequence[str]) -> str:
 def name_the_run(argv: Sequence[str]) -> list[str]:
     """`--resume` without a run means the last one; Typer knows no option whose value may be left out."""
     words: list[str] = []
-    for here, after in zip(argv, [*argv[1:], "--"], strict=True):
+    for here, after in zip(argv, [*argv, "--"][1:], strict=True):
         words.append(here)
         if here == "--resume" and after.startswith("-"):
             words.append("last")
@@ -70,7 +75,7 @@ def name_the_run(argv: Sequence[str]) -> list[str]:
 
 def peek(argv: Sequence[str], flag: str) -> str | None:
     """The value that a flag has on a command line that is not parsed yet."""
-    for here, after in zip(argv, [*argv[1:], None], strict=True):
+    for here, after in zip(argv, [*argv, None][1:], strict=True):
         if here == flag:
             return after
         if here.startswith(flag + "="):
@@ -78,9 +83,26 @@ def peek(argv: Sequence[str], flag: str) -> str | None:
     return None
 
 
-def settings_layers(preset: str | None, config: Path | str | None) -> list[dict[str, Any]]:
-    layers = [presets.read(preset)] if preset else []
-    return layers + ([presets.read_settings(Path(config))] if config else [])
+def settings_layers(preset: str | None, config: Path | str | None) -> dict[str, dict[str, Any]]:
+    """The settings that are not typed, by where they stand."""
+    layers = {f"preset {preset}": presets.read(preset)} if preset is not None else {}
+    return layers | ({str(config): presets.read_settings(Path(config))} if config is not None else {})
+
+
+@contextmanager
+def blaming(layers: dict[str, dict[str, Any]], typed: Mapping[str, Any]) -> Iterator[None]:
+    """What is wrong with a setting that nobody typed is told with the place where it stands."""
+    try:
+        yield
+    except SettingsError as error:
+        name = str(error).split()[0].lstrip("-").replace("-", "_")
+        where = next((where for where in reversed(layers) if name in layers[where].keys() - typed.keys()), None)
+        if where is None:
+            raise
+        if name in signature(train).parameters:
+            raise SettingsError(f"{where}: {name} is given on the command line, as {flag(name)}") from None
+        kind = f", which is for {layers[where]['arch']}" if "arch" in layers[where] else ""
+        raise SettingsError(f"{where}{kind}: {error}") from None
 
 
 def train(
@@ -139,7 +161,7 @@ def train(
 
     with heeding_signals(quiet=quiet) as signals:
         session: Any = {"cache_dir": cache_dir, "stop_after": stop_after, "wishes": signals.wishes}
-        if resume:
+        if resume is not None:
             if corpus or source or target or arch or out or preset or config:
                 raise SettingsError("--resume takes text and settings from the run; give only a larger budget with it")
             from charlm.runs.folder import find
@@ -148,9 +170,11 @@ def train(
         else:
             if previous:
                 raise SettingsError("--previous goes back in a run; say which: --resume RUN --previous")
-            layers = [*settings_layers(preset, config), given, *([{"arch": arch}] if arch else [])]
-            plan, text = planned(layers, corpus, source, target)
-            events = job.train(plan, text, out=out, **session)
+            layers = settings_layers(preset, config)
+            typed = given if arch is None else {**given, "arch": arch}
+            with blaming(layers, typed):
+                plan, text = planned([*layers.values(), typed], corpus, source, target)
+            events = chain(remarks(plan, text), job.train(plan, text, out=out, **session))
         finished = show(until(events, signals), quiet=quiet, json=json)
     if signals.number and not finished:
         raise typer.Exit(128 + signals.number)
@@ -169,6 +193,16 @@ def planned(
     asked = merge(*layers)
     text = text_to_train_on(corpus, source, target, asked, pairs=reads_pairs(asked["arch"]))
     return Plan.of(*layers, pairs=isinstance(text, PairCorpus)), text
+
+
+def remarks(plan: Plan, text: Corpus | PairCorpus) -> Iterator[Event]:
+    """What a person may not have meant."""
+    from charlm.events import Note
+    from charlm.text.pairs import PairCorpus, holds_pairs
+
+    if not isinstance(text, PairCorpus) and holds_pairs(text):
+        said = f"{text.paths[0]} holds pairs, of which {plan.arch} reads the lines as they are, tabs included"
+        yield Note(f"{said}; to learn to translate them, train with --arch {PAIR_ARCH}")
 
 
 def until(events: Iterator[Event], signals: Signals) -> Iterator[Event]:

@@ -217,15 +217,18 @@ def find(run: str | Path, *, pairs: bool | None = None) -> Path:
         scored = [info for info in wanted if info.bits_per_byte is not None]
         if scored:
             return min(scored, key=lambda info: info.bits_per_byte or 0.0).path
-    names = [info.path.name for info in runs]
-    if not names:
+    names, compared = [info.path.name for info in runs], of_comparisons()
+    if not (names or compared):
         raise RunError(f"no run {str(run)!r} here, and none under {ROOT}/ yet; train one with: charlm train FILE")
     if run in ("last", "best"):
+        if not names:
+            raise RunError(f"no run {str(run)!r} here but those of comparisons; name one, such as {compared[0]}")
         lacks = "was validated" if wanted else "was trained on pairs" if pairs else "was trained on a running text"
         raise RunError(f"none of the {len(names)} runs here {lacks}; charlm runs lists them")
-    close = difflib.get_close_matches(str(run), names, 1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise RunError(f"no run {str(run)!r}{hint}; charlm runs lists all {len(names)}")
+    known = {Path(name).name: name for name in compared} | {name: name for name in (*names, *compared)}
+    close = difflib.get_close_matches(str(run), known, 1)
+    hint = f" (did you mean {known[close[0]]!r}?)" if close else ""
+    raise RunError(f"no run {str(run)!r}{hint}; charlm runs lists those there are")
 
 
 def info(path: Path) -> RunInfo:
@@ -244,6 +247,12 @@ def info(path: Path) -> RunInfo:
 
 def holds(value: dict[str, Any], kinds: Mapping[str, type]) -> bool:
     return all(isinstance(value.get(name), kind) for name, kind in kinds.items())
+
+
+def of_comparisons() -> list[str]:
+    """The names under `runs/` of the runs that comparisons made: X-compare/lstm-0."""
+    inner = (path.parent for path in ROOT.glob("*/*/config.json"))
+    return sorted(path.relative_to(ROOT).as_posix() for path in inner if not is_run(path.parent))
 
 
 def list_runs() -> list[RunInfo]:

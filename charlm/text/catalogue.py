@@ -65,11 +65,18 @@ def bundled() -> list[Bundled]:
     return [text for text in texts if text.path.exists()]
 
 
+def at_hand(name: str) -> Path | None:
+    """Where the bundled text of this name lies, with its ending or without."""
+    return next((text.path for text in bundled() if name in (text.name, text.path.stem)), None)
+
+
 def find(name: str) -> Entry:
     """The entry of this name. Raises `CorpusError` with the names there are."""
     for entry in ENTRIES:
         if entry.name == name:
             return entry
+    if here := at_hand(name):
+        raise CorpusError(f"{name} comes with charlm and needs no download: charlm train {here}")
     known = ", ".join(entry.name for entry in ENTRIES)
     raise CorpusError(f"no text called {name!r} can be downloaded; there are {known}")
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from charlm.errors import CorpusError
 from charlm.text.corpus import MARKS, open_bytes
+from charlm.text.pairs import in_columns, named_as_pairs
 from charlm.text.tokenizers import CODE_POINTS
 from charlm.text.units import code_points
 
@@ -78,7 +79,8 @@ def check(path: str | Path) -> Report:
     if not tally.counts.any():
         raise CorpusError(f"{path} is empty")
     seen = [Seen(chr(code), _name(chr(code)), int(tally.counts[code])) for code in np.flatnonzero(tally.counts)]
-    lines = Counter(line for line in _plain(sample.decode(encoding, "replace")).split("\n") if line.strip())
+    text = _plain(sample.decode(encoding, "replace"))
+    lines = Counter(line for line in text.split("\n") if line.strip())
     report = Report(
         path=path,
         bytes=size,
@@ -98,7 +100,7 @@ def check(path: str | Path) -> Report:
         zlib=8 * len(zlib.compress(sample, 9)) / len(sample),
         xz=8 * len(lzma.compress(sample)) / len(sample),
     )
-    return replace(report, suggestions=(*_mend(report), _train(report)))
+    return replace(report, suggestions=(*_mend(report), _train(report, pairs=named_as_pairs(path) or in_columns(text))))
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
@@ -201,15 +203,17 @@ def _mend(report: Report) -> Iterator[str]:
         )
 
 
-def _train(report: Report) -> str:
+def _train(report: Report, *, pairs: bool) -> str:
     """About as many parameters as characters (Karpathy, char-rnn's Readme); an LSTM layer has 8 hidden_size^2."""
+    encoding = "" if report.encoding == "utf-8" else f" --encoding {report.encoding}"
+    command = f"charlm train {shlex.quote(str(report.path))}{encoding}"
+    if pairs:
+        return f"its lines are pairs of a source and a target: {command} --arch seq2seq"
     characters = report.characters
     layers = 1 if characters < 300_000 else 2 if characters < 30_000_000 else 3
     ideal = math.sqrt(characters / (8 * layers))
     hidden_size = min((64, 128, 192, 256, 384, 512, 768, 1024), key=lambda size: abs(math.log(size / ideal)))
-    encoding = "" if report.encoding == "utf-8" else f" --encoding {report.encoding}"
-    file = shlex.quote(str(report.path))
-    command = f"charlm train {file}{encoding} --arch lstm --layers {layers} --hidden-size {hidden_size}"
+    command += f" --arch lstm --layers {layers} --hidden-size {hidden_size}"
     if characters < 1_000_000:
         few = "100,000 characters or more would do better; " if characters < 20_000 else ""
         return f"{few}a small text is soon learnt by heart, so a small model and much dropout: {command} --dropout 0.5"

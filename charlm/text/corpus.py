@@ -159,6 +159,10 @@ def _find(given: str, copies: Copies) -> list[Path]:
         matches = [Path(match) for match in sorted(glob.glob(given, recursive=True))]
         files = [file for match in matches for file in (_files_in(match) if match.is_dir() else [match])]
         return files or _nothing(f"no file matches {given}")
+    from charlm.text.catalogue import at_hand  # its import takes a moment, and is for this alone
+
+    if here := at_hand(given):
+        return _nothing(f"there is no file {given} here; the one that comes with charlm is {here}")
     siblings = os.listdir(path.parent) if path.parent.is_dir() else []
     similar = difflib.get_close_matches(path.name, siblings, n=1)
     return _nothing(f"there is no file {given}" + (f"; did you mean {path.parent / similar[0]}?" if similar else ""))

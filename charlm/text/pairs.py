@@ -203,8 +203,11 @@ def named_as_pairs(file: str | Path) -> bool:
 
 
 def holds_pairs(corpus: Corpus) -> bool:
-    """Whether a text's name says so, or nine in ten of its first lines have two columns."""
-    if named_as_pairs(corpus.paths[0]):
-        return True
-    first = next(corpus.chunks(), "").rstrip("\n").split("\n")[:LOOKED_AT]
+    """Whether a text's name or its first lines say so."""
+    return named_as_pairs(corpus.paths[0]) or in_columns(next(corpus.chunks(), ""))
+
+
+def in_columns(text: str) -> bool:
+    """Whether nine in ten of the first lines have two columns."""
+    first = text.rstrip("\n").split("\n")[:LOOKED_AT]
     return sum(isinstance(pair(0, line.split("\t")), Pair) for line in first) >= 0.9 * len(first)

@@ -168,7 +168,7 @@ def test_what_is_no_fair_contest_is_refused(
 
 
 def test_the_table_is_of_translations_and_the_same_command_goes_on(typed: Typed, words: Path) -> None:
-    asked = ["compare", words, "--tokenizer", "char", "--target", "99", "--steps", "4"]
+    asked = ["compare", words, "--tokenizer", "char", "--target-bits", "99", "--steps", "4"]
     code, out, error = typed(*asked, "--arch", "seq2seq:hidden_size=8")
     assert code == 0, error
     for said in ("17 pairs to be translated", "% exact", "s to 99", "percent exactly right", "stands alone"):

@@ -200,11 +200,15 @@ def test_the_command_prints_a_table_and_every_other_form(typed: Typed, verses: P
     assert {line.count("|") for line in shown} == {shown[0].count("|")}
     for along in ("tokens", "steps"):
         assert typed(*words, "--along", along)[0] == 0
+    assert "2 of the comparison verses-compare, to be named like verses-compare/lstm-" in typed("runs")[1]
+    assert "(did you mean 'verses-compare/rnn-0'?)" in typed("info", "rnn")[2]
+    assert "those of comparisons; name one, such as verses-compare/lstm-" in typed("sample")[2]
+    assert typed("sample", "verses-compare/rnn-0", "--length", "1")[0] == 0
 
 
 def test_runs_that_are_there_are_compared_as_they_are(typed: Typed, verses: Path, trained: Path) -> None:
     assert typed("train", verses, "--arch", "rnn", "--steps", "5", "--hidden-size", "8", "--quiet")[0] == 0
-    code, out, error = typed("compare", trained, "verses-rnn", "--json", "--target", "3")
+    code, out, error = typed("compare", trained, "verses-rnn", "--json", "--target-bits", "3")
     assert code == 0, error
     told = json.loads(out)
     assert [row["model"] for row in told["rows"]] == ["run", "verses-rnn"]
@@ -230,6 +234,8 @@ def test_runs_that_hold_out_different_texts_need_one_to_be_compared_on(
     ("words", "message"),
     [
         (["RUN", "--minutes", "1"], "these are runs"),
+        (["RUN", "--arch", "lstm"], "these are runs"),
+        (["RUN", "nothing"], "no run 'nothing'"),
         (["RUN", "--json", "--csv"], "give one of them"),
         (["RUN", "RUN"], "the same run twice"),
         (["nothing.txt"], "nothing.txt"),

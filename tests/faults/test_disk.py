@@ -47,6 +47,31 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", disk], check=True)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+@pytest.mark.parametrize("words", [["runs"], ["--help"], ["corpus", "list"]])
+def test_an_output_that_is_full_is_told_in_one_line(words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "charlm", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "charlm: the output cannot be read or written: No space left on device\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not say what a process takes")
+@pytest.mark.usefixtures("verses")
+def test_a_memory_that_is_full_is_told_in_one_line() -> None:
+    code = """if True:
+        import resource, sys, charlm.job
+        from charlm.cli.app import run
+        taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + (400 << 20),) * 2)
+        sys.exit(run("train verses.txt --hidden-size 4000 --steps 1 --device cpu --precision fp32 --quiet".split()))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.startswith("charlm: there is not enough memory; give a smaller --batch-size")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
 @pytest.mark.usefixtures("verses")
 def test_a_disk_that_fills_up_stops_nothing_and_spares_what_was_saved(small_disk: Path) -> None:
     """It fills while training, says so, and saves again as soon as there is room."""

@@ -51,6 +51,11 @@ def novel(characters: int, seed: int = 1) -> str:
     return "\n".join(lines) + "\n"
 
 
+def test_pairs_are_seen_by_their_name_or_their_columns(report: Check) -> None:
+    for name, text in (("a.tsv", "ab\tba\n"), ("a.txt", "ab\tba\nc\tc\n"), ("a.jsonl", '["ab", "ba"]\n')):
+        assert report(text, name).suggestions[-1].endswith(f"{name} --arch seq2seq")
+
+
 def test_an_ordinary_text_is_counted_right(report: Check) -> None:
     found = report(PROSE)
     assert (found.bytes, found.characters) == (len(PROSE.encode()), len(PROSE))
