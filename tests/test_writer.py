@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import charlm
-from charlm import writer
 from charlm.errors import SettingsError, VocabularyError
+from charlm.sampling import generate
 from charlm.sampling.settings import SampleSettings
 
 
@@ -26,7 +26,7 @@ def test_streamed_text_is_returned_text(trained: Path) -> None:
 def test_a_device_may_write_ahead_of_what_is_fetched(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lm, how = charlm.load(trained), SampleSettings("0.7")
     one_by_one = [(p.texts, p.logprobs.tolist()) for p in islice(lm.pieces("WICK", how, samples=2, seed=5), 25)]
-    monkeypatch.setitem(writer.AHEAD, "cpu", 10)
+    monkeypatch.setitem(generate.AHEAD, "cpu", 10)
     assert [(p.texts, p.logprobs.tolist()) for p in islice(lm.pieces("WICK", how, samples=2, seed=5), 25)] == one_by_one
 
 

@@ -15,7 +15,7 @@ class RNN(Stacked):
     """State: h (B, L, D)."""
 
     kind = nn.RNN
-    recipe = {"lr": 2e-3}
+    recipe = {**Stacked.recipe, "lr": 2e-3}
 
     def traces(self, tokens: Tensor) -> dict[str, Tensor]:
         return _traces.trace(_traces.rnn, self.rnn.all_weights, self.embed(tokens))
