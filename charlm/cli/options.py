@@ -1,4 +1,4 @@
-"""Bridge: settings dataclasses -> options of a Typer command. Public Typer API only."""
+"""Bridge: settings dataclasses -> options of a Typer command."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ Panels = Mapping[str, type[Settings]]
 def named(params: list[Any], ctx: Any) -> list[Any]:
     """Parameters whose values the help page names as a person types them, and a switch as what has none."""
     for param in params:
+        if not hasattr(param, "display_type"):  # another Typer's page says it in its own way
+            continue
         kind = param.display_type(ctx).strip("<>")
         choices = textwrap.fill(kind.replace("|", ", "), NARROW)
         if param.param_type_name == "argument":  # its help says what it is
