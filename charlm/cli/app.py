@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -165,6 +166,7 @@ def no_option(option: str, similar: Sequence[str], command: str, argv: list[str]
         from charlm.plan import stranger
 
         return stranger(option.lstrip("-").replace("-", "_"), chosen_arch(argv), others)
-    hint = f" (did you mean {similar[0]}?)" if similar else ""
-    where = f"it belongs to {', '.join(others)}" if others and not similar else f"see {command} --help"
+    close = difflib.get_close_matches(option, similar, 1, 0.75)  # the library takes --help for --novel
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    where = f"it belongs to {', '.join(others)}" if others and not close else f"see {command} --help"
     return f"{option} is no option of {command}{hint}; {where}"

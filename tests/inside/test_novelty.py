@@ -69,7 +69,7 @@ def test_the_end_of_a_long_training_text_is_searched_and_lines_are_counted_from_
 
 
 def test_on_the_command_line(typed: Typed, parrot: Path) -> None:
-    code, out, err = typed("novelty", parrot, "--length", "300", "--json")
+    code, out, err = typed("novelty", parrot, "--length", "300", "--temperature", "0.5", "--json")
     assert (code, err) == (0, "")
     said = json.loads(out)
     assert len(said["text"]) == len(said["copied"]) == 300
@@ -78,8 +78,8 @@ def test_on_the_command_line(typed: Typed, parrot: Path) -> None:
     assert VERSES[longest["known_at"] :].startswith(longest["text"])
     assert said["text"][longest["at"] :].startswith(longest["text"])
     assert longest["line"] == VERSES[: longest["known_at"]].count("\n") + 1
-    assert typed("novelty", parrot, "--length", "300", "--json")[1] == out
-    code, out, _ = typed("novelty", parrot, "--length", "300", "--html", "seen.html")
+    assert typed("novelty", parrot, "--length", "300", "--temperature", "0.5", "--json")[1] == out
+    code, out, _ = typed("novelty", parrot, "--length", "300", "--temperature", "0.5", "--html", "seen.html")
     assert code == 0
     assert "longest copy" in out
     assert said["text"][:40].strip() in out
