@@ -34,6 +34,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"arch": "transformer"},
     {"arch": "lstm", "hidden_size": 512, "batch_size": 16, "seq_len": 64},
     {"arch": "lstm", "hidden_size": 512, "batch_size": 24, "seq_len": 128},
+    {"arch": "lstm", "precision": "fp32"},
     {"arch": "lstm"},
 ]
 VOCABULARY = 65
@@ -67,6 +68,7 @@ def speed(settings: dict[str, Any], device: str, seconds: float = 12) -> Row:
     reading = 1 / rate(lambda: made.next_batch(7), seconds=0.5)
     tokens = steps_per_second * made.batches.batch_size * made.batches.seq_len
     return {
+        "precision": made.settings.precision,
         "tokens/s": tokens,
         "GFLOP/s": work * steps_per_second / 1e9,
         "optimizer": f"{updating * steps_per_second:.1%}",
@@ -129,5 +131,5 @@ def main(argv: Sequence[str]) -> None:
     options = parser(__doc__)
     options.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     asked = options.parse_args(argv)
-    columns = ["what", "tokens/s", "GFLOP/s", "of fp32 limit", "of plain", "optimizer", "data"]
+    columns = ["what", "precision", "tokens/s", "GFLOP/s", "of fp32 limit", "of plain", "optimizer", "data"]
     show(rows(asked.device), columns, asked.json, where=machine(asked.device))
