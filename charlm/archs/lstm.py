@@ -24,6 +24,7 @@ class LSTM(Stacked):
     Config = LSTMConfig
     config: LSTMConfig
     kind = nn.LSTM
+    long_recipe = {"hidden_size": 512, "dropout": 0.5, "weight_decay": 0.15, "lr": 4e-3}
     bf16_from = 192
 
     def build(self, input_size: int) -> nn.Module:
