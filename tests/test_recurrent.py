@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from charlm.archs._recurrent import dropout
 from charlm.config import DataSpec
 from charlm.errors import SettingsError
 from charlm.plan import Plan
@@ -75,3 +76,17 @@ def test_tied_models_use_one_matrix_and_refuse_sizes_that_do_not_fit() -> None:
     assert model.head.weight is model.embed.weight
     with pytest.raises(SettingsError, match=r"--tied needs an --embedding-size equal to --hidden-size \(8\), got 5"):
         build("lstm", tied=True, embedding_size=5)
+
+
+@pytest.mark.parametrize("p", [0.001, 0.2, 0.5, 0.95])
+def test_dropout_leaves_out_its_share_and_keeps_the_mean(p: float) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(7, 30_001, requires_grad=True)
+    y = dropout(x, p, training=True)
+    kept = (y != 0).float()
+    assert float(1 - kept.mean()) == pytest.approx(p, abs=4 * (p * (1 - p) / x.numel()) ** 0.5)
+    torch.testing.assert_close(y, kept / (1 - p), rtol=1e-3, atol=0)
+    y.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, y.detach())
+    assert torch.equal(dropout(x, p, training=False), x)
