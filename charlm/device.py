@@ -14,6 +14,7 @@ import torch
 
 from charlm.config import TrainSettings
 from charlm.errors import SettingsError
+from charlm.model import LanguageModel
 
 
 def choose_device(name: str) -> torch.device:
@@ -27,6 +28,11 @@ def choose_device(name: str) -> torch.device:
         there = ", ".join(kind for kind, ok in usable.items() if ok)
         raise SettingsError(f"--device {name} is not available here; use auto or {there}")
     return torch.device(name)
+
+
+def bf16_pays(kind: type[LanguageModel], hidden_size: int, device: torch.device) -> bool:
+    """Whether bf16 makes a model of this kind and size faster on a device that has it."""
+    return kind.bf16_from < math.inf if device.type == "cuda" else hidden_size >= kind.bf16_from
 
 
 REPAYS = {"cpu": 20.0, "cuda": 3.0}  # minutes of a budget that repay the wait for torch.compile

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -16,7 +15,7 @@ import torch
 
 from charlm import archs
 from charlm.config import BUDGETS, Interval, TrainSettings, flag
-from charlm.device import choose_device, refuse_what_cannot_fit, settle
+from charlm.device import bf16_pays, choose_device, refuse_what_cannot_fit, settle
 from charlm.errors import RunError, SettingsError
 from charlm.events import Ended, Event, Note, Started, Stopped, Validated, Wishes, Wrote
 from charlm.glimpse import translated, written
@@ -106,8 +105,8 @@ class Job:
     def __init__(self, plan: Plan, store: Store | PairStore, wishes: Wishes | None) -> None:
         device = choose_device(plan.train.device)
         kind = archs.load(plan.arch)
-        width = math.inf if device.type == "cuda" else getattr(plan.model, "hidden_size", 0) + 1
-        train, self.where = settle(plan.train, device, bf16_pays=kind.bf16_from < width, compiles=kind.compiles)
+        pays = bf16_pays(kind, getattr(plan.model, "hidden_size", 0), device)
+        train, self.where = settle(plan.train, device, bf16_pays=pays, compiles=kind.compiles)
         self.plan, self.store, self.wishes = replace(plan, train=train), store, wishes or Wishes()
         self.batches, spec = store.batches(train), store.spec(train)
         logits = self.batches.tokens * spec.vocab_size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from charlm import device
+from charlm import archs, device
 from charlm.config import TrainSettings
 from charlm.device import settle
 
@@ -49,3 +49,11 @@ def test_bf16_is_chosen_where_it_pays(pays: bool, precision: str) -> None:
     assert settled.precision == precision
     assert precision in line
     assert settle(TrainSettings(steps=1, precision="fp32"), CPU, bf16_pays=True, compiles=False)[0].precision == "fp32"
+
+
+def test_a_gpu_takes_bf16_at_any_size_of_a_kind_that_gains_and_a_cpu_from_one_on() -> None:
+    cuda = torch.device("cuda")
+    lstm, gru = archs.load("lstm"), archs.load("gru")
+    assert [device.bf16_pays(lstm, size, CPU) for size in (191, 192)] == [False, True]
+    assert [device.bf16_pays(kind, 8, cuda) for kind in (lstm, gru)] == [True, False]
+    assert not device.bf16_pays(gru, 65_536, CPU)

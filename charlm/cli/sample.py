@@ -102,8 +102,8 @@ def sample(
     if side_by_side:
         names = [str(path) for path in paths]
         beside = [
-            watch(collected(str(path), continued(one, path), stop or [], amount.length))
-            for one, path in zip(runs, paths, strict=True)
+            watch(collected(name, continued(one, path), stop or [], amount.length))
+            for one, path, name in zip(runs, paths, names, strict=True)
         ]
         if json:
             described = [row.described(text, seed) for row in beside]
