@@ -10,9 +10,24 @@ import types
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from charlm.errors import SettingsError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 BUDGETS = ("minutes", "steps", "epochs")  # of which a training has one
 LONG = 15.0  # minutes of a budget in which a larger model, held back more from learning by heart, gets further
@@ -122,6 +137,7 @@ class DataSpec(NamedTuple):
     vocab_size: int
     seq_len: int  # tokens a model sees at once in training, and so the reach of one that has a window
     source_vocab_size: int | None = None  # of what an encoder reads; None if that is the same vocabulary
+    counts: NDArray[np.int64] | None = None  # (V,) of each token in the training text; only for a fresh model
 
 
 @dataclass(frozen=True)

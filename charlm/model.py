@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from charlm.config import DataSpec, Settings
+from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
 
 State = Any  # a tree (tuples) of tensors, batch first; only the architecture that made it looks inside
@@ -22,6 +22,8 @@ Step = Callable[[Tensor, State], tuple[Tensor, State]]  # see LanguageModel.step
 
 PAD = -1
 """No token here: masked when read, not scored when a target."""
+
+Start = Annotated[Literal["unigram", "published"], Arg("a fresh model guesses by token frequency, or by chance")]
 
 READ = 1024  # tokens taken at once when a long text is only read, so that memory stays bounded
 
@@ -147,6 +149,18 @@ def tie(head: nn.Linear, embed: nn.Embedding) -> None:
     """Let the head use the embedding's weights (Press & Wolf 2017, arXiv:1608.05859, section 3)."""
     assert head.weight.shape == embed.weight.shape
     head.weight = embed.weight
+
+
+@torch.no_grad()
+def start_at_unigram(head: nn.Linear, spec: DataSpec) -> None:
+    """Let a fresh model guess each token as often as the training text has it, so that it need not learn that first.
+
+    The bias of `head` becomes the logarithm of the frequencies, with one added to each count. Without counts, where
+    weights are to be loaded, it stays as it is.
+    """
+    if spec.counts is not None:
+        counts = torch.from_numpy(spec.counts) + 1.0
+        head.bias.copy_((counts / counts.sum()).log())
 
 
 def parameter_count(model: nn.Module) -> int:

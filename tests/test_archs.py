@@ -18,7 +18,7 @@ from torch import Tensor
 from charlm import archs
 from charlm.config import DataSpec, TrainSettings, fields_of, take
 from charlm.model import PAD, LanguageModel, State
-from charlm.objectives import OBJECTIVES
+from charlm.objectives import OBJECTIVES, summed_nats
 from charlm.runs import checkpoint
 from charlm.sampling.filters import Picker
 from charlm.sampling.generate import generate
@@ -79,6 +79,23 @@ def backwards() -> tuple[Lines, Lines]:
 
 def close(a: Tensor, b: Tensor) -> None:
     torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [11, 5000])
+@torch.no_grad()
+def test_a_fresh_model_guesses_each_token_as_often_as_the_text_has_it(arch: str, size: int) -> None:
+    """On a blank page, and on average along a text: its loss is the unigram's, whatever the vocabulary."""
+    rng = np.random.default_rng(0)
+    counts = np.floor(1e6 / np.arange(1, size + 1))[rng.permutation(size)].astype(np.int64)
+    share = torch.from_numpy(counts / counts.sum())
+    torch.manual_seed(0)
+    kind = archs.load(arch)
+    model = kind(kind.Config(), DataSpec(size, 16, counts=counts)).eval()
+    blank = model(torch.zeros(1, 1, dtype=torch.long)).logits[0, 0].double().log_softmax(-1)
+    assert float((share * (share.log() - blank)).sum()) < 0.1
+    text = torch.from_numpy(rng.choice(size, (20, 51), p=share.numpy()))
+    nats = summed_nats(model(text[:, :-1]).logits, text[:, 1:]) / 1000
+    assert float(nats) == pytest.approx(float(-share.log()[text[:, 1:]].mean()), abs=0.1)
 
 
 def test_a_guess_for_every_token(arch: str) -> None:

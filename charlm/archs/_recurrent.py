@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import PackedSequence
 from charlm.archs._graph import CarriedStep
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import Features, LanguageModel, State, Step, detach, map_state, tie
+from charlm.model import Features, LanguageModel, Start, State, Step, detach, map_state, start_at_unigram, tie
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class RecurrentConfig(Settings):
     input_dropout: Annotated[float, Arg("on the embedded tokens", min=0, max=0.95)] = 0.0
     weight_drop: Annotated[float, Arg("on the recurrent weights", min=0, max=0.95)] = 0.0
     tied: Annotated[bool, Arg("let the output use the embedding's weights")] = False
+    start: Start = "unigram"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,8 +59,11 @@ class Recurrent(LanguageModel):
         self.embed = nn.Embedding(spec.vocab_size, embedding_size)
         self.rnn = self.build(self.embed.embedding_dim)
         self.head = nn.Linear(config.hidden_size, spec.vocab_size)
-        if config.tied:
+        if config.tied:  # and small, as Merity et al. have it: a table of unit variance makes wild guesses
+            nn.init.uniform_(self.embed.weight, -0.1, 0.1)
             tie(self.head, self.embed)
+        if config.start == "unigram":
+            start_at_unigram(self.head, spec)
 
     @abstractmethod
     def build(self, input_size: int) -> nn.Module:

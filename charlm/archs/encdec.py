@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,7 @@ from charlm.archs._attention import (
 )
 from charlm.archs._window import EncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
-from charlm.model import PAD, tie
+from charlm.model import PAD, Start, start_at_unigram, tie
 
 
 class Memory(NamedTuple):
@@ -135,6 +135,7 @@ class EncDec(EncoderDecoder):
         norm_place: NormPlace = "post"
         dropout: Dropout = 0.1
         tied: Annotated[bool, Arg("let the output use the embedding's weights")] = True
+        start: Start = "unigram"
 
         def __post_init__(self) -> None:
             super().__post_init__()
@@ -169,10 +170,15 @@ class EncDec(EncoderDecoder):
         self.encoder_norm, self.decoder_norm = (
             norm(c) if config.norm_place == "pre" else nn.Identity() for _ in range(2)
         )
-        self.head = nn.Linear(size, spec.vocab_size, bias=False)
+        self.head = nn.Linear(size, spec.vocab_size, bias=config.start == "unigram")
         self.initialise()
         if config.tied:
             tie(self.head, self.embed)
+        if config.start == "unigram":
+            start_at_unigram(self.head, spec)
+            # By the paper's embeddings, vectors of unit variance would make wild guesses: the last norm shrinks them.
+            last: Any = self.decoder_norm if config.norm_place == "pre" else self.decoder[-1].norm3
+            nn.init.constant_(last.weight, 0.3)
 
     @torch.no_grad()
     def initialise(self) -> None:

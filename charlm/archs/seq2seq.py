@@ -39,7 +39,7 @@ from charlm.archs._recurrent import batch_first, layers_first, without_half
 from charlm.archs._window import EncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import PAD, State, leaves, map_state
+from charlm.model import PAD, Start, State, leaves, map_state, start_at_unigram
 
 CELLS = {"lstm": (nn.LSTM, _traces.lstm), "gru": (nn.GRU, _traces.gru)}
 PIECE = 1 << 20  # numbers that additive attention compares at once; more would not stay in a CPU's cache
@@ -125,6 +125,7 @@ class Seq2Seq(EncoderDecoder):
         input_feeding: Annotated[bool, Arg("tell the decoder what it found the step before; slower")] = False
         dropout: Annotated[float, Arg("on the output and between layers", min=0, max=0.95)] = 0.2
         input_dropout: Annotated[float, Arg("on the embedded tokens", min=0, max=0.95)] = 0.0
+        start: Start = "unigram"
 
     config: Config
 
@@ -144,6 +145,8 @@ class Seq2Seq(EncoderDecoder):
         self.attention = Attention(config.attention, size, directions) if attends else None
         self.mix = nn.Linear((directions + 1) * size, size) if attends else None
         self.head = nn.Linear(size, spec.vocab_size)
+        if config.start == "unigram":
+            start_at_unigram(self.head, spec)
 
     def read(self, source: Tensor) -> Memory:
         """Encode `source` (B, S), padded on the right with PAD; of a row longer than half a window, its newest part."""

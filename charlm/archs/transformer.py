@@ -23,7 +23,7 @@ from charlm.archs._step import FEW, TransformerStep, on_cpu
 from charlm.archs._window import Windowed
 from charlm.config import Arg, DataSpec
 from charlm.errors import SettingsError
-from charlm.model import PAD, Step, tie
+from charlm.model import PAD, Start, Step, start_at_unigram, tie
 
 SMALL = 512  # tokens in a vocabulary for which tables of earlier tokens cost little
 
@@ -43,6 +43,7 @@ class Transformer(Windowed):
     @dataclass(frozen=True)
     class Config(BlockConfig):
         tied: Annotated[bool, Arg("let the output use the embedding's weights")] = False
+        start: Start = "unigram"
         ngram: Annotated[
             int | None,
             Arg(
@@ -70,10 +71,12 @@ class Transformer(Windowed):
         self.register_buffer("table", fixed[0](length, fixed[1]) if fixed else None, persistent=False)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = norm(config) if config.norm_place == "pre" else nn.Identity()
-        self.head = nn.Linear(size, spec.vocab_size, bias=False)
+        self.head = nn.Linear(size, spec.vocab_size, bias=config.start == "unigram")
         self.initialise()
         if config.tied:
             tie(self.head, self.embed)
+        if config.start == "unigram":
+            start_at_unigram(self.head, spec)
 
     @torch.no_grad()
     def initialise(self) -> None:

@@ -70,7 +70,7 @@ class PairStore:
         return self.vocabularies.target
 
     def spec(self, train: TrainSettings) -> DataSpec:  # noqa: ARG002  of a running text the window is asked for
-        return self.vocabularies.spec(reach(self.settings))
+        return self.vocabularies.spec(reach(self.settings), self.train.target.ids)
 
     def batches(self, train: TrainSettings) -> Buckets:
         tokens = self.settings.batch_tokens

@@ -81,7 +81,7 @@ class Store:
         return self.vocabularies.target
 
     def spec(self, train: TrainSettings) -> DataSpec:
-        return self.vocabularies.spec(self.batches(train).seq_len)
+        return self.vocabularies.spec(self.batches(train).seq_len, self.train.ids)
 
     def batches(self, train: TrainSettings) -> Windows:
         return Windows(

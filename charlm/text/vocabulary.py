@@ -40,6 +40,7 @@ Chunks = Callable[[], Iterator[str]]  # the training text in pieces, as often as
 LARGEST_ALPHABET = 200_000  # characters: more than Unicode has so far
 SAMPLE = 10_000_000  # characters that bpe and unigram are trained on
 MANY_WORDS = 500_000  # different ones that are counted at least
+COUNTED = 1 << 24  # tokens of a text that are counted, evenly spread
 
 
 class Vocabularies(NamedTuple):
@@ -56,8 +57,11 @@ class Vocabularies(NamedTuple):
     def sha256(self) -> str:
         return digest(self.to_json())
 
-    def spec(self, seq_len: int) -> DataSpec:
-        return DataSpec(self.target.vocab_size, seq_len, None if self.shared else self.source.vocab_size)
+    def spec(self, seq_len: int, written: NDArray[np.unsignedinteger[Any]] | None = None) -> DataSpec:
+        """What a model must know of its data. `written` (tokens,) are the ids that it is going to learn to write."""
+        size, source = self.target.vocab_size, None if self.shared else self.source.vocab_size
+        counts = None if written is None else np.bincount(written[:: 1 + len(written) // COUNTED], minlength=size)
+        return DataSpec(size, seq_len, source, counts)
 
     def to_json(self) -> dict[str, Any]:
         if self.shared:
