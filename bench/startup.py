@@ -2,7 +2,7 @@
 
     python -m bench startup [--json FILE]
 
-`torch` is what importing it alone takes; nothing that computes can be faster.
+Importing torch is what anything that computes takes at least, importing Typer and rich what any page does.
 """
 
 from __future__ import annotations
@@ -40,12 +40,15 @@ def rows() -> Iterator[Row]:
         subprocess.run([sys.executable, "-m", "charlm", *train], cwd=place, check=True)
         torch = seconds("-c", "import torch", place=place)
         yield {"command": "python -c 'import torch'", "seconds": torch}
+        typer = seconds("-c", "import typer, rich", place=place)
+        yield {"command": "python -c 'import typer, rich'", "seconds": typer}
         for words in (["--help"], ["runs"], ["archs"], ["presets"], ["sample", "--help"]):
-            yield {"command": "charlm " + " ".join(words), "seconds": seconds("-m", "charlm", *words, place=place)}
+            took = seconds("-m", "charlm", *words, place=place)
+            yield {"command": "charlm " + " ".join(words), "seconds": took, "of typer and rich": took / typer}
         first = seconds("-m", "charlm", "sample", "--length", "50", place=place, until_first=True)
         yield {"command": "charlm sample, first character", "seconds": first, "beyond torch": first - torch}
 
 
 def main(argv: Sequence[str]) -> None:
     asked = parser(__doc__).parse_args(argv)
-    show(rows(), ["command", "seconds", "beyond torch"], asked.json, where=machine())
+    show(rows(), ["command", "seconds", "of typer and rich", "beyond torch"], asked.json, where=machine())

@@ -103,6 +103,20 @@ def test_light_commands_do_not_import_torch(command: list[str]) -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
+def loaded(code: str) -> set[str]:
+    """The modules that a fresh Python holds after `code`."""
+    told = f"import sys\n{code}\nsys.stderr.write(' '.join(sys.modules))"
+    return set(subprocess.run([sys.executable, "-c", told], capture_output=True, text=True).stderr.split())
+
+
+def test_the_help_page_loads_no_command_and_at_most_twice_what_typer_and_rich_are() -> None:
+    page = loaded("from charlm.cli.app import run; run(['--help'])")
+    page_of_our_own = {"app", "commands", "console", "options", "page"}
+    assert {name for name in page if name.startswith("charlm.cli.")} == {f"charlm.cli.{n}" for n in page_of_our_own}
+    assert page & {"numpy", "filelock", "rich.markdown", "rich.traceback", "rich.progress", "pygments"} == set()
+    assert len(page) <= 2 * len(loaded("import typer, rich"))
+
+
 def test_the_core_is_short_enough_to_read_over_coffee() -> None:
     """Interface, objectives, training loop, generator and the first four architectures with what they share.
 

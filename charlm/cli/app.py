@@ -3,48 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
+from typing import Any
 
 import typer
 
 from charlm import __version__
+from charlm.cli.commands import PANELS
 from charlm.cli.console import close_quietly, err
 from charlm.cli.options import Command, Group
 from charlm.errors import CharlmError
 
-MAKE, WRITE, COMPARE, INSIDE, MANAGE = "Make a model", "Write", "Compare", "Look inside", "Manage"
-COMMANDS = {  # in the order of the help page: its panel, and where it stands
-    "demo": (MAKE, "demo.demo"),
-    "train": (MAKE, "train.command"),
-    "watch": (MAKE, "watch.watch"),
-    "sample": (WRITE, "sample.sample"),
-    "translate": (WRITE, "translate.translate"),
-    "compare": (COMPARE, "compare.command"),
-    "eval": (COMPARE, "evaluate.evaluate"),
-    "score": (INSIDE, "score.score"),
-    "explain": (INSIDE, "explain.explain"),
-    "attend": (INSIDE, "attend.attend"),
-    "neurons": (INSIDE, "neurons.neurons"),
-    "context": (INSIDE, "context.context"),
-    "novelty": (INSIDE, "novelty.novelty"),
-    "compress": (INSIDE, "compress.compress"),
-    "decompress": (INSIDE, "compress.decompress"),
-    "runs": (MANAGE, "runs.runs"),
-    "info": (MANAGE, "runs.info"),
-    "archs": (MANAGE, "lists.archs"),
-    "presets": (MANAGE, "lists.presets"),
-    "corpus": (MANAGE, "corpus.app"),
-}
-
-
 SMALLER = "give a smaller --batch-size (of pairs --batch-tokens), --seq-len or --hidden-size, or free some"
 
 
-def build(argv: Sequence[str]) -> typer.Typer:
-    """The application. What `train` takes and `compare` tells depends on the command line: that is looked at first."""
+def build(argv: list[str], *, every: bool = False) -> typer.Typer:
+    """The application, with what the command of this command line takes, or what every one does.
+
+    The other commands' files are not read. What `train` takes and `compare` tells depends on the command line, too.
+    """
     app = typer.Typer(
         name="charlm",
         cls=Group,
@@ -55,17 +36,26 @@ def build(argv: Sequence[str]) -> typer.Typer:
         help="Train LSTMs, attention seq2seq and transformers on a text file, and write new text with them.",
     )
     app.callback()(version_option)
-    asked = argv[0] if argv and argv[0] in COMMANDS else None  # the others' files need not be read then
-    for name, (panel, place) in COMMANDS.items():
-        if asked not in (None, name):
-            continue
-        file, _, function = place.partition(".")
-        found = getattr(import_module(f"charlm.cli.{file}"), function)
-        if name == "corpus":
-            app.add_typer(found, name=name, rich_help_panel=panel)
-        else:
-            app.command(name, cls=Command, rich_help_panel=panel)(found(argv) if function == "command" else found)
+    every = every or "_CHARLM_COMPLETE" in os.environ
+    for panel, commands in PANELS.items():
+        for name, (place, does) in commands.items():
+            made = standing(place, argv) if every or argv[:1] == [name] else listed
+            if isinstance(made, typer.Typer):
+                app.add_typer(made, name=name, help=does, rich_help_panel=panel)
+            else:
+                app.command(name, cls=Command, help=does, rich_help_panel=panel)(made)
     return app
+
+
+def standing(place: str, argv: Sequence[str]) -> Any:
+    """A command's function, or the application of a group, from where it stands."""
+    file, _, name = place.partition(".")
+    found = getattr(import_module(f"charlm.cli.{file}"), name)
+    return found(argv) if name == "command" else found
+
+
+def listed() -> None:
+    """A command of which no more is needed than its line on the help page."""
 
 
 def show_version(wanted: bool) -> None:
@@ -87,9 +77,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(argv: list[str]) -> int:
     """The exit code of one command line."""
-    from charlm.cli.train import name_the_run
+    argv = [*argv[1:], "--help"] if argv[:1] == ["help"] else argv
+    if argv[:1] == ["train"]:
+        from charlm.cli.train import name_the_run
 
-    argv = name_the_run([*argv[1:], "--help"] if argv[:1] == ["help"] else argv)
+        argv = name_the_run(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal or a file that cannot show a bar shows a question mark
@@ -159,7 +151,7 @@ def allowed(said: str) -> str:
 
 def no_option(option: str, similar: Sequence[str], command: str, argv: list[str]) -> str:
     """An option that a command lacks: another architecture's, another command's, or a slip."""
-    every = typer.main.get_command(build([])).commands.items()  # type: ignore[attr-defined]
+    every = typer.main.get_command(build([], every=True)).commands.items()  # type: ignore[attr-defined]
     others = [f"charlm {name}" for name, other in every if any(option in param.opts for param in other.params)]
     if argv[0] == "train":
         from charlm.cli.train import chosen_arch

@@ -39,7 +39,6 @@ def attend(
     svg: Svg = None,
     png: Png = None,
 ) -> None:
-    """Show where a model looks: attention weights. [dim]charlm attend --text "To be, or not to be"[/]"""
     text = read_words("--text", text)
     source = None if source is None else read_words("--source", source)
     path = folder.find(run)

@@ -105,10 +105,6 @@ def compare(
     *,
     given: dict[str, Any],
 ) -> None:
-    """Train several architectures alike and compare them, or compare runs. [dim]charlm compare corpus.txt[/]
-
-    Interrupted, the same command goes on where it was.
-    """
     if sum((json, csv, markdown)) > 1:
         raise SettingsError("--json, --csv and --markdown are different forms; give one of them")
     if html:

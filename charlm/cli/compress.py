@@ -28,7 +28,6 @@ def compress(
     out: Annotated[Path | None, typer.Option(help="where to \\[default: FILE.charlm]", show_default=False)] = None,
     json: Json = False,
 ) -> None:
-    """Make a file as small as the model finds it likely. [dim]charlm compress book.txt[/]"""
     if len(words) > 2:
         raise SettingsError(f"{len(words)} names were given; charlm compress [RUN] FILE takes a run and a file")
     run, source = words[0] if len(words) == 2 else "last", Path(words[-1])
@@ -66,7 +65,6 @@ def decompress(
         Path | None, typer.Option(help="where to \\[default: FILE without .charlm]", show_default=False)
     ] = None,
 ) -> None:
-    """Bring a compressed file back, byte for byte. [dim]charlm decompress book.txt.charlm[/]"""
     if out is None and file.suffix != ENDING:
         raise SettingsError(f"{file} does not end in {ENDING}; say with --out where its text goes")
     target = free(out, file.with_suffix(""))

@@ -11,7 +11,6 @@ from typing import TypeVar
 import typer
 from rich.console import Console
 from rich.panel import Panel
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -68,6 +67,8 @@ def sample_panel(text: str, *, taken: int) -> Panel:
 
 def watch(work: Generator[Doing, None, R]) -> R:
     """Do long work with a bar on standard error, where that is a terminal and the work takes its time."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("", total=None)

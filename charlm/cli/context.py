@@ -31,7 +31,6 @@ def context(
     svg: Svg = None,
     png: Png = None,
 ) -> None:
-    """Show how far back a model really looks. [dim]charlm context best[/]"""
     path = folder.find(run, pairs=False)
     from charlm.inside.context import reach
 

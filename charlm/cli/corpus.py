@@ -15,7 +15,7 @@ from charlm.config import Arg, Settings
 from charlm.errors import SettingsError
 from charlm.text.synthetic import LONGEST, Task, make
 
-app = typer.Typer(cls=Group, no_args_is_help=True, help="Find, download and inspect texts.")
+app = typer.Typer(cls=Group, no_args_is_help=True)
 
 
 @app.command("list", cls=Command)

@@ -22,7 +22,6 @@ def demo(
     minutes: Annotated[float, typer.Option(min=0.01, help="how long to train")] = 1.0,
     arch: Annotated[str, typer.Option(help="network to train, see charlm archs")] = "lstm",
 ) -> None:
-    """Train on a bundled play for a minute, then write some of it anew."""
     from charlm import job
     from charlm.cli.train import heeding_signals, until
     from charlm.cli.watching import show

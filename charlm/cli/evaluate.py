@@ -45,7 +45,6 @@ def evaluate(
     *,
     given: dict[str, Any],
 ) -> None:
-    """Score a text exactly, each byte once, or pairs, with their translations. [dim]charlm eval --split test[/]"""
     if bool(split) + bool(text) + bool(pairs) + bool(source or target) > 1:
         raise SettingsError("--split, --text, --pairs and --source with --target are different texts; give one of them")
     found = folder.info(folder.find(run))

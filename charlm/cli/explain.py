@@ -34,7 +34,6 @@ def explain(
     *,
     given: dict[str, Any],
 ) -> None:
-    """Show what may come next, before and after each filter. [dim]charlm explain --prompt "ROMEO" --top-k 5[/]"""
     settings, prompt, path = take(SampleSettings, given), read_prompt(prompt), folder.find(run, pairs=False)
     from charlm.inside.explain import explain as explained
     from charlm.writer import Writer

@@ -10,7 +10,6 @@ from charlm.cli.console import show, table
 
 
 def archs() -> None:
-    """List the architectures."""
     from charlm import archs
 
     shown = table("--arch", "what it is")
@@ -23,7 +22,6 @@ def archs() -> None:
 def presets(
     name: Annotated[str | None, typer.Argument(help="show what this one sets", show_default=False)] = None,
 ) -> None:
-    """List the presets: named settings for charlm train --preset. With a name, show its settings."""
     from charlm import presets
 
     if name is not None:

@@ -46,7 +46,6 @@ def neurons(
     svg: Svg = None,
     png: Png = None,
 ) -> None:
-    """Show what single units of a recurrent model do. [dim]charlm neurons --find quote --text - < story.txt[/]"""
     text, path = read_words("--text", text), folder.find(run, pairs=False)
     from charlm.inside.neurons import neurons as look
     from charlm.writer import Writer

@@ -52,7 +52,6 @@ def novelty(
     *,
     given: dict[str, Any],
 ) -> None:
-    """How much of what a run writes is copied from its training text. [dim]charlm novelty[/]"""
     how, found = take(Written, given), folder.info(folder.find(run, pairs=False))
     from charlm.inside import novelty as inside
     from charlm.scoring import known_text

@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
+from charlm.cli.page import show_page
 from charlm.config import Arg, Field, Settings, fields_of, plain, value_of
 from charlm.errors import CharlmError
 
@@ -65,8 +66,8 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    def get_params(self, ctx: Any) -> list[Any]:
-        return named(super().get_params(ctx), ctx)
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        show_page(self, ctx)
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from charlm.runs import folder
 
 
 def runs(json: Annotated[bool, typer.Option("--json", help="one JSON object per run")] = False) -> None:
-    """List the runs in runs/, the newest last."""
     found = folder.list_runs()
     if json:
         for info in found:
@@ -43,7 +42,6 @@ def info(
     run: Run = "last",
     json: Json = False,
 ) -> None:
-    """Show one run: settings, text, and how far it came."""
     found = folder.info(folder.find(run))
     values: dict[str, Any] = {"run": str(found.path), **found.config, "training": found.training}
     if json:

@@ -73,7 +73,6 @@ def sample(
     *,
     given: dict[str, Any],
 ) -> None:
-    """Write new text. [dim]charlm sample --temperature 0.8 --prompt "Once"[/]"""
     amount, settings, runs = take(Amount, given), take(SampleSettings, given), run or ["last"]
     if len(runs) > 1 and not side_by_side:
         raise SettingsError(

@@ -33,7 +33,6 @@ def score(
     png: Png = None,
     json: Json = False,
 ) -> None:
-    """Colour a text by how much each character surprises a model. [dim]charlm score text.txt[/]"""
     run, text = run_and_text(what)
     from charlm.inside.surprise import surprise
     from charlm.writer import Writer

@@ -155,7 +155,6 @@ def train(
     *,
     given: dict[str, Any],
 ) -> None:
-    """Train a model on a text. [dim]charlm train corpus.txt --arch lstm --minutes 5[/]"""
     from charlm import job
     from charlm.cli.watching import show
 

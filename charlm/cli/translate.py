@@ -67,7 +67,6 @@ def translate(
     *,
     given: dict[str, Any],
 ) -> None:
-    """Translate lines of text with a run that was trained on pairs. [dim]echo "Guten Tag" | charlm translate[/]"""
     settings, sampling = decoding(given), drawing(given)
     if sampling and settings.beam > 1:
         raise SettingsError("--beam looks for the likeliest line and --temperature draws one; give one of them")

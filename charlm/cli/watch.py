@@ -26,7 +26,6 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="show how it stands and end")] = False,
     json: Json = False,
 ) -> None:
-    """Look on at a training, from this terminal or another one: curve, speed, time left, latest sample."""
     path = folder.find(run)
     if json or once or not out.is_terminal or not folder.is_locked(path):
         present(view(path), state(path), json=json)

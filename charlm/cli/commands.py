@@ -1,0 +1,76 @@
+"""The commands, by the panels of the help page: name, where it stands, what it does.
+
+This is written here and not over the functions, so that the help page needs none of their files.
+"""
+
+from __future__ import annotations
+
+PANELS = {
+    "Make a model": {
+        "demo": ("demo.demo", "Train on a bundled play for a minute, then write some of it anew."),
+        "train": ("train.command", "Train a model on a text. [dim]charlm train corpus.txt --arch lstm --minutes 5[/]"),
+        "watch": (
+            "watch.watch",
+            "Look on at a training, from this terminal or another one: curve, speed, time left, latest sample.",
+        ),
+    },
+    "Write": {
+        "sample": ("sample.sample", 'Write new text. [dim]charlm sample --temperature 0.8 --prompt "Once"[/]'),
+        "translate": (
+            "translate.translate",
+            'Translate lines of text with a run that was trained on pairs. [dim]echo "Guten Tag" | charlm translate[/]',
+        ),
+    },
+    "Compare": {
+        "compare": (
+            "compare.command",
+            "Train several architectures alike and compare them, or compare runs. [dim]charlm compare corpus.txt[/]"
+            "\n\nInterrupted, the same command goes on where it was.",
+        ),
+        "eval": (
+            "evaluate.evaluate",
+            "Score a text exactly, each byte once, or pairs, with their translations. [dim]charlm eval --split test[/]",
+        ),
+    },
+    "Look inside": {
+        "score": (
+            "score.score",
+            "Colour a text by how much each character surprises a model. [dim]charlm score text.txt[/]",
+        ),
+        "explain": (
+            "explain.explain",
+            'Show what may come next, before and after each filter. [dim]charlm explain --prompt "ROMEO" --top-k 5[/]',
+        ),
+        "attend": (
+            "attend.attend",
+            'Show where a model looks: attention weights. [dim]charlm attend --text "To be, or not to be"[/]',
+        ),
+        "neurons": (
+            "neurons.neurons",
+            "Show what single units of a recurrent model do. [dim]charlm neurons --find quote --text - < story.txt[/]",
+        ),
+        "context": ("context.context", "Show how far back a model really looks. [dim]charlm context best[/]"),
+        "novelty": (
+            "novelty.novelty",
+            "How much of what a run writes is copied from its training text. [dim]charlm novelty[/]",
+        ),
+        "compress": (
+            "compress.compress",
+            "Make a file as small as the model finds it likely. [dim]charlm compress book.txt[/]",
+        ),
+        "decompress": (
+            "compress.decompress",
+            "Bring a compressed file back, byte for byte. [dim]charlm decompress book.txt.charlm[/]",
+        ),
+    },
+    "Manage": {
+        "runs": ("runs.runs", "List the runs in runs/, the newest last."),
+        "info": ("runs.info", "Show one run: settings, text, and how far it came."),
+        "archs": ("lists.archs", "List the architectures."),
+        "presets": (
+            "lists.presets",
+            "List the presets: named settings for charlm train --preset. With a name, show its settings.",
+        ),
+        "corpus": ("corpus.app", "Find, download and inspect texts."),
+    },
+}
