@@ -8,16 +8,19 @@ section 2, without offsets); what goes in and comes out stays a floating-point n
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charlm.errors import SettingsError
 from charlm.model import LanguageModel, parameter_count
 
+VECTOR = 16  # weights that a processor takes at once: rows of other widths are filled up with zeros
+
 
 class Int8Linear(nn.Module):
     """What a linear layer computes, with its weights rounded."""
 
-    weight: Tensor  # (O, I) int8
+    weight: Tensor  # (O, W) int8, W the next multiple of VECTOR after I
     scale: Tensor  # (O,) bf16
 
     @torch.no_grad()
@@ -26,7 +29,8 @@ class Int8Linear(nn.Module):
         self.in_features, self.out_features, self.bias = exact.in_features, exact.out_features, exact.bias
         scale = (exact.weight.abs().amax(1) / 127).clamp(min=1e-12).bfloat16()
         self.register_buffer("scale", scale)
-        self.register_buffer("weight", (exact.weight / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8))
+        rounded = (exact.weight / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+        self.register_buffer("weight", F.pad(rounded, (0, -exact.in_features % VECTOR)))
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., I) -> (..., O)"""
@@ -35,8 +39,12 @@ class Int8Linear(nn.Module):
 
 
 def product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
-    """x (B, I) times the transpose of weight (O, I), each output times its scale (O,) -> (B, O)."""
-    return torch._weight_int8pack_mm(x.bfloat16(), weight, scale).to(x.dtype)
+    """x (B, I) times the transpose of weight (O, W), each output times its scale (O,) -> (B, O).
+
+    PyTorch's function reads whole vectors, past the end of rows that are no multiple of them.
+    """
+    filled = F.pad(x.bfloat16(), (0, weight.size(1) - x.size(1))) if x.size(1) < weight.size(1) else x.bfloat16()
+    return torch._weight_int8pack_mm(filled.contiguous(), weight, scale).to(x.dtype)
 
 
 def quantize(model: LanguageModel) -> None:

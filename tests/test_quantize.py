@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,15 +26,18 @@ from charlm.text.corpus import Corpus
 Typed = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(scope="module")
-def transformer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("quantize")
+def train(folder: Path, **settings: object) -> Path:
     text = folder / "verses.txt"
     text.write_text(12 * "The lamp is out, the tide is in.\nWICK: I am wet to the knee, and the broth is cold.\n")
     sizes = {"hidden_size": 64, "layers": 2, "seq_len": 32, "batch_size": 8, "steps": 60}
-    for _ in job.train(Plan.of({"arch": "transformer", **sizes}), Corpus.open([text]), out=folder / "run"):
+    for _ in job.train(Plan.of({"arch": "transformer", **sizes, **settings}), Corpus.open([text]), out=folder / "run"):
         pass
     return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def transformer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("quantize"))
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -44,6 +51,27 @@ def test_every_weight_is_the_nearest_of_255_and_the_product_follows(bias: bool) 
     assert ((rounded.weight * step - exact.weight).abs()[inner] <= (step * 0.5001).expand_as(inner)[inner]).all()
     expected = x.bfloat16().float() @ (rounded.weight * step).T + (exact.bias if bias else 0)
     torch.testing.assert_close(rounded(x), expected, atol=0.02, rtol=0.01)
+
+
+def products_are_exact() -> None:
+    """Of every width up to 70, and of two that models have, with 1 to 40 rows."""
+    torch.manual_seed(0)
+    for width, outputs, rows in itertools.product([*range(1, 71), 100, 341], (1, 4, 7), (1, 2, 3, 5, 40)):
+        exact, x = nn.Linear(width, outputs, bias=False), torch.randn(rows, width)
+        rounded = Int8Linear(exact)
+        expected = x.bfloat16().double() @ (rounded.weight[:, :width].double() * rounded.scale.double()[:, None]).T
+        torch.testing.assert_close(rounded(x).double(), expected, atol=0.02, rtol=0.02)
+
+
+def test_products_of_any_width_are_exact() -> None:
+    products_are_exact()
+
+
+def test_they_are_on_a_processor_with_shorter_vectors() -> None:
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    code = "from test_quantize import products_are_exact; products_are_exact()"
+    lesser = os.environ | {"ATEN_CPU_CAPABILITY": "avx2", "PYTHONPATH": paths}
+    subprocess.run([sys.executable, "-c", code], env=lesser, check=True)
 
 
 @torch.no_grad()
@@ -65,6 +93,12 @@ def test_it_costs_less_than_a_hundredth_of_a_bit_and_eval_says_so(transformer: P
     assert rounded["bits_per_byte_lost"] == pytest.approx(rounded["bits_per_byte"] - exact["bits_per_byte"])
     assert 0 < abs(rounded["bits_per_byte_lost"]) < 0.01
     assert rounded["params"] == exact["params"]
+
+
+def test_a_model_of_odd_widths_loses_as_little(tmp_path: Path, typed: Typed) -> None:
+    run = train(tmp_path, hidden_size=100, heads=5, activation="swiglu", steps=20)  # 266 units between its layers
+    assert 0 < abs(json.loads(typed("eval", run, "--quantize", "int8", "--json")[1])["bits_per_byte_lost"]) < 0.01
+    assert typed("sample", run, "--quantize", "int8", "--length", "50")[0] == 0
 
 
 def test_it_writes(transformer: Path, typed: Typed) -> None:
