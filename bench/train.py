@@ -17,9 +17,8 @@ import torch
 import torch.nn.functional as F
 
 from bench._table import Row, machine, parser, rate, show
-from charlm import archs
 from charlm.config import DataSpec
-from charlm.device import bf16_pays, settle
+from charlm.device import settle
 from charlm.model import LanguageModel, parameter_count
 from charlm.plan import Plan
 from charlm.text.windows import Windows
@@ -49,12 +48,10 @@ def peak(device: str) -> float:
 
 def trainer(settings: dict[str, Any], device: str) -> Trainer:
     plan = Plan.of({"steps": 10**9, "warmup": 0.0, **settings})
-    kind, where = archs.load(plan.arch), torch.device(device)
-    pays = bf16_pays(kind, getattr(plan.model, "hidden_size", 0), where)
-    s, _ = settle(plan.train, where, bf16_pays=pays, compiles=kind.compiles)
-    windows = Windows(IDS, batch_size=s.batch_size, seq_len=s.seq_len, order="stream", seed=0)
     torch.manual_seed(0)
-    model = plan.build(DataSpec(VOCABULARY, s.seq_len)).to(device)
+    model = plan.build(DataSpec(VOCABULARY, plan.train.seq_len)).to(device)
+    s, _ = settle(plan.train, model)
+    windows = Windows(IDS, batch_size=s.batch_size, seq_len=s.seq_len, order="stream", seed=0)
     return Trainer(model, windows, build_optimizers(model, s), s)
 
 

@@ -6,14 +6,14 @@ import math
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from charlm.config import TrainSettings
-from charlm.errors import SettingsError
+from charlm.errors import SettingsError, out_of_memory
 from charlm.model import LanguageModel
 
 
@@ -35,21 +35,59 @@ def bf16_pays(kind: type[LanguageModel], hidden_size: int, device: torch.device)
     return kind.bf16_from < math.inf if device.type == "cuda" else hidden_size >= kind.bf16_from
 
 
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """In which a model computes in that precision."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def hindrance(model: LanguageModel, precision: str) -> str:
+    """Why the model's device cannot train it in that precision; empty if it can, which is tried on a few tokens.
+
+    Not every processor has every kind of layer in bf16, nor every GPU every function.
+    """
+    device = next(model.parameters()).device
+    tokens = torch.zeros(1, 3, dtype=torch.long, device=device)
+    try:
+        with autocast(device, precision):
+            if precision == "bf16" and not torch.is_autocast_enabled(device.type):
+                return "PyTorch would compute in fp32"
+            logits = model.train()(tokens, None, tokens).logits
+        torch.autograd.backward(logits.float().sum())
+    except (RuntimeError, TypeError) as error:
+        if out_of_memory(error):
+            raise
+        return str(error).partition("\n")[0].partition(". ")[0]
+    finally:
+        model.zero_grad()
+    return ""
+
+
+def choose_precision(asked: str, model: LanguageModel) -> str:
+    """`auto` is bf16 where that is faster, else fp32. Raises `SettingsError` for what the device cannot compute."""
+    device = next(model.parameters()).device
+    if asked == "auto":
+        fast = bf16_pays(type(model), getattr(model.config, "hidden_size", 0), device) and multiplies_bf16(device)
+        asked = "bf16" if fast and not hindrance(model, "bf16") else "fp32"
+    if (asked, device.type) == ("fp32", "cpu"):  # which has everything
+        return asked
+    if why := hindrance(model, asked):
+        given, better = ("--precision bf16", "fp32 or auto") if asked == "bf16" else (f"--device {device.type}", "cpu")
+        raise SettingsError(f"{given} is not available here for {type(model).__name__} ({why}); use {better}")
+    return asked
+
+
 REPAYS = {"cpu": 20.0, "cuda": 3.0}  # minutes of a budget that repay the wait for torch.compile
 
 
-def settle(
-    settings: TrainSettings, device: torch.device, *, bf16_pays: bool, compiles: bool
-) -> tuple[TrainSettings, str]:
+def settle(settings: TrainSettings, model: LanguageModel) -> tuple[TrainSettings, str]:
     """The settings with nothing left automatic, and one line that says what was chosen and why.
 
-    `bf16_pays`: bf16 makes this model faster on a device that has it; `compiles`: torch.compile makes it faster.
+    Raises `SettingsError` if the model's device cannot train it in the precision that was asked for.
     """
-    precision, notes = settings.precision, []
-    if precision == "auto":
-        precision = "bf16" if bf16_pays and multiplies_bf16(device) else "fp32"
+    device, notes = next(model.parameters()).device, list[str]()
+    precision = choose_precision(settings.precision, model)
     long = (settings.minutes or 0) >= REPAYS.get(device.type, math.inf)
-    wanted = settings.compile == "on" or (settings.compile == "auto" and compiles and long)
+    wanted = settings.compile == "on" or (settings.compile == "auto" and model.compiles and long)
     compiled = wanted and can_compile(device)
     if wanted and not compiled:
         notes.append("not compiled: torch.compile finds no working compiler here")

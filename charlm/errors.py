@@ -13,6 +13,11 @@ traceback.
 from __future__ import annotations
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it tells of memory that could not be had; PyTorch's kinds are known by their names and words."""
+    return type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "allocate memory" in str(error)
+
+
 class CharlmError(Exception):
     """Base of all errors meant for the person at the keyboard."""
 

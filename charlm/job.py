@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 
-from charlm import archs
 from charlm.config import BUDGETS, Interval, TrainSettings, flag
-from charlm.device import bf16_pays, choose_device, refuse_what_cannot_fit, settle
+from charlm.device import choose_device, refuse_what_cannot_fit, settle
 from charlm.errors import RunError, SettingsError
 from charlm.events import Ended, Event, Note, Started, Stopped, Validated, Wishes, Wrote
 from charlm.glimpse import translated, written
@@ -104,16 +103,15 @@ class Job:
 
     def __init__(self, plan: Plan, store: Store | PairStore, wishes: Wishes | None) -> None:
         device = choose_device(plan.train.device)
-        kind = archs.load(plan.arch)
-        pays = bf16_pays(kind, getattr(plan.model, "hidden_size", 0), device)
-        train, self.where = settle(plan.train, device, bf16_pays=pays, compiles=kind.compiles)
-        self.plan, self.store, self.wishes = replace(plan, train=train), store, wishes or Wishes()
-        self.batches, spec = store.batches(train), store.spec(train)
+        self.store, self.wishes = store, wishes or Wishes()
+        self.batches, spec = store.batches(plan.train), store.spec(plan.train)
         logits = self.batches.tokens * spec.vocab_size
         flags = "--batch-tokens or --max-length" if plan.pairs else "--batch-size or --seq-len"
         refuse_what_cannot_fit(parameter_count(plan.outline(spec)), logits, device, flags)
-        torch.manual_seed(train.seed)
+        torch.manual_seed(plan.train.seed)
         model = plan.build(spec).to(device)
+        train, self.where = settle(plan.train, model)
+        self.plan = replace(plan, train=train)
         self.average = copy.deepcopy(model).to(device).requires_grad_(False) if train.ema else None
         self.trainer = Trainer(
             model,

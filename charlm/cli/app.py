@@ -16,7 +16,7 @@ from charlm import __version__
 from charlm.cli.commands import PANELS
 from charlm.cli.console import close_quietly, err
 from charlm.cli.options import Command, Group
-from charlm.errors import CharlmError
+from charlm.errors import CharlmError, out_of_memory
 
 SMALLER = "give a smaller --batch-size (of pairs --batch-tokens), --seq-len or --hidden-size, or free some"
 
@@ -98,8 +98,8 @@ def run(argv: list[str]) -> int:
     except OSError as error:
         close_quietly()  # it may be what could not be written to
         return complain(f"{error.filename or 'the output'} cannot be read or written: {error.strerror or error}")
-    except (MemoryError, RuntimeError) as error:  # without torch, whose errors are told by their names and words
-        if type(error).__name__ not in ("MemoryError", "OutOfMemoryError") and "allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
         return complain(f"there is not enough memory; {SMALLER}")
     except (KeyboardInterrupt, typer.Abort):

@@ -15,6 +15,7 @@ from charlm.compare.contest import Contest, same_pairs
 from charlm.compare.measure import measured, opened, reader, translating, write_speed
 from charlm.compare.rows import Row, examples, verdict
 from charlm.compare.worker import Errand, Returned, Went, work_off
+from charlm.device import choose_device, choose_precision
 from charlm.errors import CharlmError, RunError, SettingsError
 from charlm.events import Note
 from charlm.plan import Plan
@@ -94,6 +95,8 @@ def train_and_compare(
         raise SettingsError(f"{strange[0]} can be read only once, and each training reads it; save it to a file")
     stores = yield from contest.stores(corpus, cache_dir)
     plans = contest.plans(stores)
+    for plan, *_ in plans.values():
+        refuse_what_cannot_be_computed(plan, stores[plan.data])
     store = next(iter(stores.values()))
     if not len(store.validation):
         raise SettingsError("nothing is held out to be compared on; give a larger --val-frac, or a longer text")
@@ -138,6 +141,13 @@ def train_and_compare(
     text = text_of(corpus.name, store.validation, store.corpus_sha256)
     made = Comparison(asked, text, list(rows.values()), None, target)
     return made if isinstance(store, PairStore) else (yield from finish(made, store))
+
+
+def refuse_what_cannot_be_computed(plan: Plan, store: Store | PairStore) -> None:
+    """Raise `SettingsError` for a device or a precision that this machine lacks, before anything is trained."""
+    device = choose_device(plan.train.device)
+    if plan.train.precision == "bf16":
+        choose_precision("bf16", plan.build(store.spec(plan.train)).to(device))
 
 
 def text_of(name: str, part: Split | PairSplit, sha256: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from charlm.config import TrainSettings
+from charlm.device import autocast
 from charlm.model import PAD, LanguageModel, Output, State, leaves, map_state
 from charlm.objectives import OBJECTIVES, Batch, summed_nats
 from charlm.text.buckets import Buckets
@@ -152,9 +153,7 @@ class Trainer:
         return (t.pin_memory() if self.device.type == "cuda" else t).to(self.device, non_blocking=True)
 
     def autocast(self) -> AbstractContextManager[None]:
-        if self.settings.precision == "bf16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
+        return autocast(self.device, self.settings.precision)
 
     def guess(self, batch: Batch, state: State) -> Output:
         """Logits for a batch: from the true text at once, or token by token where the model hears itself."""
