@@ -1,4 +1,9 @@
-"""The two notebooks of a well-known lecture (stat453, L19), reproduced with its text, seeds, windows and weights."""
+"""The two notebooks of a well-known lecture (stat453, L19), reproduced with its text, seeds, windows and weights.
+
+Training magnifies what arithmetic rounds. As far as is compared here, fp64 and fp32 on processors with and without AVX2
+and AVX-512 differ by 0.00003 at most, and four times that is allowed. At iteration 400 of the second notebook they would
+differ by 0.008 (fp64 2.0665, fp32 2.0658 to 2.0739, the notebook 2.0695), from which nothing could be learned.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +43,7 @@ class Lecture(Windows):
     ("preset", "losses"),
     [
         ("l19-lstm", {0: 4.641991, 200: 2.163916, 400: 2.294131}),
-        ("l19-lstmcell", {0: 4.627215, 200: 2.078001, 400: 2.069549}),
+        ("l19-lstmcell", {0: 4.627215, 200: 2.078001}),
     ],
 )
 def test_the_presets_reproduce_the_notebooks_losses(preset: str, losses: dict[int, float], data: Path) -> None:
@@ -53,7 +58,7 @@ def test_the_presets_reproduce_the_notebooks_losses(preset: str, losses: dict[in
     torch.manual_seed(123)
     model = plan.build(DataSpec(tokenizer.vocab_size, plan.train.seq_len))
     trainer = Trainer(model, windows, build_optimizers(model, plan.train), plan.train)
-    for iteration in range(401):
+    for iteration in range(max(losses) + 1):
         step = trainer.step(0.0)
         if iteration in losses:
-            assert float(step.nats) == pytest.approx(losses[iteration], abs=0.002)
+            assert float(step.nats) == pytest.approx(losses[iteration], abs=1.2e-4)
