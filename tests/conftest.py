@@ -1,10 +1,11 @@
-"""Shared by all tests: one thread, real data where it is at hand, a small trained run."""
+"""Shared by all tests: what counts as failed, one thread, real data where it is at hand, a small trained run."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
@@ -16,9 +17,45 @@ from charlm.plan import Plan
 from charlm.text.corpus import Corpus
 from charlm.text.pairs import PairCorpus
 
+Report = TypeVar("Report", pytest.CollectReport, pytest.TestReport)
+
 torch.cuda.is_available = torch.backends.mps.is_available = lambda: False  # the same device everywhere
 os.environ["OMP_NUM_THREADS"] = "1"  # of programs that tests start, too: several run at once
 torch.set_num_threads(1)  # small models are faster so, and every run gives the same numbers
+
+# Not in pyproject.toml: there they would also judge what other plugins say before the first test.
+WARNINGS = "error", "ignore::DeprecationWarning:torch.*", "ignore::FutureWarning:torch.*"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--nothing-skipped", action="store_true", help="a skipped test fails, unless it wants a GPU")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.filterwarnings(*WARNINGS))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return judged((yield), collector.config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return judged((yield), item.config)
+
+
+def judged(report: Report, config: pytest.Config) -> Report:
+    """What was skipped has failed, if that was asked for; without the folder of real texts its tests cannot run."""
+    excuses = {"GPU"} if "CHARLM_DATA" in os.environ else {"GPU", "CHARLM_DATA"}
+    if report.skipped and config.getoption("--nothing-skipped"):
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        if not any(excuse in reason for excuse in excuses):
+            report.outcome, report.longrepr = "failed", f"--nothing-skipped: {reason}"
+    return report
 
 
 @pytest.fixture(autouse=True)

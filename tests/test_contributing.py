@@ -1,8 +1,11 @@
-"""CONTRIBUTING.md's promise: one file, no other edit, and it is trained, sampled and held to the law."""
+"""CONTRIBUTING.md's promises: one file, no other edit, and it is trained, sampled and held to the law; what CI says."""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,3 +50,25 @@ def test_the_example_keeps_the_law(fading: str, tmp_path: Path) -> None:
     law.test_every_parameter_learns(fading)
     law.test_stopping_and_resuming_changes_nothing(fading, {}, tmp_path)
     law.test_the_file_names_its_paper_and_the_settings_their_bounds(fading)
+
+
+def test_other_plugins_may_warn_but_a_warning_in_a_test_and_in_ci_a_skip_are_failures(tmp_path: Path) -> None:
+    (tmp_path / "noisy.py").write_text(
+        "def pytest_configure(config): config.issue_config_time_warning(UserWarning(), 2)"
+    )
+    (tmp_path / "test_some.py").write_text(
+        "import warnings, pytest\n"
+        "def test_warns(): warnings.warn('old')\n"
+        "def test_without_a_gpu(): pytest.skip('there is no GPU')\n"
+        "def test_without_something_else(): pytest.skip('there is no printer')\n"
+    )
+    (tmp_path / "test_none.py").write_text("import pytest\npytest.importorskip('no_such_library')\n")
+    (tmp_path / "pytest.ini").touch()
+    command = ["-p", "conftest", "-p", "noisy", "--nothing-skipped", "--continue-on-collection-errors", "-rs"]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(tmp_path)])}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *command], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert "2 failed, 1 skipped, 1 warning, 1 error" in done.stdout, done.stdout + done.stderr
+    assert "--nothing-skipped: Skipped: there is no printer" in done.stdout
+    assert "there is no GPU" in done.stdout

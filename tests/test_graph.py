@@ -64,7 +64,7 @@ def test_so_it_is_with_every_kind_of_position(options: dict[str, object]) -> Non
         torch.testing.assert_close(logits, expected[:, t], atol=1e-4, rtol=1e-4)
 
 
-on_a_gpu = pytest.mark.skipif(not torch.cuda.device_count(), reason="there is no CUDA device")
+on_a_gpu = pytest.mark.skipif(not torch.cuda.device_count(), reason="there is no GPU with CUDA")
 
 ON_GPU = """
 import sys, torch

@@ -1,8 +1,8 @@
 """The two notebooks of a well-known lecture (stat453, L19), reproduced with its text, seeds, windows and weights.
 
 Training magnifies what arithmetic rounds. As far as is compared here, fp64 and fp32 on processors with and without AVX2
-and AVX-512 differ by 0.00003 at most, and four times that is allowed. At iteration 400 of the second notebook they would
-differ by 0.008 (fp64 2.0665, fp32 2.0658 to 2.0739, the notebook 2.0695), from which nothing could be learned.
+and AVX-512 differ by 0.00003 at most; four times that is allowed. At iteration 400 of the second notebook they differ
+by 0.008 (fp64 2.0665, fp32 2.0658 to 2.0739, the notebook 2.0695), and no code could be told from another.
 """
 
 from __future__ import annotations
