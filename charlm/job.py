@@ -171,7 +171,7 @@ class Job:
             if sampling.due(step.number, self.sample_cost):
                 yield from self.sample()
                 sampling.reset()
-        seconds = here.clock()
+        trainer.pause()
         if not self.patient():
             yield Note(f"stopped early: {self.record.stale} validations without a new best (--patience)")
         trainer.skipped.zero_()  # the end is kept, even if its last step was skipped
@@ -179,8 +179,8 @@ class Job:
             yield from self.validate()
             yield from self.sample()
         self.record.finish(trainer, self.writer.model)
-        record, speed, simple = self.record, here.tokens / seconds, partial(store_baselines, self.store)
-        yield Ended(record.path, record.best, record.best_step, here.step, seconds, speed, simple)
+        record, seconds, simple = self.record, here.clock(), partial(store_baselines, self.store)
+        yield Ended(record.path, record.best, record.best_step, here.step, seconds, here.tokens / seconds, simple)
 
     def patient(self) -> bool:
         return not self.plan.train.patience or self.record.stale < self.plan.train.patience
@@ -189,6 +189,7 @@ class Job:
         """A checkpoint. While steps are skipped only if someone asked: it is no good place to come back to."""
         if int(self.trainer.skipped) and not asked:
             return
+        self.trainer.pause()
         before = self.record.saved
         yield from self.attempt(partial(self.record.save, self.trainer, self.writer.model))
         if asked and self.record.saved > before:
@@ -203,6 +204,7 @@ class Job:
 
     def stop(self) -> Stopped:
         """Save, and say from where to go on. Raises `RunError` if it cannot be saved."""
+        self.trainer.pause()
         self.record.save(self.trainer, self.writer.model)
         return Stopped(self.record.path, self.record.saved)
 
@@ -218,6 +220,7 @@ class Job:
             yield Note(f"{changed} up to {here.step} changed nothing: the loss or its gradient was no finite number")
         if skipped < LOOK:
             return False
+        trainer.pause()
         scale, spent = here.lr_scale / 2, here.clock()
         if scale < 0.5**ROLLBACKS:
             raise RunError(
@@ -254,6 +257,7 @@ class Job:
 
     def validate(self) -> Iterator[Event]:
         """Save, score the validation text, keep the weights if they are the best."""
+        self.trainer.pause()
         trainer, record, step, began = self.trainer, self.record, self.trainer.position.step, time.monotonic()
         kept, score = self.writer.model, None
         record.pending = True
@@ -282,6 +286,7 @@ class Job:
 
     def sample(self) -> Iterator[Event]:
         """Save, and write a little with the model as it is."""
+        self.trainer.pause()
         if self.record.saved < self.trainer.position.step:
             yield from self.save()
         began, step = time.monotonic(), self.trainer.position.step

@@ -87,7 +87,7 @@ class Lines(Silent):
             self.encoding(event)
         elif isinstance(event, events.Started):
             self.chars_per_token = event.splits["train"].chars / len(event.splits["train"])
-            self.meter.minutes, self.pairs = event.plan.train.minutes, event.plan.pairs
+            self.pairs = event.plan.pairs
             self.say(started(event))
         elif isinstance(event, events.Note):
             self.say(Text(f"note: {event.text}", "yellow"))
@@ -125,18 +125,19 @@ class Meter:
     """Loss and speed, smoothed enough to read."""
 
     def __init__(self) -> None:
-        self.began = self.looked = self.last = time.monotonic()
-        self.tokens = self.tokens_then = 0
-        self.minutes: float | None = None  # the budget, if it is time
+        self.began = self.last = time.monotonic()
+        self.tokens = 0
         self.start: float | None = None  # progress at the first step seen: a resumed run has done some already
+        self.then = 0.0, 0  # seconds of training and tokens when the speed was looked at
         self.speed = 0.0
         self.loss = math.nan
         self.losses: list[float] = []
 
     def count(self, step: Step) -> None:
-        self.tokens += step.tokens
         if self.start is None:
-            self.start = step.progress
+            self.began, self.start, self.then = time.monotonic(), step.progress, (step.seconds, 0)
+        else:
+            self.tokens += step.tokens
 
     def look(self, step: Step) -> None:
         """Take a reading; costs a wait for the device."""
@@ -145,15 +146,15 @@ class Meter:
         self.loss = nats if weight == 1 else self.loss + weight * (nats - self.loss)
         self.last = now
         self.losses.append(self.loss)
-        if now - self.looked >= 1:
-            self.speed = (self.tokens - self.tokens_then) / (now - self.looked)
-            self.looked, self.tokens_then = now, self.tokens
+        seconds, tokens = self.then
+        if step.seconds - seconds >= 1:
+            self.speed = (self.tokens - tokens) / (step.seconds - seconds)
+            self.then = step.seconds, self.tokens
 
     def line(self, step: Step, chars_per_token: float) -> str:
         self.look(step)
         spent, done = time.monotonic() - self.began, step.progress - (self.start or 0.0)
-        whole = 60 * self.minutes if self.minutes else spent / done if done > 0 else 0.0
-        left = f"  {duration(whole * (1 - step.progress))} left" if whole else ""
+        left = f"  {duration(spent / done * (1 - step.progress))} left" if done > 0 else ""
         speed = f"  {count(self.speed * chars_per_token)} chars/s" if self.speed else ""
         return f"{step.progress:4.0%}  step {step.number}  loss {self.loss:.3f}{speed}{left}"
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,7 +144,7 @@ def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
             optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         here, position = trainer.position, metadata["position"]
         here.step, here.tokens = int(position["step"]), int(position["tokens"])
-        here.seconds, here.resumed_at = float(position["seconds"]), time.monotonic()
+        here.seconds, here.started = float(position["seconds"]), None
         here.lr_scale = float(position["lr_scale"])
         trainer.skipped.fill_(int(position["skipped"]))
         carried = under("carried", tensors)

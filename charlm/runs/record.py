@@ -184,4 +184,4 @@ def resolved(paths: Sequence[Path]) -> list[str]:
 
 def position(trainer: Trainer) -> dict[str, Any]:
     here = trainer.position
-    return {"step": here.step, "tokens": here.tokens, "seconds": round(here.clock(), 2)}
+    return {"step": here.step, "tokens": here.tokens, "seconds": round(here.clock(), 3)}

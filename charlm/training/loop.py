@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -33,22 +33,36 @@ class Step(NamedTuple):
     tokens: int  # scored in this step
     lr: float
     progress: float  # share of the budget spent, in [0, 1]
+    seconds: float  # of training so far
 
 
 @dataclass
 class Position:
-    """Where a training stands: with weights and optimizer states, all that a checkpoint needs."""
+    """Where a training stands: with weights and optimizer states, all that a checkpoint needs.
+
+    Its clock measures the seconds spent on steps, those before a resume included: `--minutes`, speeds and curves all
+    mean these. A step starts it; it stands while validations, samples and checkpoints are made.
+    """
 
     step: int = 0
     tokens: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # when the clock stood last
     carried: State = None
     lr_scale: float = 1.0  # halved whenever the numbers exploded
-    resumed_at: float = field(default_factory=time.monotonic, repr=False)
+    started: float | None = None  # when the clock was started; None while it stands
 
     def clock(self) -> float:
-        """Seconds of training, those before a resume included."""
-        return self.seconds + time.monotonic() - self.resumed_at
+        """Seconds of training so far."""
+        return self.seconds + (0.0 if self.started is None else time.perf_counter() - self.started)
+
+    def start_clock(self) -> None:
+        """Nothing if it runs."""
+        if self.started is None:
+            self.started = time.perf_counter()
+
+    def stop_clock(self) -> None:
+        """Nothing if it stands."""
+        self.seconds, self.started = self.clock(), None
 
 
 class Trainer:
@@ -81,14 +95,19 @@ class Trainer:
         self.forward = torch.compile(model) if settings.compile == "on" else model
 
     def compile(self) -> None:
-        """Let torch.compile do its work, for which it waits for a batch, before the clock runs."""
+        """Let torch.compile do its work, for which it waits for a batch, before the clock is started."""
         batch, _ = self.next_batch(0)
         self.model.train()
         with self.autocast():
             logits = self.guess(batch, None).logits
         torch.autograd.backward(summed_nats(logits, self.there(batch.targets)))
         self.model.zero_grad()
-        self.position.resumed_at = time.monotonic()
+
+    def pause(self) -> None:
+        """Stop the clock until the next step, when the device has done all that it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.position.stop_clock()
 
     def progress(self) -> float:
         """Share of the budget that is spent, in [0, 1]."""
@@ -109,6 +128,7 @@ class Trainer:
     def step(self, progress: float) -> Step:
         """One optimizer update."""
         s, here = self.settings, self.position
+        here.start_clock()
         torch.manual_seed((s.seed * 1_000_003 + here.step) % 2**63)
         self.model.train()
         lr = s.lr * here.lr_scale * rate(s.schedule, s.warmup, progress)
@@ -134,7 +154,7 @@ class Trainer:
         here.tokens += scored
         if self.average is not None:
             update_average(self.average, self.model, s.ema, here.step)
-        return Step(here.step, total, scored, lr, self.progress())
+        return Step(here.step, total, scored, lr, self.progress(), here.clock())
 
     def next_batch(self, number: int) -> tuple[Batch, bool]:
         shown, fresh = self.batches.batch(number)
