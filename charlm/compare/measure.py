@@ -71,6 +71,7 @@ def measured(run: Path, speed: float, score: dict[str, Any] | None = None) -> Tr
         tokens_seen=seen,
         seconds=training["seconds"],
         bytes=score["bytes"],
+        chars=score["chars"],
         curve=curve_of(info),
     )
 

@@ -49,6 +49,7 @@ class Trained:
     tokens_seen: int
     seconds: float
     bytes: int  # that it was scored on
+    chars: int
     curve: list[Point] = field(default_factory=list)
     translated: Translated | None = None  # the held-out pairs
 
