@@ -179,7 +179,7 @@ class Job:
             yield from self.validate()
             yield from self.sample()
         self.record.finish(trainer, self.writer.model)
-        record, seconds, simple = self.record, here.clock(), partial(store_baselines, self.store)
+        record, seconds, simple = self.record, here.clock.seconds, partial(store_baselines, self.store)
         yield Ended(record.path, record.best, record.best_step, here.step, seconds, here.tokens / seconds, simple)
 
     def patient(self) -> bool:
@@ -221,7 +221,7 @@ class Job:
         if skipped < LOOK:
             return False
         trainer.pause()
-        scale, spent = here.lr_scale / 2, here.clock()
+        scale, clock = here.lr_scale / 2, here.clock
         if scale < 0.5**ROLLBACKS:
             raise RunError(
                 f"the loss is no finite number at step {here.step}, though the learning rate was halved {ROLLBACKS} "
@@ -229,7 +229,7 @@ class Job:
                 f"than {lr:g}, or with --clip 1"
             )
         record.restore(trainer)
-        here.lr_scale, here.seconds = scale, spent  # the time is not given back
+        here.lr_scale, here.clock = scale, clock  # the time is not given back
         trainer.skipped.zero_()
         yield Note(f"back to step {here.step}, the last good checkpoint, with half the learning rate: {lr * scale:g}")
         if record.pending:
@@ -240,7 +240,7 @@ class Job:
         """Seconds that a validation will take: as the last one did, or by the speed of training so far."""
         if self.last_cost is None:
             here, sliding = self.trainer.position, 1 if self.trainer.model.window is None else 2
-            return sliding * len(self.store.validation) * here.clock() / (3 * here.tokens)
+            return sliding * len(self.store.validation) * here.clock.seconds / (3 * here.tokens)
         return self.last_cost
 
     def warnings(self) -> Iterator[Note]:
@@ -262,8 +262,8 @@ class Job:
         kept, score = self.writer.model, None
         record.pending = True
         yield from self.save()
-        train_nats = float(record.nats) / max(step - max(record.validated, 0), 1)
-        record.nats, record.validated, record.pending = 0.0, step, False
+        train_nats = float(record.nats) / max(record.tokens, 1)
+        record.nats, record.tokens, record.validated, record.pending = 0.0, 0, step, False
         if len(self.store.validation):
             score = yield from score_split(self.writer, self.store.validation, self.store.train)
             yield from self.attempt(partial(record.take, score, step, trainer, kept))
@@ -271,7 +271,7 @@ class Job:
             yield from self.attempt(partial(record.save_best, None, step, trainer, kept))
         yield from self.attempt(partial(record.log, trainer, train_nats, score))
         if score:
-            yield Validated(step, trainer.position.clock(), train_nats, score, record.best is score)
+            yield Validated(step, trainer.position.clock.seconds, train_nats, score, record.best is score)
             yield from self.gap((train_nats, score.nats_per_token))
         self.last_cost = time.monotonic() - began
 
