@@ -21,18 +21,7 @@ from torch.nn.utils.rnn import PackedSequence
 from charlm.archs._graph import CarriedStep
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import (
-    Features,
-    LanguageModel,
-    Start,
-    State,
-    Step,
-    detach,
-    leaves,
-    map_state,
-    start_at_unigram,
-    tie,
-)
+from charlm.model import Features, LanguageModel, Start, State, Step, detach, map_state, start_at_unigram, tie
 
 
 @dataclass(frozen=True)
@@ -108,7 +97,8 @@ class Recurrent(LanguageModel):
         if not (self.training and self.config.weight_drop):
             return {}
         weights = {name: weight for name, weight in module.named_parameters() if "weight_hh" in name}
-        if not any(t.requires_grad for t in leaves(state)):
+        h = state[0] if isinstance(state, tuple) else state
+        if h is None or not h.requires_grad:
             self.masks |= {w: F.dropout(torch.ones_like(w), self.config.weight_drop) for w in weights.values()}
         return {name: weight * self.masks[weight] for name, weight in weights.items()}
 
