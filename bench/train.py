@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from bench._table import Row, machine, parser, rate, show
+from charlm.archs._attention import BlockConfig
 from charlm.config import DataSpec
 from charlm.device import settle
 from charlm.model import LanguageModel, parameter_count
@@ -60,7 +61,7 @@ def speed(settings: dict[str, Any], device: str, seconds: float = 12) -> Row:
     steps = iter(made)
     for _ in range(3):
         float(next(steps).nats)
-    work = flops(made.model, settings) * made.batches.batch_size * made.batches.seq_len
+    work = flops(made.model) * made.batches.batch_size * made.batches.seq_len
     steps_per_second = rate(lambda: float(next(steps).nats), seconds=seconds)
     updating = 1 / rate(lambda: update(made), seconds=2)
     reading = 1 / rate(lambda: made.next_batch(7), seconds=0.5)
@@ -85,9 +86,10 @@ def update(made: Trainer) -> None:
         torch.cuda.synchronize()
 
 
-def flops(model: LanguageModel, settings: dict[str, Any]) -> float:
-    """Per token, forward and backward."""
-    attention = 12 * settings["layers"] * settings["hidden_size"] * settings["seq_len"] if "heads" in settings else 0
+def flops(model: LanguageModel) -> float:
+    """Per token, forward and backward; of attention the products with all keys and values of a window."""
+    c = model.config
+    attention = 12 * c.layers * c.hidden_size * model.spec.seq_len if isinstance(c, BlockConfig) else 0
     return 6 * parameter_count(model) + attention
 
 

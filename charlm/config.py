@@ -156,6 +156,10 @@ class DataSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.alphabet == "printable" and self.tokenizer != "char":
+            raise SettingsError(
+                f"--alphabet printable is for --tokenizer char; {self.tokenizer} reads the text as it is written"
+            )
         if self.val_frac + self.test_frac > 0.9:
             raise SettingsError(
                 f"--val-frac {self.val_frac:g} and --test-frac {self.test_frac:g} leave too little to train on; "
@@ -176,9 +180,9 @@ class PairSettings(DataSettings):
     ] = 1024
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.alphabet == "printable":
             raise SettingsError("--alphabet printable changes what is to be written; pairs need --alphabet corpus")
+        super().__post_init__()
 
 
 @dataclass(frozen=True)

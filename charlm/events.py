@@ -41,7 +41,7 @@ class Started(NamedTuple):
 
 class Validated(NamedTuple):
     step: int
-    seconds: float
+    seconds: float  # of training so far
     train_nats: float  # mean per token since the last validation, with dropout at work
     score: Score
     best: bool
@@ -64,8 +64,8 @@ class Ended(NamedTuple):
     best: Score | None
     best_step: int
     steps: int
-    seconds: float
-    tokens_per_second: float
+    seconds: float  # of training
+    tokens_per_second: float  # in these
     baselines: Callable[[], Baselines | None]  # what simple methods reach, which takes seconds to see
 
 

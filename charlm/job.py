@@ -169,7 +169,7 @@ class Job:
             if sampling.due(step.number, self.sample_cost):
                 yield from self.sample()
                 sampling.reset()
-        seconds = here.clock()
+        trainer.pause()
         if not self.patient():
             yield Note(f"stopped early: {self.record.stale} validations without a new best (--patience)")
         trainer.skipped.zero_()  # the end is kept, even if its last step was skipped
@@ -177,8 +177,8 @@ class Job:
             yield from self.validate()
             yield from self.sample()
         self.record.finish(trainer, self.writer.model)
-        record, speed, simple = self.record, here.tokens / seconds, partial(store_baselines, self.store)
-        yield Ended(record.path, record.best, record.best_step, here.step, seconds, speed, simple)
+        record, seconds, simple = self.record, here.clock.seconds, partial(store_baselines, self.store)
+        yield Ended(record.path, record.best, record.best_step, here.step, seconds, here.tokens / seconds, simple)
 
     def patient(self) -> bool:
         return not self.plan.train.patience or self.record.stale < self.plan.train.patience
@@ -187,6 +187,7 @@ class Job:
         """A checkpoint. While steps are skipped only if someone asked: it is no good place to come back to."""
         if int(self.trainer.skipped) and not asked:
             return
+        self.trainer.pause()
         before = self.record.saved
         yield from self.attempt(partial(self.record.save, self.trainer, self.writer.model))
         if asked and self.record.saved > before:
@@ -201,6 +202,7 @@ class Job:
 
     def stop(self) -> Stopped:
         """Save, and say from where to go on. Raises `RunError` if it cannot be saved."""
+        self.trainer.pause()
         self.record.save(self.trainer, self.writer.model)
         return Stopped(self.record.path, self.record.saved)
 
@@ -216,7 +218,8 @@ class Job:
             yield Note(f"{changed} up to {here.step} changed nothing: the loss or its gradient was no finite number")
         if skipped < LOOK:
             return False
-        scale, spent = here.lr_scale / 2, here.clock()
+        trainer.pause()
+        scale, clock = here.lr_scale / 2, here.clock
         if scale < 0.5**ROLLBACKS:
             raise RunError(
                 f"the loss is no finite number at step {here.step}, though the learning rate was halved {ROLLBACKS} "
@@ -224,7 +227,7 @@ class Job:
                 f"than {lr:g}, or with --clip 1"
             )
         record.restore(trainer)
-        here.lr_scale, here.seconds = scale, spent  # the time is not given back
+        here.lr_scale, here.clock = scale, clock  # the time is not given back
         trainer.skipped.zero_()
         yield Note(f"back to step {here.step}, the last good checkpoint, with half the learning rate: {lr * scale:g}")
         if record.pending:
@@ -235,7 +238,7 @@ class Job:
         """Seconds that a validation will take: as the last one did, or by the speed of training so far."""
         if self.last_cost is None:
             here, sliding = self.trainer.position, 1 if self.trainer.model.window is None else 2
-            return sliding * len(self.store.validation) * here.clock() / (3 * here.tokens)
+            return sliding * len(self.store.validation) * here.clock.seconds / (3 * here.tokens)
         return self.last_cost
 
     def warnings(self) -> Iterator[Note]:
@@ -252,12 +255,13 @@ class Job:
 
     def validate(self) -> Iterator[Event]:
         """Save, score the validation text, keep the weights if they are the best."""
+        self.trainer.pause()
         trainer, record, step, began = self.trainer, self.record, self.trainer.position.step, time.monotonic()
         kept, score = self.writer.model, None
         record.pending = True
         yield from self.save()
-        train_nats = float(record.nats) / max(step - max(record.validated, 0), 1)
-        record.nats, record.validated, record.pending = 0.0, step, False
+        train_nats = float(record.nats) / max(record.tokens, 1)
+        record.nats, record.tokens, record.validated, record.pending = 0.0, 0, step, False
         if len(self.store.validation):
             score = yield from score_split(self.writer, self.store.validation, self.store.train)
             yield from self.attempt(partial(record.take, score, step, trainer, kept))
@@ -265,7 +269,7 @@ class Job:
             yield from self.attempt(partial(record.save_best, None, step, trainer, kept))
         yield from self.attempt(partial(record.log, trainer, train_nats, score))
         if score:
-            yield Validated(step, trainer.position.clock(), train_nats, score, record.best is score)
+            yield Validated(step, trainer.position.clock.seconds, train_nats, score, record.best is score)
             yield from self.gap((train_nats, score.nats_per_token))
         self.last_cost = time.monotonic() - began
 
@@ -280,6 +284,7 @@ class Job:
 
     def sample(self) -> Iterator[Event]:
         """Save, and write a little with the model as it is."""
+        self.trainer.pause()
         if self.record.saved < self.trainer.position.step:
             yield from self.save()
         began, step = time.monotonic(), self.trainer.position.step

@@ -24,15 +24,17 @@ class Batch(NamedTuple):
 
 
 Objective = Callable[..., Batch]
-"""Turns windows (B, T + 1) of consecutive tokens into a batch; `pairs` turns source and target into one."""
+"""Turns windows (B, T + 1) of consecutive tokens, padded on the right, into a batch; `pairs` turns source and target
+into one. What is fed after the end of a row does not count."""
 
 
 def causal(windows: Tensor) -> Batch:
-    return Batch(windows[:, :-1], windows[:, 1:])
+    return Batch(windows[:, :-1].clamp(min=0), windows[:, 1:])
 
 
 def continue_(windows: Tensor) -> Batch:
     """One batch in eight has a shorter source, so that a short prompt and a blank page are familiar too."""
+    windows = windows[:, (windows != PAD).any(0)]  # at most one column is partly padding now: the last, of targets
     half = (windows.size(1) - 1) // 2
     source = windows[:, :half]
     if torch.rand(()) < 1 / 8:
@@ -41,7 +43,7 @@ def continue_(windows: Tensor) -> Batch:
 
 
 def pairs(source: Tensor, target: Tensor) -> Batch:
-    """source (B, S), target (B, T + 1), both padded on the right. What is fed after a target's end does not count."""
+    """source (B, S), target (B, T + 1), both padded on the right."""
     return Batch(target[:, :-1].clamp(min=0), target[:, 1:], source)
 
 

@@ -1,10 +1,34 @@
-"""When it is time to validate, to save, to write a sample."""
+"""How long a training has taken, and when it is time to validate, to save, to write a sample."""
 
 from __future__ import annotations
 
 import time
 
 from charlm.config import Interval
+
+
+class Clock:
+    """The seconds that were spent on training steps: what `--minutes`, speeds and curves all mean.
+
+    A step starts it; it stands while validations, samples and checkpoints are made, and between sessions.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.before = seconds
+        self.started: float | None = None  # None while it stands
+
+    @property
+    def seconds(self) -> float:
+        return self.before + (0.0 if self.started is None else time.perf_counter() - self.started)
+
+    def start(self) -> None:
+        """Nothing if it runs."""
+        if self.started is None:
+            self.started = time.perf_counter()
+
+    def stop(self) -> None:
+        """Nothing if it stands."""
+        self.before, self.started = self.seconds, None
 
 
 class Timer:

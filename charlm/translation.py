@@ -26,7 +26,7 @@ from charlm.sampling.settings import TranslateSettings
 from charlm.scoring import same_store
 from charlm.text.pair_store import PairSplit, PairStore, prepare_pairs
 from charlm.text.pairs import PairCorpus
-from charlm.training.evaluate import describe, evaluate_pairs, pair_nats, score_of
+from charlm.training.evaluate import describe, evaluate_pairs, pair_nats, pair_score
 from charlm.writer import Writer
 
 BANDS = 10  # of source lengths, at most
@@ -130,7 +130,7 @@ def translated_part(
 ) -> Generator[Progress, None, Translated]:
     """`lengths` (pairs,) are those of the sources for the bands; by default in this run's own tokens."""
     nats = yield from pair_nats(writer.model, part)
-    score = score_of(float(nats.sum()), len(part), part.chars, part.bytes, writer.model.spec.seq_len)
+    score = pair_score(part, nats)
     sources, references = part.texts(writer.vocabularies)
     began = time.perf_counter()
     hypotheses = yield from writer.translating(sources, settings)

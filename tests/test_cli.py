@@ -39,6 +39,7 @@ def test_train_then_sample_then_eval(typed: Typed, verses: Path) -> None:
     code, out, _ = typed("train", verses, "--arch", "lstm", "--steps", "20", *TINY)
     assert code == 0
     assert "next: charlm sample runs/verses-lstm" in out
+    assert "best of all looks at this text; at one not looked at: charlm eval runs/verses-lstm --split test\n" in out
     for baseline in ("uniform", "unigram", "6-gram", "xz"):
         assert baseline in out
     assert {path.name for path in Path("runs/verses-lstm").iterdir()} == {

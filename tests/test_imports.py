@@ -126,7 +126,7 @@ def test_the_core_is_short_enough_to_read_over_coffee() -> None:
     core += [f"archs/{name}.py" for name in ("lstm", "lstmcell", "seq2seq", "transformer")]
     core += [f"archs/{name}.py" for name in ("_recurrent", "_attention", "_window")]
     lines = sum(len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in core)
-    assert lines < 1550, lines
+    assert lines < 1600, lines
 
 
 def test_no_file_is_a_shed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -12,12 +13,13 @@ import torch
 from safetensors.torch import load_file
 
 from charlm import events, job
+from charlm.compare.measure import measured
 from charlm.errors import RunError, SettingsError
 from charlm.plan import Plan
 from charlm.progress import Progress
 from charlm.runs import folder
 from charlm.text.corpus import Corpus
-from charlm.training.loop import Position, Step
+from charlm.training.loop import Position, Step, Trainer
 
 SMALL = {"arch": "lstm", "hidden_size": 16, "seq_len": 16, "batch_size": 4, "dropout": 0.1}
 
@@ -243,11 +245,41 @@ def test_with_minutes_the_budget_is_time(verses: Path) -> None:
     assert rates[-1] < 0.2 * max(rates)
 
 
-def test_epochs_count_passes_over_the_training_text(verses: Path) -> None:
-    seen = list(takewhile(lambda event: not isinstance(event, events.Ended), train(verses, "r", epochs=2.0)))
-    tokens = sum(event.tokens for event in seen if isinstance(event, Step))
+def test_seconds_are_those_of_the_steps_however_slow_validations_and_samples_are(
+    verses: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks on dawdles at everything that is no step, over a resume too; every place says the same."""
+    taken: list[float] = []
+    step = Trainer.step
+
+    def timed(self: Trainer, progress: float) -> Step:
+        began = time.perf_counter()
+        made = step(self, progress)
+        taken.append(time.perf_counter() - began)
+        return made
+
+    monkeypatch.setattr(Trainer, "step", timed)
+    settings = {"steps": 12, "eval_every": "4", "save_every": "3"}
+    seen = dawdling(train(verses, "r", 7, **settings)) + dawdling(job.resume(Path("r"), changes={}))
+    ended, training, last = seen[-1], position("r"), json.loads(Path("r/metrics.jsonl").read_text().splitlines()[-1])
+    assert isinstance(ended, events.Ended)
+    assert len(taken) == 12
+    assert sum(taken) <= ended.seconds < sum(taken) + 0.2
+    assert training["seconds"] == last["seconds"] == pytest.approx(ended.seconds, abs=1e-3)
+    assert ended.tokens_per_second == pytest.approx(training["tokens"] / ended.seconds)
+    assert measured(Path("r"), 1.0).train_speed == pytest.approx(ended.tokens_per_second, rel=0.05)  # a token, a letter
+
+
+def dawdling(seen: Iterator[events.Event]) -> list[events.Event]:
+    return [event for event in seen if isinstance(event, Step) or not time.sleep(0.1)]  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize("arch", ["lstm", "seq2seq"])
+def test_epochs_are_passes_over_the_training_text(verses: Path, arch: str) -> None:
+    """Every token counts once in each, whether it is to be guessed or, by an encoder, to be read."""
+    seen = list(takewhile(lambda event: not isinstance(event, events.Ended), train(verses, "r", epochs=2.0, arch=arch)))
     started = next(event for event in seen if isinstance(event, events.Started))
-    assert tokens == pytest.approx(2 * started.splits["train"].chars, rel=0.05)
+    assert position("r")["tokens"] == 2 * len(started.splits["train"])
 
 
 def test_samples_are_written_on_the_way(verses: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from charlm.model import PAD
@@ -27,6 +28,28 @@ def test_continue_gives_the_first_half_to_read_and_asks_for_the_rest() -> None:
         assert read == [0, 1, 2, 3][4 - len(read) :]
         seen.add(len(read))
     assert seen == {0, 1, 2, 3, 4}  # mostly the whole half, now and then less: a short prompt must be familiar too
+
+
+def test_what_lies_behind_the_end_of_a_row_is_fed_but_never_asked_for() -> None:
+    windows = torch.tensor([[4, 5, 6, 7, PAD, PAD], [1, 2, 3, PAD, PAD, PAD]])
+    batch = causal(windows)
+    assert batch.tokens.tolist() == [[4, 5, 6, 7, 0], [1, 2, 3, 0, 0]]
+    assert batch.targets.tolist() == [[5, 6, 7, PAD, PAD], [2, 3, PAD, PAD, PAD]]
+
+
+@pytest.mark.parametrize("columns", [2, 3, 4, 5, 8])
+def test_continue_asks_for_the_second_half_of_what_a_short_row_has(columns: int) -> None:
+    windows = torch.cat([torch.arange(columns)[None], torch.full((1, 9 - columns), PAD)], 1).repeat(2, 1)
+    windows[1, columns - 1] = PAD  # a row may be shorter by one
+    for _ in range(20):
+        batch = continue_(windows)
+        half = (columns - 1) // 2
+        assert batch.tokens[0].tolist() == list(range(half, columns - 1))
+        assert batch.targets.tolist()[0] == list(range(half + 1, columns))
+        assert batch.targets.tolist()[1] == [*range(half + 1, columns - 1), PAD]
+        assert batch.source is not None
+        assert (batch.source != PAD).all()
+        assert batch.source.size(1) <= half
 
 
 def test_pairs_are_fed_the_newline_before_and_asked_for_the_one_at_the_end() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 
 from charlm.archs._recurrent import dropout
 from charlm.config import DataSpec
 from charlm.errors import SettingsError
+from charlm.model import Output, State
 from charlm.plan import Plan
+from charlm.training.loop import listen
 
 SPEC = DataSpec(vocab_size=13, seq_len=12)
 TOKENS = torch.randint(13, (2, 12), generator=torch.Generator().manual_seed(0))
@@ -69,6 +74,24 @@ def test_weight_drop_zeroes_recurrent_weights_in_training_and_nothing_when_writi
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.named_parameters() if "weight_hh" in n)
     model.eval()
     torch.testing.assert_close(model(TOKENS).logits, model(TOKENS).logits)
+
+
+@pytest.mark.parametrize("arch", ["lstm", "lstmcell", "gru", "rnn"])
+def test_weight_drop_draws_one_mask_for_a_sequence_that_is_fed_token_by_token(arch: str) -> None:
+    """As scheduled sampling does; fed the truth alone, it is the sequence at once. The next segment's is another."""
+    model = build(arch, weight_drop=0.5).train()
+
+    def segments(feed: Callable[[State], Output]) -> list[Tensor]:
+        torch.manual_seed(0)
+        first = feed(None)
+        torch.manual_seed(1)
+        return [first.logits, feed(model.carry(first.state)).logits]
+
+    at_once = segments(lambda state: model(TOKENS, state))
+    by_token = segments(lambda state: listen(model, TOKENS, state, None, truth=1.0))
+    torch.testing.assert_close(by_token, at_once)
+    carried = model.carry(model(TOKENS).state)
+    assert not torch.allclose(model(TOKENS, carried).logits, model(TOKENS, carried).logits)
 
 
 def test_tied_models_use_one_matrix_and_refuse_sizes_that_do_not_fit() -> None:

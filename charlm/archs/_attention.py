@@ -4,7 +4,8 @@ Vaswani et al. 2017, arXiv:1706.03762: scaled dot-product attention (section 3.2
 sinusoidal positions (3.5). Su et al. 2021, arXiv:2104.09864: rotary positions (section 3.2). Xiong et al. 2020,
 arXiv:2002.04745: the norm before or after (section 3). Shazeer 2020, arXiv:2002.05202: SwiGLU (section 2). So et al.
 2021, arXiv:2109.08668: squared ReLU (section 3). Zhang & Sennrich 2019, arXiv:1910.07467: RMS norm (section 4).
-Henry et al. 2020, arXiv:2010.04245: query-key normalisation (section 3).
+Henry et al. 2020, arXiv:2010.04245: query-key normalisation (section 3), where the cosine of query and key is
+multiplied by a learned number; here that number stays at the square root of a head's width.
 """
 
 from __future__ import annotations

@@ -55,6 +55,7 @@ class Recurrent(LanguageModel):
 
     def __init__(self, config: RecurrentConfig, spec: DataSpec) -> None:
         super().__init__(config, spec)
+        self.masks: dict[nn.Parameter, Tensor] = {}  # of weight drop, for the sequence at hand
         embedding_size = config.embedding_size or (config.hidden_size if config.tied else 64)
         self.embed = nn.Embedding(spec.vocab_size, embedding_size)
         self.rnn = self.build(self.embed.embedding_dim)
@@ -88,15 +89,18 @@ class Recurrent(LanguageModel):
     def stepper(self, batch_size: int) -> Step:
         return CarriedStep(self, batch_size) if self.embed.weight.is_cuda else self.step
 
-    def dropped(self, module: nn.Module) -> dict[str, Tensor]:
-        """The module's recurrent weights, some of them zero when weight drop is on; else nothing to replace."""
+    def dropped(self, module: nn.Module, state: State) -> dict[str, Tensor]:
+        """The module's recurrent weights, some of them zero when weight drop is on; else nothing to replace.
+
+        A `state` that gradients flow through is of the same sequence, fed token by token: the mask stays.
+        """
         if not (self.training and self.config.weight_drop):
             return {}
-        return {
-            name: F.dropout(weight, self.config.weight_drop)
-            for name, weight in module.named_parameters()
-            if "weight_hh" in name
-        }
+        weights = {name: weight for name, weight in module.named_parameters() if "weight_hh" in name}
+        h = state[0] if isinstance(state, tuple) else state
+        if h is None or not h.requires_grad:
+            self.masks |= {w: F.dropout(torch.ones_like(w), self.config.weight_drop) for w in weights.values()}
+        return {name: weight * self.masks[weight] for name, weight in weights.items()}
 
 
 class Stacked(Recurrent):
@@ -112,7 +116,7 @@ class Stacked(Recurrent):
     def recur(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         if state is not None:
             state = map_state(layers_first, state)
-        weights = self.dropped(self.rnn)
+        weights = self.dropped(self.rnn, state)
         with without_half(x):
             hidden, state = functional_call(self.rnn, weights, (x, state)) if weights else self.rnn(x, state)
         return hidden, map_state(batch_first, state)

@@ -51,7 +51,7 @@ class LSTMCell(Recurrent):
         for layer, cell in enumerate(self.rnn):
             if layer:
                 x = F.dropout(x, self.config.dropout, self.training)
-            weights = self.dropped(cell)
+            weights = self.dropped(cell, state)
             now = None if state is None else (state[0][:, layer], state[1][:, layer])
             hidden = []
             for x_t in x.unbind(1):  # T times (B, E)

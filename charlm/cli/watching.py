@@ -76,7 +76,7 @@ class Lines(Silent):
     """Plain lines that a log or a pager can take."""
 
     def __init__(self) -> None:
-        self.chars_per_token, self.pairs = 1.0, False
+        self.chars_per_token, self.pairs, self.untouched = 1.0, False, False
         self.meter = Meter()
         self.said = time.monotonic()
 
@@ -87,7 +87,7 @@ class Lines(Silent):
             self.encoding(event)
         elif isinstance(event, events.Started):
             self.chars_per_token = event.splits["train"].chars / len(event.splits["train"])
-            self.meter.minutes, self.pairs = event.plan.train.minutes, event.plan.pairs
+            self.pairs, self.untouched = event.plan.pairs, len(event.splits["test"]) > 0
             self.say(started(event))
         elif isinstance(event, events.Note):
             self.say(Text(f"note: {event.text}", "yellow"))
@@ -97,7 +97,10 @@ class Lines(Silent):
             self.say(f"stopped after step {event.step}, all saved; go on with: {resume_command(event.path)}")
         elif isinstance(event, events.Ended):
             self.close()
-            self.say(ended(event, self.chars_per_token, pairs=self.pairs))
+            self.say(ended(event, self.chars_per_token))
+            if event.best and self.untouched:
+                self.say(look_elsewhere(event.path))
+            self.say(next_command(event.path, pairs=self.pairs))
 
     def say(self, what: RenderableType) -> None:
         out.print(what, markup=False)
@@ -125,18 +128,19 @@ class Meter:
     """Loss and speed, smoothed enough to read."""
 
     def __init__(self) -> None:
-        self.began = self.looked = self.last = time.monotonic()
-        self.tokens = self.tokens_then = 0
-        self.minutes: float | None = None  # the budget, if it is time
+        self.began = self.last = time.monotonic()
+        self.tokens = 0
         self.start: float | None = None  # progress at the first step seen: a resumed run has done some already
+        self.then = 0.0, 0  # seconds of training and tokens when the speed was looked at
         self.speed = 0.0
         self.loss = math.nan
         self.losses: list[float] = []
 
     def count(self, step: Step) -> None:
-        self.tokens += step.tokens
         if self.start is None:
-            self.start = step.progress
+            self.began, self.start, self.then = time.monotonic(), step.progress, (step.seconds, 0)
+        else:
+            self.tokens += step.tokens
 
     def look(self, step: Step) -> None:
         """Take a reading; costs a wait for the device."""
@@ -145,15 +149,15 @@ class Meter:
         self.loss = nats if weight == 1 else self.loss + weight * (nats - self.loss)
         self.last = now
         self.losses.append(self.loss)
-        if now - self.looked >= 1:
-            self.speed = (self.tokens - self.tokens_then) / (now - self.looked)
-            self.looked, self.tokens_then = now, self.tokens
+        seconds, tokens = self.then
+        if step.seconds - seconds >= 1:
+            self.speed = (self.tokens - tokens) / (step.seconds - seconds)
+            self.then = step.seconds, self.tokens
 
     def line(self, step: Step, chars_per_token: float) -> str:
         self.look(step)
         spent, done = time.monotonic() - self.began, step.progress - (self.start or 0.0)
-        whole = 60 * self.minutes if self.minutes else spent / done if done > 0 else 0.0
-        left = f"  {duration(whole * (1 - step.progress))} left" if whole else ""
+        left = f"  {duration(spent / done * (1 - step.progress))} left" if done > 0 else ""
         speed = f"  {count(self.speed * chars_per_token)} chars/s" if self.speed else ""
         return f"{step.progress:4.0%}  step {step.number}  loss {self.loss:.3f}{speed}{left}"
 
@@ -218,8 +222,8 @@ def started(event: events.Started) -> str:
     )
 
 
-def ended(event: events.Ended, chars_per_token: float, *, pairs: bool) -> RenderableType:
-    """The summary: the model among what simple methods reach, and what to type next."""
+def ended(event: events.Ended, chars_per_token: float) -> RenderableType:
+    """The summary: the model among what simple methods reach."""
     speed = count(event.tokens_per_second * chars_per_token)
     line = f"{event.steps} steps in {duration(event.seconds)}, {speed} chars/s"
     with err.status("seeing what simple methods reach") if err.is_terminal else nullcontext():
@@ -228,7 +232,7 @@ def ended(event: events.Ended, chars_per_token: float, *, pairs: bool) -> Render
         best = f"{event.best.nats_per_token:.4f} nats per token, {event.best.bits_per_byte:.3f} bits per byte"
         line = f"best at step {event.best_step}: {best}\n{line}"
     if event.best is None or simple is None:
-        return f"{line}\n{next_command(event.path, pairs=pairs)}"
+        return line
     rows = {**simple.named(), f"this model (step {event.best_step})": event.best.bits_per_byte}
     compared = table("validation text", ">bits per byte")
     for name, bits in sorted(rows.items(), key=lambda item: -item[1]):
@@ -237,11 +241,16 @@ def ended(event: events.Ended, chars_per_token: float, *, pairs: bool) -> Render
     ahead = simple.ngram6 - event.best.bits_per_byte
     verdict = f"{abs(ahead):.3f} bits per byte {'better' if ahead > 0 else 'worse'} than counting 6-grams"
     nats = f"{event.best.nats_per_token:.4f} nats per token"
-    return Group("", compared, "", f"{line}; {nats}; {verdict}", next_command(event.path, pairs=pairs))
+    return Group("", compared, "", f"{line}; {nats}; {verdict}")
 
 
 def resume_command(path: Path) -> str:
     return f"charlm train --resume {shlex.quote(str(path))}"
+
+
+def look_elsewhere(path: Path) -> str:
+    command = f"charlm eval {shlex.quote(str(path))} --split test"
+    return f"that is the best of all looks at this text; at one not looked at: {command}"
 
 
 def next_command(path: Path, *, pairs: bool) -> str:

@@ -124,6 +124,9 @@ class Contest:
         if self.match == "params":
             fixed = ["hidden_size" in entrant.settings for entrant in self.entrants]
             plans = same_size(plans, [stores[plan.data] for plan in plans], fixed=fixed)
+        if not self.pairs:  # where the text is short, the longest windows leave room for fewer rows
+            rows = min(stores[plan.data].batches(plan.train).batch_size for plan in plans)
+            plans = [replace(plan, train=replace(plan.train, batch_size=rows)) for plan in plans]
         return {
             entrant.label: [
                 replace(plan, train=replace(plan.train, seed=plan.train.seed + seed)) for seed in range(self.seeds)
@@ -134,8 +137,7 @@ class Contest:
 
 def step_size(plan: Plan) -> object:
     """Equal where equally many steps read the same text."""
-    accumulate = plan.train.accumulate
-    return (accumulate, plan.data) if plan.pairs else accumulate * plan.train.seq_len
+    return plan.train.accumulate, plan.data if plan.pairs else plan.train.seq_len
 
 
 def same_pairs(parts: Iterable[PairSplit]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.compare.rows import Trained, curve_of, tokens_at
+from charlm.compare.rows import Trained, curve_of
 from charlm.errors import RunError, SettingsError
 from charlm.progress import Progress
 from charlm.runs import folder
@@ -56,7 +56,7 @@ def measured(run: Path, speed: float, score: dict[str, Any] | None = None) -> Tr
     score = score or training["best"]
     if score is None:
         raise RunError(f"{run} has no validation text to be compared on; train with a larger --val-frac")
-    seen = tokens_at(info, training)
+    seen = training["tokens"]
     seconds = max(training["seconds"], 1e-9)
     return Trained(
         run=run,
@@ -71,6 +71,7 @@ def measured(run: Path, speed: float, score: dict[str, Any] | None = None) -> Tr
         tokens_seen=seen,
         seconds=training["seconds"],
         bytes=score["bytes"],
+        chars=score["chars"],
         curve=curve_of(info),
     )
 

@@ -12,7 +12,7 @@ from charlm.compare.cells import BEST, lines
 from charlm.compare.measure import opened
 from charlm.compare.rows import Example, Point, Row, examples, verdict
 from charlm.compare.run import Comparison
-from charlm.errors import SettingsError, VocabularyError
+from charlm.errors import SettingsError
 from charlm.inside.attend import Attended, attend
 from charlm.inside.surprise import HOT, Surprise, surprise
 from charlm.progress import result
@@ -130,19 +130,16 @@ def lines_of(
 
 
 def heats(made: Comparison, rows: list[Row]) -> Iterator[Heat]:
-    """How much each character of the passage surprises the first training of each model that can spell them all."""
+    """How much each character of the passage surprises the first training of each model."""
     for row in rows if made.passage else ():
-        try:
-            found: Surprise = result(surprise(opened(row.trained[0].run), made.passage))
-        except VocabularyError:
-            continue
+        found: Surprise = result(surprise(opened(row.trained[0].run), made.passage))
         marks = [(c, min(b / HOT, 1.0), b) for c, b in zip(made.passage, found.bits.tolist(), strict=True)]
         yield Heat(row.label, found.bits_per_byte, marks)
 
 
 def attention(passage: str, pairs: list[Example], rows: list[Row]) -> Iterator[Chart]:
-    """Where the first training of each model that has attention, and can spell the text, looks: over the beginning of
-    the passage, or at a source of middle length while it is fed the right target, which is the same for all."""
+    """Where the first training of each model that has attention looks: over the beginning of the passage, or at a
+    source of middle length while it is fed the right target, which is the same for all."""
     for row in rows if passage or pairs else ():
         writer = opened(row.trained[0].run)
         try:
@@ -152,7 +149,7 @@ def attention(passage: str, pairs: list[Example], rows: list[Row]) -> Iterator[C
                 ids = writer.tokenizer.encode(passage)[: min(ATTENDED, writer.model.window or ATTENDED)]
                 source, text = None, writer.tokenizer.decoder().feed(*ids.tolist())
             found = attend(writer, text, source=source)
-        except (SettingsError, VocabularyError):
+        except SettingsError:
             continue
         values = [
             {"row": at, "column": to, "looks from": a, "at": b, "weight": round(weight, 4)}

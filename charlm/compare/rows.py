@@ -28,7 +28,7 @@ class Point(NamedTuple):
     """One validation of one training."""
 
     seconds: float
-    tokens: int  # so far, as `tokens_at`
+    tokens: int  # shown so far
     step: int
     bits_per_byte: float
 
@@ -49,6 +49,7 @@ class Trained:
     tokens_seen: int
     seconds: float
     bytes: int  # that it was scored on
+    chars: int
     curve: list[Point] = field(default_factory=list)
     translated: Translated | None = None  # the held-out pairs
 
@@ -169,16 +170,8 @@ def curve_of(run: RunInfo) -> list[Point]:
         with suppress(ValueError, KeyError, TypeError):
             seconds, step, bits = float(said["seconds"]), said["step"], float(said["bits_per_byte"])
             if math.isfinite(bits):
-                points.append(Point(seconds, tokens_at(run, said), step, bits))
+                points.append(Point(seconds, int(said["tokens"]), step, bits))
     return points
-
-
-def tokens_at(run: RunInfo, said: dict[str, Any]) -> int:
-    """Read, scored or not, when training.json or metrics.jsonl said this; of pairs, those of the targets."""
-    config = run.config
-    if run.pairs:
-        return int(said["tokens"])
-    return int(said["step"] * config["rows"] * config["seq_len"] * config["train"]["accumulate"])
 
 
 def verdict(rows: Iterable[Row]) -> str:

@@ -202,8 +202,11 @@ def compare_runs(
             score = yield from score_run(info.path, text=text)
         yield Progress(f"writing with {info.path.name}", 0, 1)
         rows.append(Row(label, [measured(info.path, write_speed(opened(info.path)), score)], []))
-    if len({row.trained[0].bytes for row in rows}) > 1:
-        raise RunError("these runs read the text in different encodings; train them with the same --encoding")
+    if len({(row.trained[0].bytes, row.trained[0].chars) for row in rows}) > 1:
+        raise RunError(
+            "these runs read different texts out of the same file, so their scores do not compare; train them with the "
+            "same --encoding and --alphabet"
+        )
     asked = {"runs": [str(info.path) for info in infos], "text": list(text)}
     if text:
         named = {"name": ", ".join(text), "validation_bytes": rows[0].trained[0].bytes}

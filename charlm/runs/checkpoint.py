@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from charlm.errors import RunError
 from charlm.files import replacing
 from charlm.model import State
 from charlm.runs.folder import plain_file
+from charlm.timer import Clock
 from charlm.training.loop import Trainer
 
 Tensors = dict[str, Tensor]
@@ -109,7 +109,7 @@ def save_training(path: Path, trainer: Trainer, notes: dict[str, Any]) -> None:
     for number, optimizer in enumerate(trainer.optimizers):
         for p, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{p}/{key}": value for key, value in values.items()}
-    position = {"step": here.step, "tokens": here.tokens, "seconds": here.clock(), "lr_scale": here.lr_scale}
+    position = {"step": here.step, "tokens": here.tokens, "seconds": here.clock.seconds, "lr_scale": here.lr_scale}
     position["skipped"] = int(trainer.skipped)
     said = {"position": position, "notes": notes}
     save_tensors(path, tensors, said, keep=path.with_name("previous.safetensors"))
@@ -145,7 +145,7 @@ def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
             optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         here, position = trainer.position, metadata["position"]
         here.step, here.tokens = int(position["step"]), int(position["tokens"])
-        here.seconds, here.resumed_at = float(position["seconds"]), time.monotonic()
+        here.clock = Clock(float(position["seconds"]))
         here.lr_scale = float(position["lr_scale"])
         trainer.skipped.fill_(int(position["skipped"]))
         carried = under("carried", tensors)

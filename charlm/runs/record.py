@@ -30,7 +30,7 @@ from charlm.text.store import Store
 from charlm.training.evaluate import Score, describe
 from charlm.training.loop import Step, Trainer
 
-NOTES = ("stale", "validated", "losses", "pending")
+NOTES = ("stale", "validated", "losses", "pending", "tokens")
 
 
 @dataclass
@@ -47,7 +47,8 @@ class Record:
     stale: int = 0  # validations since the best
     validated: int = -1  # the step of the last one
     losses: tuple[float, float] | None = None  # training and validation, then
-    nats: Tensor | float = 0.0  # training loss per token, summed over the steps since then
+    nats: Tensor | float = 0.0  # training loss, summed over the tokens since then
+    tokens: int = 0  # so many
     pending: bool = False  # a validation is due before the next step
     saved: int = -1  # the step of the checkpoint on disk
     owed: tuple[Score | None, int] | None = None  # score and step of best weights that could not be written
@@ -80,7 +81,8 @@ class Record:
 
     def add(self, step: Step) -> None:
         """Count a step's loss; one that is no number is not counted."""
-        self.nats = self.nats + torch.nan_to_num(step.nats, nan=0.0, posinf=0.0)
+        self.nats = self.nats + torch.nan_to_num(step.nats, nan=0.0, posinf=0.0) * step.tokens
+        self.tokens += step.tokens
 
     def take(self, score: Score, step: int, trainer: Trainer, kept: LanguageModel) -> None:
         """Note a validation, and keep the weights if they are the best."""
@@ -184,4 +186,4 @@ def resolved(paths: Sequence[Path]) -> list[str]:
 
 def position(trainer: Trainer) -> dict[str, Any]:
     here = trainer.position
-    return {"step": here.step, "tokens": here.tokens, "seconds": round(here.clock(), 2)}
+    return {"step": here.step, "tokens": here.tokens, "seconds": round(here.clock.seconds, 3)}

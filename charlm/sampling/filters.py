@@ -6,8 +6,9 @@
 4. top-p                Holtzman et al. 2020, arXiv:1904.09751, section 3.1
 5. min-p                Nguyen et al. 2024, arXiv:2407.01082, section 3
 
-Each of 3 to 5 looks at the distribution that the ones before it left, and always leaves at least one token. What is
-picked is refused if it would copy too much (`novel.py`), and picked again without it.
+Each of 3 to 5 looks at the distribution that the ones before it left, and always leaves at least one token. Of equally
+likely tokens the one with the lower id comes first, wherever only some of them can stay or be taken. What is picked is
+refused if it would copy too much (`novel.py`), and picked again without it.
 """
 
 from __future__ import annotations
@@ -24,22 +25,28 @@ NOISE = 1 << 16  # numbers that are drawn at once, roughly
 
 
 def penalise(logits: Tensor, recent: Tensor, penalty: float) -> Tensor:
-    """logits (B, V) with the tokens in recent (B, R) made less likely."""
+    """logits (B, V) with the tokens in recent (B, R) made less likely.
+
+    The paper divides every one of them, which makes negative ones likelier; here, as is usual now, those are
+    multiplied.
+    """
     seen = logits.gather(1, recent)
     return logits.scatter(1, recent, torch.where(seen > 0, seen / penalty, seen * penalty))
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """Exactly the k largest stay, ties cut by token id."""
+    """Exactly the k largest stay."""
     if k >= logits.size(1):
         return logits
-    values, places = logits.topk(k)
-    return torch.full_like(logits, -torch.inf).scatter(1, places, values)
+    values = logits.topk(k).values  # which of equal ones it takes is left open
+    least = values[:, -1:]
+    equal, room = logits == least, (values == least).sum(1, keepdim=True)
+    return logits.masked_fill((logits < least) | (equal & (equal.cumsum(1) > room)), -torch.inf)
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
     """The smallest set of likeliest tokens whose probabilities sum to p or more stays."""
-    values, places = logits.sort(descending=True)
+    values, places = logits.sort(descending=True, stable=True)
     share = values.softmax(-1)
     before = share.cumsum(-1) - share
     values = values.masked_fill((before >= p) & (before > 0), -torch.inf)  # the first is never dropped
@@ -115,7 +122,7 @@ class Picker:
     def best(self, logits: Tensor, noise: Tensor | None) -> Tensor:
         """The ids (B,) that are largest after filters and noise."""
         if noise is None:
-            return self.filtered(logits).argmax(-1)
+            return self.penalised(logits).argmax(-1)  # the first of the largest
         if self.filters:
             return (self.filtered(logits) + noise).argmax(-1)
         return self.penalised(logits).add(noise, alpha=self.temperature).argmax(-1)  # the same without dividing

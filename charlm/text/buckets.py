@@ -59,7 +59,8 @@ class Buckets:
         self.source, self.target, self.tokens, self.seed = source, target, batch_tokens, seed
         self.longest = np.maximum(source.sizes, target.sizes)  # (pairs,)
         self.cuts = cut(np.sort(self.longest), batch_tokens)
-        self.per_epoch = len(self.cuts) - 1
+        self.epoch_tokens = len(target.ids)
+        self.per_epoch = len(self.cuts) - 1  # batches
         self.batch_size = max(b - a for a, b in pairwise(self.cuts))
         self.epoch = lru_cache(1)(self._epoch)
 

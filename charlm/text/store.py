@@ -40,7 +40,7 @@ from charlm.text.tokenizers import Tokenizer, utf8
 from charlm.text.vocabulary import Vocabularies, train_tokenizer
 from charlm.text.windows import Windows
 
-FORMAT = 1  # to be raised whenever the same settings would give other ids
+FORMAT = 2  # to be raised whenever the same settings would give other ids or sizes
 STALE = 3600.0  # seconds after which a temporary file that nobody writes to is rubbish
 LONGEST = 1 << 20  # characters without a blank after which a piece of text is cut anywhere
 
@@ -55,7 +55,10 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of the text. Its length is that of its tokens."""
+    """One part of the text, as it is read, which with `--alphabet printable` is not as it was written.
+
+    Its length is that of its tokens.
+    """
 
     ids: NDArray[np.unsignedinteger[Any]]  # (tokens,) read-only, as narrow as the vocabulary allows
     chars: int
@@ -158,21 +161,25 @@ def _build(corpus: Corpus, settings: DataSettings, folder: Path, key: str) -> Ge
     unknown = "nearest" if whole and settings.alphabet == "printable" else "error"
     dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
 
-    def encode(piece: str) -> tuple[bytes, Size]:
+    def encode(piece: str) -> tuple[bytes, Size, int]:
         ids = tokenizer.encode(piece, unknown).astype(dtype)
-        return ids.tobytes(), Size(len(ids), len(piece), len(utf8(piece)))
+        raw = len(utf8(piece))
+        if unknown == "error":
+            return ids.tobytes(), Size(len(ids), len(piece), raw), raw
+        read = tokenizer.decode(ids)  # what is scored, and so what the score is shared by
+        return ids.tobytes(), Size(len(ids), len(read), len(utf8(read))), raw
 
     sizes, done = [], 0
     with _beside(folder / f"{key}.ids") as file:
         for start, stop in pairwise(borders):
             part = Size(0, 0, 0)
-            for ids, piece in in_threads(encode, _part(corpus, start, stop)):
+            for ids, piece, raw in in_threads(encode, _part(corpus, start, stop)):
                 file.write(ids)
                 part = Size(*map(add, part, piece))
-                yield Progress("encoding", done + part.bytes, corpus.bytes)
+                done += raw
+                yield Progress("encoding", done, corpus.bytes)
             sizes.append(part)
-            done += part.bytes
-        if sum(size.chars for size in sizes) != corpus.chars:
+        if done != corpus.bytes:
             raise CorpusError(f"{', '.join(map(str, corpus.paths))} changed while it was read; start again")
     description = {
         "corpus_sha256": corpus.sha256,

@@ -39,22 +39,42 @@ class Score(NamedTuple):
     context: int  # the most tokens that any guess could look back on
 
 
+class Block(NamedTuple):
+    """Some of a text, to be scored at once."""
+
+    ids: NDArray[Any]  # (N,) to be guessed
+    before: NDArray[Any]  # (W,) tokens just before them
+    rows: int  # that they are cut into
+    length: int  # tokens per row; the last one may be shorter
+
+
 def token_nats(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
     """The cost in nats of each of `ids`, in order, in arrays of up to ROWS x SPAN; `before` is text that stands before.
 
     A text is cut into rows that are scored side by side. Each row first reads `warm_up` tokens of the text before it,
-    unscored, so that no guess is made from less than that, except at the beginning of a text with nothing before it;
-    its very first token must be in `before`.
+    unscored, so that no guess is made from less. Only the first `warm_up` guesses are, where `before` is shorter than
+    that: each of them is made from all the text that stands before it. `before` holds one token or more.
     """
     assert len(before), "something must stand before the first token, if only the start token"
+    for block in blocks(model, ids, before):
+        yield block_nats(model, block)
+
+
+def blocks(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any]) -> Iterator[Block]:
+    """What `token_nats` scores, one after the other."""
     warm = warm_up(model)
+
+    def block(ids: NDArray[Any], before: NDArray[Any]) -> Block:
+        rows = max(1, min(ROWS, len(ids) // (4 * warm)))
+        return Block(ids, before, rows, math.ceil(len(ids) / rows))
+
     if len(before) < warm:  # the beginning alone, so that every row of the rest can read enough
         head, ids = ids[:warm], ids[warm:]
-        yield block_nats(model, head, before)
+        yield block(head, before)
         before = np.concatenate([before, head])
     for start in range(0, len(ids), ROWS * SPAN):
         just_before = np.concatenate([before[-warm:], ids[max(0, start - warm) : start]])[-warm:]
-        yield block_nats(model, ids[start : start + ROWS * SPAN], just_before)
+        yield block(ids[start : start + ROWS * SPAN], just_before)
 
 
 def warm_up(model: LanguageModel) -> int:
@@ -62,11 +82,10 @@ def warm_up(model: LanguageModel) -> int:
 
 
 @torch.inference_mode()
-def block_nats(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any]) -> NDArray[np.float32]:
-    """`token_nats` of one block (N,)."""
+def block_nats(model: LanguageModel, block: Block) -> NDArray[np.float32]:
+    """(N,) nats of a block's tokens."""
     device = next(model.parameters()).device
-    rows = max(1, min(ROWS, len(ids) // (4 * warm_up(model))))
-    length = math.ceil(len(ids) / rows)
+    ids, before, rows, length = block
     text = np.concatenate([before, ids]).astype(np.int64)
     warm = len(before)  # row r guesses text[warm + r * length :][:length] and is fed everything from `warm` before it
     fed = np.zeros((rows, warm + length), dtype=np.int64)
@@ -96,8 +115,7 @@ def evaluate(
         total += float(nats.sum(dtype=np.float64))
         done += len(nats)
         yield Progress("scoring", done, len(ids))
-    context = model.window or longest_row(model, len(ids))
-    return score_of(total, len(ids), chars, bytes, context)
+    return score_of(total, len(ids), chars, bytes, longest_look(model, ids, before))
 
 
 def pair_nats(model: LanguageModel, pairs: PairSplit) -> Generator[Progress, None, NDArray[np.float64]]:
@@ -126,8 +144,13 @@ def batch_nats(model: LanguageModel, shown: Rows) -> NDArray[np.float32]:
 
 def evaluate_pairs(model: LanguageModel, pairs: PairSplit) -> Generator[Progress, None, Score]:
     """Score targets, given their sources."""
-    nats = yield from pair_nats(model, pairs)
-    return score_of(float(nats.sum()), len(pairs), pairs.chars, pairs.bytes, model.spec.seq_len)
+    return pair_score(pairs, (yield from pair_nats(model, pairs)))
+
+
+def pair_score(pairs: PairSplit, nats: NDArray[np.float64]) -> Score:
+    """What `pair_nats` (pairs,) come to."""
+    context = int((pairs.source.sizes + pairs.target.sizes).max())  # a target's newline also stands before it
+    return score_of(float(nats.sum()), len(pairs), pairs.chars, pairs.bytes, context)
 
 
 def score_of(nats: float, tokens: int, chars: int, bytes: int, context: int) -> Score:
@@ -135,10 +158,10 @@ def score_of(nats: float, tokens: int, chars: int, bytes: int, context: int) -> 
     return Score(nats / math.log(2) / bytes, nats / tokens, nats / chars, tokens, chars, bytes, context)
 
 
-def longest_row(model: LanguageModel, size: int) -> int:
-    """Tokens that the last guess of a row can look back on, for a model that remembers without a limit."""
-    block = min(size, ROWS * SPAN)
-    return warm_up(model) + math.ceil(block / max(1, min(ROWS, block // (4 * warm_up(model)))))
+def longest_look(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any]) -> int:
+    """The most tokens that any of `token_nats`'s guesses can look back on: all of its row, up to the window."""
+    fed = max((len(block.before) + block.length - 1 for block in blocks(model, ids, before)), default=0)
+    return min(model.window or fed, fed)
 
 
 def describe(model: LanguageModel, score: Score, arch: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ Scheduled sampling (Bengio et al. 2015, arXiv:1506.03099, section 2.4) feeds it 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from charlm.model import PAD, LanguageModel, Output, State, leaves, map_state
 from charlm.objectives import OBJECTIVES, Batch, summed_nats
 from charlm.text.buckets import Buckets
 from charlm.text.windows import Windows
+from charlm.timer import Clock
 from charlm.training.optim import apply, rate, set_rate, update_average
 
 ANEW = 1 / 64  # of the rows forget what was before, in each step: so a blank page is familiar, as it is in writing
@@ -31,9 +31,10 @@ ANEW = 1 / 64  # of the rows forget what was before, in each step: so a blank pa
 class Step(NamedTuple):
     number: int  # optimizer steps so far, this one included
     nats: Tensor  # () mean loss per scored token, as smoothed; reading it waits for the device
-    tokens: int  # scored in this step
+    tokens: int  # of the text that was shown, each once; of pairs, of the targets
     lr: float
     progress: float  # share of the budget spent, in [0, 1]
+    seconds: float  # of training so far
 
 
 @dataclass
@@ -42,14 +43,9 @@ class Position:
 
     step: int = 0
     tokens: int = 0
-    seconds: float = 0.0
+    clock: Clock = field(default_factory=Clock)
     carried: State = None
     lr_scale: float = 1.0  # halved whenever the numbers exploded
-    resumed_at: float = field(default_factory=time.monotonic, repr=False)
-
-    def clock(self) -> float:
-        """Seconds of training, those before a resume included."""
-        return self.seconds + time.monotonic() - self.resumed_at
 
 
 class Trainer:
@@ -82,14 +78,19 @@ class Trainer:
         self.forward = torch.compile(model) if settings.compile == "on" else model
 
     def compile(self) -> None:
-        """Let torch.compile do its work, for which it waits for a batch, before the clock runs."""
-        batch, _ = self.next_batch(0)
+        """Let torch.compile do its work, for which it waits for a batch, before the clock is started."""
+        batch, *_ = self.next_batch(0)
         self.model.train()
         with self.autocast():
             logits = self.guess(batch, None).logits
         torch.autograd.backward(summed_nats(logits, self.there(batch.targets)))
         self.model.zero_grad()
-        self.position.resumed_at = time.monotonic()
+
+    def pause(self) -> None:
+        """Stop the clock until the next step, when the device has done all that it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.position.clock.stop()
 
     def progress(self) -> float:
         """Share of the budget that is spent, in [0, 1]."""
@@ -97,10 +98,10 @@ class Trainer:
         if s.steps is not None:
             spent = here.step / s.steps
         elif s.epochs is not None:
-            spent = here.step * s.accumulate / (s.epochs * self.batches.per_epoch)
+            spent = here.tokens / (s.epochs * self.batches.epoch_tokens)
         else:
             assert s.minutes is not None, "a plan always has a budget"
-            spent = here.clock() / (60 * s.minutes)
+            spent = here.clock.seconds / (60 * s.minutes)
         return min(spent, 1.0)
 
     def __iter__(self) -> Iterator[Step]:
@@ -110,14 +111,16 @@ class Trainer:
     def step(self, progress: float) -> Step:
         """One optimizer update."""
         s, here = self.settings, self.position
+        here.clock.start()
         torch.manual_seed((s.seed * 1_000_003 + here.step) % 2**63)
         self.model.train()
         lr = s.lr * here.lr_scale * rate(s.schedule, s.warmup, progress)
         set_rate(self.optimizers, lr)
         batches = [self.next_batch(here.step * s.accumulate + i) for i in range(s.accumulate)]
-        scored = sum(int((batch.targets != PAD).sum()) for batch, _ in batches)
+        scored = sum(int((batch.targets != PAD).sum()) for batch, *_ in batches)
+        shown = sum(tokens for *_, tokens in batches)
         total = torch.zeros((), device=self.device)
-        for batch, fresh in batches:
+        for batch, fresh, _ in batches:
             targets = self.there(batch.targets)  # before the model: so nothing waits for it
             with self.autocast():
                 out = self.guess(batch, None if fresh else self.forgetful(here.carried))
@@ -132,15 +135,17 @@ class Trainer:
         for optimizer in self.optimizers:
             apply(optimizer, finite)
         here.step += 1
-        here.tokens += scored
+        here.tokens += shown
         if self.average is not None:
             update_average(self.average, self.model, s.ema, here.step)
-        return Step(here.step, total, scored, lr, self.progress())
+        return Step(here.step, total, shown, lr, self.progress(), here.clock.seconds)
 
-    def next_batch(self, number: int) -> tuple[Batch, bool]:
+    def next_batch(self, number: int) -> tuple[Batch, bool, int]:
+        """The batch, whether it starts anew, and how many tokens of the text, or of the targets, it shows."""
         shown, fresh = self.batches.batch(number)
         arrays = shown if isinstance(shown, tuple) else (shown,)
-        return self.objective(*map(torch.from_numpy, arrays)), fresh
+        tokens = int((arrays[-1][:, 1:] != PAD).sum())  # each is one that is to follow
+        return self.objective(*map(torch.from_numpy, arrays)), fresh, tokens
 
     def forgetful(self, state: State) -> State:
         """The same state, some of its rows as they are before a text: zero."""

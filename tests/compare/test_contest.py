@@ -51,6 +51,14 @@ def test_all_read_the_same_text_in_the_same_order(verses: Path) -> None:
         assert all((text == texts[0]).all() for text in texts)
 
 
+def test_windows_that_do_not_fit_a_short_text_leave_fewer_rows_for_all(verses: Path) -> None:
+    made = plans(["lstm:seq_len=16", "lstm:seq_len=1000"], verses, "tokens", epochs=1.0)
+    stores = result(Contest.of(list(made), "tokens", 1, {"epochs": 1.0}).stores(Corpus.open([verses]), None))
+    batches = [stores[plan.data].batches(plan.train) for (plan,) in made.values()]
+    assert batches[0].batch_size == batches[1].batch_size < 16
+    assert [each.seq_len for each in batches] == [16, 1000]
+
+
 @pytest.mark.parametrize("order", [["lstm", "transformer", "seq2seq", "gru"], ["transformer", "lstmcell", "rnn"]])
 def test_equal_parameters_are_equal_within_two_percent(verses: Path, order: list[str]) -> None:
     made = plans(order, verses, "params", minutes=1.0)
@@ -74,6 +82,7 @@ def test_a_size_that_was_given_stays_and_is_refused_if_it_does_not_fit(verses: P
         (["lstm", "gru:val_frac=0.3"], "time", {}, "--val-frac must be the same for all"),
         (["lstm", "gru:batch_size=3"], "time", {}, "--batch-size must be the same for all"),
         (["lstm", "seq2seq"], "tokens", {"steps": 9}, "--steps are of different sizes here; give --epochs"),
+        (["lstm:accumulate=2:seq_len=32", "lstm"], "tokens", {"steps": 9}, "--steps are of different sizes here"),
         (["lstn"], "time", {}, "did you mean lstm"),
         (["lstm:hidden_size=big"], "time", {}, "--hidden-size must be a whole number, got 'big'"),
         (["lstm"], "tokens", {"minutes": 1.0}, "--match tokens lets all read the same text"),

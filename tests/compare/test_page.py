@@ -150,17 +150,6 @@ def test_the_command_saves_it(typed: Typed, verses: Path, trained: Path) -> None
     assert "cannot be written" in error
 
 
-def test_a_text_that_one_run_cannot_spell_leaves_it_out_of_the_pictures(typed: Typed, tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text("naïve cafés and plain words\n" * 60, encoding="utf-8")
-    sizes = ["--arch", "transformer", "--layers", "1", "--heads", "1", "--hidden-size", "8", "--steps", "2", "--quiet"]
-    for out, alphabet in (("any", "corpus"), ("ascii", "printable")):
-        assert typed("train", "text.txt", *sizes, "--out", out, "--alphabet", alphabet)[0] == 0
-    code, _, error = typed("compare", "any", "ascii", "--html", "page.html")
-    assert code == 0, error
-    text = Path("page.html").read_text(encoding="utf-8")
-    assert ("any, layer 1" in text, "ascii, layer 1" in text) == (True, False)
-
-
 def test_a_model_of_which_one_seed_failed_says_so(compared: Made) -> None:
     made = compared[0]
     unlucky = replace(made.rows[0], failures=["the memory is full"])

@@ -98,7 +98,7 @@ def test_an_interrupted_comparison_goes_on_and_a_finished_one_is_only_shown(vers
 def results(*bits: float) -> list[Trained]:
     fill = {"nats_per_char": 1.0, "params": 1, "context": 1, "train_speed": 1.0, "write_speed": 1.0}
     return [
-        Trained(Path("r"), seed, b, peak_memory=None, tokens_seen=1, seconds=1.0, bytes=1, **fill)  # type: ignore[arg-type]
+        Trained(Path("r"), seed, b, peak_memory=None, tokens_seen=1, seconds=1.0, bytes=1, chars=1, **fill)  # type: ignore[arg-type]
         for seed, b in enumerate(bits)
     ]
 
@@ -228,6 +228,22 @@ def test_runs_that_hold_out_different_texts_need_one_to_be_compared_on(
     code, out, _ = typed("compare", trained, "other-rnn", "--text", other, "--json")
     assert code == 0
     assert {run["bytes"] for row in json.loads(out)["rows"] for run in row["runs"]} == {3000}
+
+
+def test_what_reads_another_text_out_of_the_same_file_is_not_compared(typed: Typed, tmp_path: Path) -> None:
+    """Neither runs, nor what would be trained; where nothing is to be simplified the text is the same."""
+    tiny = ["--arch", "rnn", "--hidden-size", "8", "--steps", "2", "--quiet"]
+    for text, code in (("so on… naïve cafés\n", 2), ("so on... plain words\n", 0)):
+        (tmp_path / "text.txt").write_text(60 * text, encoding="utf-8")
+        for alphabet in ("corpus", "printable"):
+            made = typed("train", "text.txt", *tiny, "--out", f"{alphabet}{code}", "--alphabet", alphabet)
+            assert made[0] == 0
+        said = typed("compare", f"corpus{code}", f"printable{code}")
+        assert said[0] == code
+        assert ("different texts out of the same file" in said[2]) == bool(code)
+    both = ["--arch", "rnn,rnn:tokenizer=byte", "--steps", "2", "--alphabet", "printable"]
+    code, _, error = typed("compare", "text.txt", *both)
+    assert (code, "--alphabet printable is for --tokenizer char" in error) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,22 @@ def picker(**settings: object) -> Picker:
     return Picker(SampleSettings(**settings), torch.Generator().manual_seed(0))  # type: ignore[arg-type]
 
 
+@given(st.lists(st.lists(st.integers(-2, 2), min_size=40, max_size=40), min_size=1, max_size=4), st.integers(1, 40))
+def test_of_equally_likely_tokens_those_with_the_lower_ids_come_first(rows: list[list[int]], k: int) -> None:
+    """In every row; min-p keeps or drops equals together."""
+    logits = torch.tensor(rows).float()
+    ranked = [sorted(range(40), key=lambda id, row=row: (-row[id], id)) for row in rows]  # type: ignore[misc]
+    for row, order in zip(keep_top_k(logits, k), ranked, strict=True):
+        assert left(row[None]) == sorted(order[:k])
+    for row, order in zip(keep_top_p(logits, k / 40), ranked, strict=True):
+        kept = left(row[None])
+        assert kept == sorted(order[: len(kept)])
+    for row, shares in zip(keep_min_p(logits, k / 40), logits, strict=True):
+        assert {float(shares[id]) for id in left(row[None])}.isdisjoint(shares[row.isneginf()].tolist())
+    for settings in ({"temperature": "0"}, {"top_k": 1}, {"top_p": 0.0}):
+        assert picker(**settings)(logits).tolist() == [order[0] for order in ranked]
+
+
 def test_top_k_keeps_exactly_k_even_among_equals() -> None:
     assert left(keep_top_k(LOGITS, 2)) == [0, 1]
     assert len(left(keep_top_k(torch.zeros(1, 9), 3))) == 3

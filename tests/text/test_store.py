@@ -20,9 +20,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from charlm.baselines import baselines
 from charlm.config import DataSettings
-from charlm.errors import CorpusError, VocabularyError
+from charlm.errors import CorpusError, SettingsError, VocabularyError
 from charlm.progress import Progress, result
+from charlm.scoring import store_baselines
 from charlm.text import store as module
 from charlm.text.corpus import Corpus
 from charlm.text.store import Split, Store, default_cache_dir, prepare
@@ -140,17 +142,28 @@ def test_the_alphabet_is_that_of_the_whole_text_and_words_are_those_of_the_train
     assert b"strange" not in word.tokenizer.tokens
 
 
-def test_printable_ascii_takes_what_is_nearest_and_counts_the_text_as_it_was(tmp_path: Path) -> None:
-    store = ids(tmp_path, "naïve — ‘yes’", alphabet="printable", val_frac=0, test_frac=0)
-    assert texts(store)[0] == "naive -- 'yes'"
-    assert (store.train.chars, store.train.bytes) == (13, 20)
+def test_printable_ascii_takes_what_is_nearest_and_counts_the_text_that_it_took(tmp_path: Path) -> None:
+    """A score is shared by the characters and bytes that were scored, and those are no others."""
+    text = "naïve — ‘yes’ … "
+    store = ids(tmp_path, 20 * text, alphabet="printable", val_frac=0.2, test_frac=0.1)
+    plain = "naive -- 'yes' ... "
+    assert texts(store) == [14 * plain, 4 * plain, 2 * plain]
+    for part, read in zip(splits(store), texts(store), strict=True):
+        assert (len(part), part.chars, part.bytes) == (len(read),) * 3
+    assert store_baselines(store) == baselines(14 * plain, 4 * plain)
     with pytest.raises(VocabularyError, match="U\\+6F22"):
         ids(tmp_path, "漢", alphabet="printable")
 
 
-def test_progress_comes_to_its_end_in_bytes(tmp_path: Path) -> None:
+def test_only_characters_are_simplified(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="--alphabet printable is for --tokenizer char; byte reads the text as it"):
+        ids(tmp_path, "naïve", alphabet="printable", tokenizer="byte")
+
+
+@pytest.mark.parametrize("alphabet", ["corpus", "printable"])
+def test_progress_comes_to_its_end_in_bytes(tmp_path: Path, alphabet: str) -> None:
     corpus = write(tmp_path, "é" * 100)
-    steps = list(prepare(corpus, DataSettings(), tmp_path / "cache"))
+    steps = list(prepare(corpus, DataSettings(alphabet=alphabet), tmp_path / "cache"))
     assert all(isinstance(step, Progress) and 0 <= step.done <= step.total == 200 for step in steps)
     assert list(dict.fromkeys(step.what for step in steps)) == ["reading", "learning the vocabulary", "encoding"]
     assert steps[-1].done == 200

@@ -13,10 +13,13 @@ from torch import Tensor, nn
 import charlm
 from charlm.config import DataSettings, DataSpec, Settings
 from charlm.model import Features, LanguageModel, State
+from charlm.plan import Plan
 from charlm.progress import result
+from charlm.text.pairs import PairCorpus
 from charlm.text.vocabulary import train_tokenizer
 from charlm.training import evaluate as module
 from charlm.training.evaluate import Score, evaluate, token_nats
+from charlm.translation import score_pairs
 
 
 class Fixed(LanguageModel):
@@ -91,6 +94,49 @@ def test_no_guess_is_made_from_less_than_the_warm_up_or_all_that_there_is(
     seen = -1000 * np.log(np.expm1(nats.astype(np.float64)))  # from the cost of token 0 back to how much was fed
     assert len(seen) == 9000
     assert (seen > np.minimum(np.arange(9000) + before, 256) - 1).all()
+
+
+@pytest.mark.parametrize("size", [1, 16, 255, 257, 9000])
+@pytest.mark.parametrize("before", [1, 100, 400])
+def test_context_is_the_most_that_a_guess_was_made_from(
+    size: int, before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SPAN", 64)
+    model, ids = Clock(2, seq_len=8), np.zeros(size, dtype=np.int64)
+    nats = np.concatenate(list(token_nats(model, ids, ids[:1].repeat(before))))
+    seen = -1000 * np.log(np.expm1(nats.astype(np.float64)))
+    context = score_of(model, ids, ids[:1].repeat(before), chars=size, bytes=size).context
+    assert context == round(seen.max()) <= before + size - 1
+
+
+@pytest.mark.parametrize("arch", ["transformer", "seq2seq", "encdec"])
+@pytest.mark.parametrize("size", [1, 5, 40])
+@pytest.mark.parametrize("before", [1, 20])
+def test_context_is_as_far_back_as_a_change_is_felt(arch: str, size: int, before: int) -> None:
+    """Each token before a guess is changed in turn, for models with a window."""
+    torch.manual_seed(0)
+    model = Plan.of({"arch": arch, "hidden_size": 16, "layers": 1}).build(DataSpec(13, 8))
+    for p in model.parameters():
+        nn.init.normal_(p, std=0.3)  # a fresh transformer looks nowhere
+    text = np.random.default_rng(0).integers(13, size=before + size)
+
+    def nats(text: np.ndarray) -> np.ndarray:
+        return np.concatenate(list(token_nats(model, text[before:], text[:before])))
+
+    known, felt = nats(text), 0
+    for at in range(before + size - 1):
+        changed = text.copy()
+        changed[at] = (text[at] + 1) % 13
+        later = np.arange(before, before + size) > at
+        moved = np.flatnonzero(later & ~np.isclose(nats(changed), known, rtol=1e-6, atol=1e-7))
+        felt = max([felt, *(moved + before - at)])
+    assert felt == score_of(model, text[before:], text[:before], chars=size, bytes=size).context
+
+
+def test_the_context_of_pairs_is_the_source_and_the_target_so_far(translator: Path) -> None:
+    pairs = translator.parent / "few.tsv"
+    pairs.write_text("abc\tcba\nabcdab\tbadcba\nab\tba\n")
+    assert result(score_pairs(translator, pairs=PairCorpus.open([pairs]))).score["context"] == 7 + 7
 
 
 def test_a_blank_page_scores_the_very_first_character_too(trained: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import numpy as np
 import pytest
 import torch
@@ -43,7 +45,7 @@ def expected_gradient(model: LanguageModel, fit: Trainer, batches: int) -> Tenso
     table = model.table.weight.detach().clone().requires_grad_()  # type: ignore[union-attr]
     nats, count = torch.zeros(()), 0
     for number in range(batches):
-        windows = torch.from_numpy(fit.batches.batch(number)[0])
+        windows = torch.from_numpy(fit.batches.batch(number)[0])  # of the middle of an epoch: without padding
         nats = nats + summed_nats(table[windows[:, :-1]], windows[:, 1:])
         count += windows[:, 1:].numel()
     (gradient,) = torch.autograd.grad(nats / count, table)
@@ -59,6 +61,17 @@ def test_a_step_follows_the_mean_over_all_its_tokens_however_they_are_batched(ac
     torch.testing.assert_close(model.table.weight.detach(), -gradient)
     assert step.tokens == accumulate * 4 * 8
     assert float(step.nats) == pytest.approx(np.log(7), rel=1e-5)
+
+
+@pytest.mark.parametrize("seq_len", [8, 13, 99])
+@pytest.mark.parametrize("order", ["stream", "random"])
+def test_epochs_end_when_so_many_tokens_were_shown_as_the_text_has(seq_len: int, order: str) -> None:
+    """Exactly in stream order, with the last batch in random order, whatever the length of a window."""
+    fit = trainer(Bigram(), steps=None, epochs=3.0, seq_len=seq_len, order=order)
+    steps = list(fit)
+    assert fit.position.tokens == sum(step.tokens for step in steps)
+    assert 0 <= fit.position.tokens - 3 * 400 < (fit.batches.tokens if order == "random" else 1)
+    assert [step.progress for step in steps] == [min(1, n / 1200) for n in accumulate(step.tokens for step in steps)]
 
 
 def test_the_gradient_is_clipped_to_its_norm() -> None:
