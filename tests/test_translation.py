@@ -21,7 +21,7 @@ from texts import backwards
 import charlm
 from charlm import job
 from charlm.cli.translate import blocks
-from charlm.errors import CorpusError, RunError, SettingsError
+from charlm.errors import CorpusError, RunError, SettingsError, VocabularyError
 from charlm.events import Note, Wrote
 from charlm.inside.attend import aligned, attend
 from charlm.plan import Plan
@@ -155,12 +155,52 @@ def test_what_was_written_is_one_line_and_a_long_source_says_that_it_was_cut(tra
     assert writer.translate(["bad"])[0][0].text.count("\n") == 0
 
 
+def test_blanks_at_both_ends_are_read_and_written(translator: Path) -> None:
+    writer = charlm.load(translator)
+    (plain,), (ended,) = writer.translate(["badc", "badc\r\n"])
+    assert plain == ended._replace(source=plain.source)
+    for letter, blank in (("c", b" "), ("b", b"\t")):
+        writer.tokenizer.tokens[writer.tokenizer.encode(letter)[0]] = blank
+    assert writer.translate(["badc"])[0][0].text == " da\t"
+    with pytest.raises(VocabularyError, match="lacks ' '"):
+        writer.translate([" badc"])
+
+
 def test_lines_come_out_in_order_and_empty_ones_stay_empty(
     translator: Path, typed: Typed, heard: Callable[[str], None]
 ) -> None:
-    heard("abc\n\nd\r\n  ab \n")
+    heard("abc\n\nd\r\n  \nab")
     code, out, err = typed("translate", translator)
-    assert (code, out, err) == (0, "cba\n\nd\nba\n", "")
+    assert (code, out, err) == (0, "cba\n\nd\n\nba\n", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\rb\nc\n", ["a\rb", "c"]),
+        ("a\r\nb\r\n", ["a", "b"]),
+        ("a\r\r\nb\r", ["a\r", "b\r"]),
+        ("a\rb\r\rc", ["a", "b", "", "c"]),  # an old Mac's
+        ("\r", [""]),
+        ("a\u2028b\x0b\n\x0c\x85c\x1c\x1d\x1e\u2029\nd", ["a\u2028b\x0b", "\x0c\x85c\x1c\x1d\x1e\u2029", "d"]),
+        (" a \n\tb\n", [" a ", "\tb"]),
+        ("", []),
+    ],
+)
+def test_a_file_and_a_pipe_have_the_same_lines(text: str, expected: list[str], heard: Callable[[bytes], None]) -> None:
+    Path("lines.txt").write_bytes(text.encode())
+    heard(text.encode())
+    for file in ("lines.txt", "-"):
+        assert [line for block in blocks(file, "utf-8", whole=False) for line in block] == expected
+
+
+def test_as_many_lines_are_written_as_were_read(translator: Path, typed: Typed, heard: Callable[[str], None]) -> None:
+    text = "abc\rd\nd\u2028a\n\nb\x85\x0c\n"
+    Path("lines.txt").write_bytes(text.encode())
+    heard(text)
+    for words in (["lines.txt"], []):
+        code, out, _ = typed("translate", translator, *words, "--unknown", "skip")
+        assert (code, out) == (0, "dcba\nad\n\nb\n")
 
 
 def test_each_line_is_answered_before_the_next_is_asked(translator: Path) -> None:

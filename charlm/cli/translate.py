@@ -129,12 +129,12 @@ def run_and_file(run: str, file: str) -> tuple[Path, str]:
 def translated(
     writer: Writer, lines: list[str], settings: TranslateSettings, number: int, how: dict[str, Any]
 ) -> Iterator[tuple[str, list[Translation]]]:
-    """Each line with its translations; an empty one has none. `number` is that of the first, from 0.
+    """Each line with its translations; a blank one has none. `number` is that of the first, from 0.
 
     Raises `VocabularyError` when the line's turn has come, so that those before it are not lost.
     """
     try:
-        found = writer.translate(lines, settings, first=number, **how)
+        found = writer.translate([line if line.strip() else "" for line in lines], settings, first=number, **how)
     except VocabularyError as error:
         if len(lines) == 1:
             raise VocabularyError(f"line {number + 1}: {error}") from None
@@ -204,7 +204,7 @@ def feed(file: str, encoding: str, lines: Queue[str | Exception | None]) -> None
         if file == PIPED and sys.stdin.isatty():
             encoding = sys.stdin.encoding  # a keyboard is not the file that was trained on
         streams = file == PIPED and "\n".encode(encoding) == b"\n"  # of UTF-16 all must be there first
-        for line in piped(encoding) if streams else pairs.lines(Corpus.open([file], encoding)):
+        for line in piped(encoding) if streams else pairs.lines(Corpus.open([file], encoding).chunks()):
             lines.put(line)
     except CharlmError as error:
         lines.put(error)
@@ -215,12 +215,16 @@ def feed(file: str, encoding: str, lines: Queue[str | Exception | None]) -> None
 
 
 def piped(encoding: str) -> Iterator[str]:
-    """Standard input, line by line as they come."""
+    """Standard input, line by line as they come; they end as in a file (`charlm.text.corpus`)."""
+    from charlm.text import pairs
+
     for number, line in enumerate(standard_input(), 1):
         try:
-            yield line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").decode(encoding).rstrip("\r\n")
+            text = line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").decode(encoding)
         except UnicodeDecodeError as error:
             raise CorpusError(f"line {number} of standard input is not {encoding}: {error.reason}") from None
+        no_newline = number == 1 and not text.endswith("\n")  # in all of the input, then
+        yield from pairs.lines([text.replace("\r" if no_newline else "\r\n", "\n")])
 
 
 def standard_input() -> BinaryIO:

@@ -94,5 +94,5 @@ def translating(
 
 
 def one_line(text: str) -> str:
-    """A model may write the byte of a newline where none is meant."""
-    return text.replace("\n", " ").replace("\r", " ").strip()
+    """A newline is a blank where it does not end the text: a model may write its byte where none is meant."""
+    return text.replace("\r\n", "\n").removesuffix("\n").replace("\n", " ")

@@ -1,6 +1,7 @@
 """The text as the user has it: files, folders, patterns, gzip and standard input, read in bounded memory.
 
-Whatever it was on disk, the text that comes out is decoded, without byte order marks, and every line ends in a newline.
+Whatever it was on disk, the text that comes out is decoded, without byte order marks, and every line ends in a newline,
+whether it ended in one, in a carriage return and a newline, or as on an old Mac (`_ends_lines_in_cr`).
 """
 
 from __future__ import annotations
@@ -199,14 +200,15 @@ def _name(given: str, first: Path) -> str:
 def _read(path: Path, file: Path, encoding: str, size: int) -> Iterator[str]:
     """The text of `file`, which the user knows as `path`, in pieces that are not empty."""
     decoder = codecs.getincrementaldecoder(encoding)()
-    newlines = io.IncrementalNewlineDecoder(None, translate=True)  # knows \r\n also where a piece ends in between
     offset, line, at_start = 0, 1, True
     try:
+        # translate or not, it holds back a \r at the end of a piece: what follows may be the \n that belongs to it
+        newlines = io.IncrementalNewlineDecoder(None, translate=_ends_lines_in_cr(file, encoding, size))
         with open_bytes(file) as stream:
             while True:
                 raw = stream.read(size)
                 try:
-                    text = newlines.decode(decoder.decode(raw, not raw), not raw)
+                    text = newlines.decode(decoder.decode(raw, not raw), not raw).replace("\r\n", "\n")
                 except UnicodeDecodeError as error:
                     held_back = len(error.object) - len(raw)  # bytes of a character that the piece before began
                     good = decoder.decode(raw[: max(0, error.start - held_back)])
@@ -224,6 +226,21 @@ def _read(path: Path, file: Path, encoding: str, size: int) -> Iterator[str]:
         raise CorpusError(f"{_shown(path)} is not {encoding}: {error}; try --encoding {encoding}-le") from error
     except (OSError, EOFError, zlib.error) as error:  # the last two: a truncated or damaged .gz
         raise CorpusError(f"cannot read {_shown(path)}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _ends_lines_in_cr(file: Path, encoding: str, size: int) -> bool:
+    """Whether carriage returns are line ends, as on an old Mac: the file has some, and no newline.
+
+    In other files one without a newline behind it is a character. Only a file without any newline is read to its end.
+    """
+    decoder, seen = codecs.getincrementaldecoder(encoding)("replace"), False
+    with open_bytes(file) as stream:
+        while raw := stream.read(size):
+            text = decoder.decode(raw)
+            if "\n" in text:
+                return False
+            seen = seen or "\r" in text
+    return seen
 
 
 def open_bytes(file: Path) -> BinaryIO:

@@ -1,13 +1,14 @@
 """Pairs as the user has them: lines of two columns, JSON lines, or two files that belong together line by line.
 
-Whatever the form, a pair is two texts of one line each, neither empty. A line that is none is named and counted.
+Whatever the form, a pair is two texts of one line each, neither of them blank. Blanks before and after a text belong to
+it. A line that is no pair is named and counted.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -121,7 +122,7 @@ class PairCorpus:
         if len(kinds) > 1:
             raise CorpusError(f"{', '.join(map(str, self.paths))} are tables and JSON lines; give files of one kind")
         as_json = True in kinds
-        for number, line in enumerate(lines(self._sides[0]), 1):
+        for number, line in enumerate(lines(self._sides[0].chunks()), 1):
             columns = json_columns(line) if as_json else line.split("\t")
             if isinstance(columns, list):
                 self._wide += len(columns) > 2 and self._count is None
@@ -130,7 +131,7 @@ class PairCorpus:
                 yield Broken(number, columns)
 
     def _side_by_side(self) -> Iterator[Pair | Broken]:
-        for number, both in enumerate(zip_longest(*map(lines, self._sides)), 1):
+        for number, both in enumerate(zip_longest(*(lines(side.chunks()) for side in self._sides)), 1):
             if None in both:
                 short, long = (side.paths[0] for side in (self._sides if both[0] is None else self._sides[::-1]))
                 raise CorpusError(
@@ -145,10 +146,11 @@ FORMS = "a pair is a line of two texts with a tab between them, or JSON with the
 def pair(number: int, columns: list[str]) -> Pair | Broken:
     if len(columns) < 2:
         return Broken(number, "has no tab" if columns[0].strip() else "is empty")
-    source, target = (column.strip() for column in columns[:2])
-    if not (source and target):
-        return Broken(number, "is empty" if source == target else f"has no {'target' if source else 'source'}")
-    return Pair(source, target)
+    both = Pair(*columns[:2])
+    blank = [side for side, text in both._asdict().items() if not text.strip()]
+    if blank:
+        return Broken(number, "is empty" if len(blank) == 2 else f"has no {blank[0]}")
+    return both
 
 
 def json_columns(line: str) -> list[str] | str:
@@ -160,12 +162,14 @@ def json_columns(line: str) -> list[str] | str:
         columns = None
     if not (isinstance(columns, list) and len(columns) == 2 and all(isinstance(text, str) for text in columns)):
         return "is no JSON with the texts source and target" if line.strip() else "is empty"
-    return "has a text of several lines" if any("\n" in text.strip() for text in columns) else columns
+    columns = [text.replace("\r\n", "\n").strip("\n") for text in columns]
+    return "has a text of several lines" if any("\n" in text for text in columns) else columns
 
 
-def lines(corpus: Corpus) -> Iterator[str]:
+def lines(chunks: Iterable[str]) -> Iterator[str]:
+    """The lines of a text that comes in pieces, without their newlines."""
     held: list[str] = []  # of a line that goes on in the next chunk
-    for chunk in corpus.chunks():
+    for chunk in chunks:
         first, *rest = chunk.split("\n")
         held.append(first)
         if rest:

@@ -117,7 +117,20 @@ def test_files_are_joined_by_a_newline_only_where_one_is_missing(tmp_path: Path)
 @pytest.mark.parametrize("size", range(1, 9))
 def test_line_ends_become_newlines_wherever_a_piece_ends(tmp_path: Path, size: int) -> None:
     (tmp_path / "a.txt").write_bytes(b"a\r\nb\rc\n\r\r\n\nd\r")
-    assert read(tmp_path / "a.txt", size=size) == "a\nb\nc\n\n\n\nd\n"
+    assert read(tmp_path / "a.txt", size=size) == "a\nb\rc\n\r\n\nd\r"  # without a \n a \r is a character
+
+
+@pytest.mark.parametrize("size", range(1, 9))
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32-be"])
+def test_only_in_a_file_without_any_newline_a_carriage_return_ends_a_line(
+    tmp_path: Path, encoding: str, size: int
+) -> None:
+    text = "\u010a\rb\r\rc"  # the first has the byte of a newline in UTF-16
+    (tmp_path / "mac.txt").write_bytes(text.encode(encoding))
+    (tmp_path / "unix.txt").write_bytes(f"{text}\n".encode(encoding))
+    assert read(tmp_path / "mac.txt", encoding=encoding, size=size) == text.replace("\r", "\n")
+    assert read(tmp_path / "unix.txt", encoding=encoding, size=size) == f"{text}\n"
+    assert read(tmp_path, encoding=encoding, size=size) == text.replace("\r", "\n") + f"\n{text}\n"
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
@@ -169,7 +182,8 @@ def test_the_survey_says_how_far_it_is(tmp_path: Path) -> None:
     [
         (b"caf\xe9\n", 1, 3, "0xe9"),
         ("é\n\n€uro".encode() + b"\xff", 3, 10, "0xff"),
-        (b"a\r\nb\rc\r\xfe", 4, 7, "0xfe"),
+        (b"a\r\nb\rc\r\xfe", 2, 7, "0xfe"),
+        (b"a\rb\r\xfe", 3, 4, "0xfe"),
         ("naïve €".encode()[:-1], 1, 7, "0xe2"),
         ("€".encode()[:2] + b"\n", 1, 0, "0xe2"),
     ],
