@@ -14,6 +14,7 @@ from charlm.cli.options import Json, Run, naming
 from charlm.cli.pictures import Html, Png, Svg, heat, present
 from charlm.cli.texts import read_words
 from charlm.runs import folder
+from charlm.text.characters import characters
 from charlm.text.visible import visible
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Map:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         side = max(map(cell_len, self.rows)) + 1
         room = options.max_width - side
-        wide = any(cell_len(c) > 1 for name in self.columns for c in name)
+        wide = any(cell_len(c) > 1 for name in self.columns for c in characters(name))
         cell = next((c for c in (3, 2) if c * len(self.columns) <= room), 2 if wide else 1)
         which = "the mean of all heads" if self.found.head is None else f"head {self.found.head}"
         share = "numbers are percent" if cell > 1 else "numbers are tenths"
@@ -80,9 +81,9 @@ class Map:
             yield from self.panel(slice(start, start + step), side, cell)
 
     def panel(self, part: slice, side: int, cell: int) -> RenderResult:
-        names = self.columns[part]
+        names = [characters(name) for name in self.columns[part]]
         height = max(map(len, names))
-        for line in zip(*(name.rjust(height) for name in names), strict=True):  # names stand upright
+        for line in zip(*([" "] * (height - len(name)) + name for name in names), strict=True):  # names stand upright
             yield Text(" " * side + "".join(" " * (cell - cell_len(c)) + c for c in line), no_wrap=True)
         for name, weights in zip(self.rows, self.found.weights, strict=True):
             if not weights[part]:
@@ -100,4 +101,5 @@ def number(weight: float, cell: int) -> str:
 
 
 def shortened(name: str) -> str:
-    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+    cut = characters(name)
+    return name if len(cut) <= LONGEST else "".join(cut[: LONGEST - 1]) + "…"

@@ -15,6 +15,7 @@ from charlm.cli.texts import read_prompt
 from charlm.config import take
 from charlm.runs import folder
 from charlm.sampling.settings import SampleSettings
+from charlm.text.visible import held
 
 WIDTH = 12  # columns of a bar
 EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -43,7 +44,7 @@ def explain(
         found = explained(Writer.load(path, weights=weights, device=device), prompt, settings, top)
     shown = table("token", *(stage.name for stage in found.stages))
     for row, token in enumerate(found.tokens):
-        shown.add_row(repr(token), *(cell(stage.probabilities[row]) for stage in found.stages))
+        shown.add_row(repr(held(token)), *(cell(stage.probabilities[row]) for stage in found.stages))
     shown.add_row("others", *(cell(stage.rest) for stage in found.stages), style="dim")
     shown.add_row("possible", *(f"{stage.kept}" for stage in found.stages), style="dim")
     value = {"prompt": prompt, "tokens": found.tokens, "stages": [stage._asdict() for stage in found.stages]}

@@ -16,6 +16,7 @@ from charlm.cli.options import Json, Run, naming
 from charlm.cli.pictures import Html, Png, Svg, heat, present, tilt
 from charlm.cli.texts import read_words
 from charlm.runs import folder
+from charlm.text.characters import characters, continues
 from charlm.text.visible import visible
 
 if TYPE_CHECKING:
@@ -90,11 +91,14 @@ def title(unit: Unit) -> str:
 
 
 def lines(tokens: list[str], values: list[float], width: int) -> Iterator[Line]:
-    """Characters with their token's value, cut after each newline and where a line is full."""
+    """Characters with their last token's value, cut after each newline and where a line is full."""
     line: Line = []
     used = 0
     for token, value in zip(tokens, values, strict=True):
-        for c in token:
+        for c in characters(token):
+            if line and continues(c[0]):  # a token begins with a mark
+                line[-1] = line[-1][0] + c, value
+                continue
             shown = visible(c, space=" ")
             if used + cell_len(shown) > width:
                 yield line

@@ -125,6 +125,6 @@ def as_json(found: Surprise) -> dict[str, Any]:
         "bits_per_byte": found.bits_per_byte,
         "text": found.text,
         "bits": found.bits.round(4).tolist(),
-        "lines": [{"text": line.rstrip("\n"), "bits": float(bits.sum())} for line, bits in found.lines()],
+        "lines": [{"text": "".join(line).rstrip("\n"), "bits": float(bits.sum())} for line, bits in found.lines()],
         **{title.replace(" ", "_"): [total._asdict() for total in totals] for title, totals in by(found).items()},
     }

@@ -40,7 +40,7 @@ from charlm.text.tokenizers import Tokenizer, utf8
 from charlm.text.vocabulary import Vocabularies, train_tokenizer
 from charlm.text.windows import Windows
 
-FORMAT = 1  # to be raised whenever the same settings would give other ids
+FORMAT = 2  # to be raised whenever the same settings would give other ids
 STALE = 3600.0  # seconds after which a temporary file that nobody writes to is rubbish
 LONGEST = 1 << 20  # characters without a blank after which a piece of text is cut anywhere
 
