@@ -155,6 +155,27 @@ def test_what_was_written_is_one_line_and_a_long_source_says_that_it_was_cut(tra
     assert writer.translate(["bad"])[0][0].text.count("\n") == 0
 
 
+def test_lines_that_were_cut_are_named(typed: Typed, heard: Callable[[str], None]) -> None:
+    """By a run that reads and writes two letters, and has not learned to end."""
+    backwards(Path("back.tsv"))
+    typed("train", "back.tsv", "--hidden-size", 8, "--steps", 1, "--tokenizer", "char", "--max-length", 2)
+    lines = ["ab", "", "abc", "a", *["dcba"] * 30]
+    text = "".join(f"{line}\n" for line in lines)
+    heard(text)
+    told = [json.loads(line) for line in typed("translate", "--temperature", 9, "--json")[1].split("\n")[:-1]]
+    assert [each["source_cut"] for each in told] == [len(line) > 2 for line in lines]
+    unended = [str(n) for n, each in enumerate(told, 1) if not all(t["finished"] for t in each["translations"])]
+    heard(text)
+    err = typed("translate", "--temperature", 9)[2]
+    assert "longer than the 2 tokens that this run reads, and cut off there: lines 3, 5, 6, 7, 8, 9," in err
+    assert "12, 13 and 21 more\n" in err
+    assert len(unended) > 10
+    named = f"{', '.join(unended[:10])} and {len(unended) - 10} more"
+    assert f"what was written had no end after 3 tokens, and was cut off there: lines {named}\n" in err
+    heard("ab\nabc\n")
+    assert "this run reads, and cut off there: line 2\n" in typed("translate", "--temperature", 9)[2]
+
+
 def test_blanks_at_both_ends_are_read_and_written(translator: Path) -> None:
     writer = charlm.load(translator)
     (plain,), (ended,) = writer.translate(["badc", "badc\r\n"])

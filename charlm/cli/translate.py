@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from charlm.writer import Writer
 
 TOGETHER = 512  # lines that are translated at once, if so many are there already
+NAMED = 10  # lines that are named in a note
 LOOK = 1.0  # seconds after which a wait looks up: on Windows Ctrl-C could not end it otherwise
 TERMINAL = PIPED = "-"
 
@@ -83,24 +84,44 @@ def translate(
         err.print("type a line, Enter translates it; Ctrl-D, or Ctrl-Z and Enter on Windows, ends", style="dim")
     picture = attention_map not in (None, TERMINAL)
     how: dict[str, Any] = {"sampling": sampling, "seed": seed or 0, "unknown": unknown, "n_best": n_best}
-    number, cut, drawn = 0, 0, 0
+    number, drawn, unread, unended = 0, 0, Numbers(), Numbers()
     for lines in blocks(file, folder.info(path).config["data"]["encoding"], whole=picture):
         if picture and sum(1 for line in lines if line.strip()) > 1:
             raise SettingsError(
                 f"--attention-map {attention_map} holds one line, {len(lines)} were given; use - for all"
             )
-        for line, found in translated(writer, lines, settings, number, how):
+        for at, (line, found) in enumerate(translated(writer, lines, settings, number, how), number + 1):
             tell(line, found, json=json, numbered=n_best > 1)
-            cut += any(each.cut for each in found)
+            unread.add(at, found and found[0].cut)
+            unended.add(at, found and not found[0].finished)
             if attention_map and found:
                 draw(writer, found[0], attention_map)
                 drawn += 1
         number += len(lines)
-    if cut:
-        longest = writer.model.spec.seq_len // 2 - 1
-        note(f"{cut} lines are longer than the {longest} tokens that this run reads; the rest was left out")
+    longest = writer.model.spec.seq_len // 2  # tokens, with a newline
+    if unread.count:
+        note(f"longer than the {longest - 1} tokens that this run reads, and cut off there: {unread}")
+    if unended.count:
+        note(f"what was written had no end after {longest} tokens, and was cut off there: {unended}")
     if picture and not drawn:
         raise SettingsError(f"there was no line to draw, so {attention_map} was not written")
+
+
+class Numbers:
+    """Numbers of lines, the first of which are named."""
+
+    def __init__(self) -> None:
+        self.count, self.first = 0, ""
+
+    def add(self, number: int, wanted: object) -> None:
+        if wanted:
+            self.count += 1
+            if self.count <= NAMED:
+                self.first += f"{', ' if self.first else ''}{number}"
+
+    def __str__(self) -> str:
+        more = f" and {self.count - NAMED} more" if self.count > NAMED else ""
+        return f"line{'s' if self.count > 1 else ''} {self.first}{more}"
 
 
 def drawing(given: dict[str, Any]) -> SampleSettings | None:
@@ -149,7 +170,8 @@ def tell(line: str, found: list[Translation], *, json: bool, numbered: bool) -> 
     """One line for each translation; an empty one stays empty."""
     if json:
         best = [{"text": t.text, "log_probability": t.log_probability, "finished": t.finished} for t in found]
-        write(jsonlib.dumps({"source": line, "translations": best}, ensure_ascii=False) + "\n")
+        cut = any(t.cut for t in found)
+        write(jsonlib.dumps({"source": line, "source_cut": cut, "translations": best}, ensure_ascii=False) + "\n")
     elif not numbered or not found:
         write((found[0].text if found else "") + "\n")
     else:
