@@ -21,7 +21,7 @@ from charlm.sampling.noise import STEP, branch, gumbel
 from charlm.sampling.novel import Copies
 from charlm.sampling.settings import MEMORY, SampleSettings
 
-NOISE = 1 << 16  # numbers that are made at once, roughly
+NOISE = {"cuda": 1 << 22}  # numbers that are made at once, roughly; elsewhere what a cache holds, 1 << 16
 
 
 def penalise(logits: Tensor, recent: Tensor, penalty: float) -> Tensor:
@@ -142,7 +142,7 @@ class Picker:
     def gumbel(self, logits: Tensor) -> Tensor:
         """Noise (B, V) for one token."""
         if not self.noise:
-            tokens = max(1, min(512, NOISE // logits.numel()))
+            tokens = max(1, min(512, NOISE.get(logits.device.type, 1 << 16) // logits.numel()))
             places = torch.arange(self.drawn + tokens, self.drawn, -1, device=logits.device)
             keys = torch.arange(logits.size(1), device=logits.device) * STEP
             self.noise = list(gumbel(branch(self.streams, places[:, None]), keys))
