@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import CorpusError
-from charlm.text.corpus import MARKS, open_bytes
+from charlm.text.corpus import Corpus
+from charlm.text.kinds import HEAD, marked, open_bytes, spelling, unmarked
 from charlm.text.pairs import in_columns, named_as_pairs
 from charlm.text.tokenizers import CODE_POINTS
 from charlm.text.units import code_points
@@ -64,15 +65,27 @@ class Report:
     xz: float  # bits per byte of `xz`, which looks back over all of the sample
     suggestions: tuple[str, ...] = ()  # the most pressing first; the last one is always a command to train with
 
+    @property
+    def option(self) -> str:
+        """What must be typed for it to be read right."""
+        return "" if self.byte_order_mark or self.encoding == "utf-8" else f" --encoding {self.encoding}"
 
-def check(path: str | Path) -> Report:
-    """Read the text at `path` (plain or .gz). Raises `CorpusError` if it is empty or cannot be read."""
+
+def check(path: str | Path, encoding: str | None = None) -> Report:
+    """Read the text at `path` (plain or .gz), in an encoding that is known or guessed.
+
+    Raises `CorpusError` if it is empty or cannot be read.
+    """
     path = Path(path)
+    if encoding:
+        for _ in Corpus.open([path], encoding).chunks():
+            pass  # raises where it cannot be decoded
     try:
         size = sum(len(piece) for piece in _pieces(path))
-        with open_bytes(path) as file:
+        with open_bytes(path, str(path)) as file:
             sample = file.read(SAMPLE)
-        encoding, not_utf8 = _guess(path, sample)
+        guess, not_utf8 = _guess(path, sample)
+        encoding = encoding or guess
         tally = _tally(path, encoding)
     except (OSError, EOFError, zlib.error) as error:  # the last two: a damaged .gz
         raise CorpusError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
@@ -85,7 +98,7 @@ def check(path: str | Path) -> Report:
         path=path,
         bytes=size,
         encoding="utf-8" if encoding == "utf-8-sig" else encoding,
-        byte_order_mark=sample.startswith(tuple(MARKS)),
+        byte_order_mark=marked(sample) is not None,
         not_utf8=not_utf8,
         characters=int(tally.counts.sum()),
         lines=tally.lines,
@@ -104,16 +117,17 @@ def check(path: str | Path) -> Report:
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
-    with open_bytes(path) as file:
+    with open_bytes(path, str(path)) as file:
         while piece := file.read(PIECE):
             yield piece
 
 
 def _guess(path: Path, sample: bytes) -> tuple[str, int | None]:
     """(encoding, first line that is not UTF-8)."""
-    for mark, encoding in MARKS.items():
-        if sample.startswith(mark):
-            return encoding, None if encoding == "utf-8-sig" else 1
+    head = sample[:HEAD]
+    encoding = marked(head) or unmarked(head) or spelling(head, str(path), "utf-8")
+    if encoding != "utf-8":
+        return encoding, None if encoding == "utf-8-sig" else 1
     line = _first_bad_line(path, "utf-8")
     if line is None:
         return "utf-8", None
@@ -145,7 +159,7 @@ def _tally(path: Path, encoding: str) -> _Tally:
     counts = np.zeros(CODE_POINTS, np.int64)
     windows = longest = 0
     unfinished = 0  # characters since the last newline
-    with io.TextIOWrapper(open_bytes(path), encoding, errors="replace", newline="") as file:
+    with open_bytes(path, str(path)) as raw, io.TextIOWrapper(raw, encoding, errors="replace", newline="") as file:
         while text := file.read(PIECE):
             while text.endswith("\r") and (more := file.read(1)):  # never cut between \r and \n
                 text += more
@@ -173,9 +187,9 @@ def _name(character: str) -> str:
 def _mend(report: Report) -> Iterator[str]:
     file = shlex.quote(str(report.path))
     read = f"{'gunzip -c' if report.path.suffix.lower() == '.gz' else 'cat'} {file}"
-    if report.encoding != "utf-8":
-        yield f"it reads as {report.encoding} and not as UTF-8: charlm train {file} --encoding {report.encoding}"
-    elif report.not_utf8:
+    if report.option:
+        yield f"it reads as {report.encoding} and not as UTF-8: charlm train {file}{report.option}"
+    elif report.not_utf8 and report.encoding == "utf-8":
         yield (
             f"line {report.not_utf8} is not UTF-8 while most others are; "
             f"to drop such bytes: {read} | iconv -c -f utf-8 -t utf-8 > clean.txt"
@@ -205,8 +219,7 @@ def _mend(report: Report) -> Iterator[str]:
 
 def _train(report: Report, *, pairs: bool) -> str:
     """About as many parameters as characters (Karpathy, char-rnn's Readme); an LSTM layer has 8 hidden_size^2."""
-    encoding = "" if report.encoding == "utf-8" else f" --encoding {report.encoding}"
-    command = f"charlm train {shlex.quote(str(report.path))}{encoding}"
+    command = f"charlm train {shlex.quote(str(report.path))}{report.option}"
     if pairs:
         return f"its lines are pairs of a source and a target: {command} --arch seq2seq"
     characters = report.characters

@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import difflib
 import glob
-import gzip
 import hashlib
 import io
 import os
@@ -19,23 +18,17 @@ import sys
 import tempfile
 import weakref
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, NoReturn, cast
+from typing import NamedTuple, NoReturn
 
 from charlm.errors import CorpusError, SettingsError
 from charlm.progress import Progress
+from charlm.text.kinds import STANDARD_INPUT, open_bytes, spelling
 
 TEXT_FILE = re.compile(r"[^.].*\.(txt|text|md)(\.gz)?", re.IGNORECASE | re.DOTALL)
-
-
-MARKS = {  # with which a text may begin; the longest first: UTF-32's begins with UTF-16's
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 
 
 class Corpus:
@@ -199,42 +192,57 @@ def _name(given: str, first: Path) -> str:
 
 def _read(path: Path, file: Path, encoding: str, size: int) -> Iterator[str]:
     """The text of `file`, which the user knows as `path`, in pieces that are not empty."""
-    decoder = codecs.getincrementaldecoder(encoding)()
-    offset, line, at_start = 0, 1, True
+    shown = _shown(path)
     try:
-        # translate or not, it holds back a \r at the end of a piece: what follows may be the \n that belongs to it
-        newlines = io.IncrementalNewlineDecoder(None, translate=_ends_lines_in_cr(file, encoding, size))
-        with open_bytes(file) as stream:
-            while True:
-                raw = stream.read(size)
-                try:
-                    text = newlines.decode(decoder.decode(raw, not raw), not raw).replace("\r\n", "\n")
-                except UnicodeDecodeError as error:
-                    held_back = len(error.object) - len(raw)  # bytes of a character that the piece before began
-                    good = decoder.decode(raw[: max(0, error.start - held_back)])
-                    line += newlines.decode(good, final=True).count("\n")
-                    raise CorpusError(_undecodable(path, encoding, error, line, offset - held_back)) from error
-                line += text.count("\n")
-                if text and at_start:
-                    text, at_start = text.removeprefix("\ufeff"), False
-                if text:
-                    yield text
-                if not raw:
-                    return
-                offset += len(raw)
-    except UnicodeError as error:  # a UTF-16 or UTF-32 decoder that finds no byte order mark
-        raise CorpusError(f"{_shown(path)} is not {encoding}: {error}; try --encoding {encoding}-le") from error
+        old_mac = _ends_lines_in_cr(file, shown, encoding, size)
+        with open_bytes(file, shown) as stream:
+            yield from decoded(stream, shown, encoding, partial(stream.read, size), old_mac=old_mac)
     except (OSError, EOFError, zlib.error) as error:  # the last two: a truncated or damaged .gz
-        raise CorpusError(f"cannot read {_shown(path)}: {getattr(error, 'strerror', None) or error}") from error
+        raise CorpusError(f"cannot read {shown}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _ends_lines_in_cr(file: Path, encoding: str, size: int) -> bool:
+def decoded(
+    stream: BufferedReader, shown: str, encoding: str, read: Callable[[], bytes], *, old_mac: bool = False
+) -> Iterator[str]:
+    """The text that `stream` holds, in pieces as `read` gives them from it, but none is empty.
+
+    Its byte order mark says how it is encoded, or else `encoding` does. Carriage returns alone end lines if `old_mac`.
+    Raises `CorpusError` where a byte cannot be decoded, after all that stands before it.
+    """
+    encoding = spelling(stream.peek(), shown, encoding)
+    decoder = codecs.getincrementaldecoder(encoding)()
+    # translate or not, it holds back a \r at the end of a piece: what follows may be the \n that belongs to it
+    newlines = io.IncrementalNewlineDecoder(None, translate=old_mac)
+    offset, line, at_start = 0, 1, True
+    while True:
+        raw, problem = read(), None
+        try:
+            text = newlines.decode(decoder.decode(raw, not raw), not raw)
+        except UnicodeDecodeError as error:
+            held_back = len(error.object) - len(raw)  # bytes of a character that the piece before began
+            good = decoder.decode(raw[: max(0, error.start - held_back)])
+            text, problem = newlines.decode(good, final=True), error
+        text = text.replace("\r\n", "\n")
+        line += text.count("\n")
+        if text and at_start:
+            text, at_start = text.removeprefix("\ufeff"), False
+        if text:
+            yield text
+        if problem:
+            raise CorpusError(_undecodable(shown, encoding, problem, line, offset - held_back)) from problem
+        if not raw:
+            return
+        offset += len(raw)
+
+
+def _ends_lines_in_cr(file: Path, shown: str, encoding: str, size: int) -> bool:
     """Whether carriage returns are line ends, as on an old Mac: the file has some, and no newline.
 
     In other files one without a newline behind it is a character. Only a file without any newline is read to its end.
     """
-    decoder, seen = codecs.getincrementaldecoder(encoding)("replace"), False
-    with open_bytes(file) as stream:
+    seen = False
+    with open_bytes(file, shown) as stream:
+        decoder = codecs.getincrementaldecoder(spelling(stream.peek(), shown, encoding))("replace")
         while raw := stream.read(size):
             text = decoder.decode(raw)
             if "\n" in text:
@@ -243,22 +251,12 @@ def _ends_lines_in_cr(file: Path, encoding: str, size: int) -> bool:
     return seen
 
 
-def open_bytes(file: Path) -> BinaryIO:
-    """`file` for reading bytes, decompressed on the fly."""
-    return cast(BinaryIO, gzip.open(file)) if file.suffix.lower() == ".gz" else file.open("rb")
-
-
-def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError, line: int, offset: int) -> str:
+def _undecodable(shown: str, encoding: str, error: UnicodeDecodeError, line: int, offset: int) -> str:
     """What to tell about a byte that the encoding does not allow; `error` counts from byte `offset` of the file."""
-    head = error.object if offset + error.start == 0 else b""
-    marked = next((name for mark, name in MARKS.items() if head.startswith(mark)), "utf-8-sig")
-    if marked != "utf-8-sig":
-        advice = f"it begins with the mark of {marked.upper()}: try --encoding {marked}"
-    else:
-        advice = "say how it is encoded, for example --encoding cp1252 or --encoding latin-1"
-    byte = error.object[error.start]
-    return f"{_shown(path)} is not {encoding}: line {line}, byte {offset + error.start} is 0x{byte:02x}; {advice}"
+    place = f"line {line}, byte {offset + error.start} is 0x{error.object[error.start]:02x}"
+    advice = "say how it is encoded, for example --encoding cp1252 or --encoding latin-1"
+    return f"{shown} is not {encoding.removesuffix('-sig')}: {place}; {advice}"
 
 
 def _shown(path: Path) -> str:
-    return "standard input" if str(path) == "-" else str(path)
+    return STANDARD_INPUT if str(path) == "-" else str(path)

@@ -46,6 +46,12 @@ def test_gzip_is_decompressed_on_the_fly(tmp_path: Path) -> None:
     assert corpus.name == "a.b"
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a"])
+def test_gzip_is_known_by_its_first_bytes_too(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(gzip.compress("Füße\r\n".encode()))
+    assert read(tmp_path / name) == "Füße\n"
+
+
 def test_a_folder_is_its_text_files_sorted_without_the_hidden_ones(tmp_path: Path) -> None:
     folder = tmp_path / "books"
     for name in ("b.txt", "a/z.md", "c.text", "d.txt.gz", "e.png", ".f.txt", ".git/g.txt"):
@@ -203,11 +209,22 @@ def test_an_undecodable_byte_is_located_in_its_own_file(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
-def test_a_byte_order_mark_gives_the_encoding_away(tmp_path: Path, encoding: str) -> None:
-    (tmp_path / "a.txt").write_bytes("text".encode(encoding))
-    with pytest.raises(CorpusError, match=f"--encoding {encoding}$"):
-        read(tmp_path / "a.txt")
+@pytest.mark.parametrize("size", [1, 3, 1 << 20])
+@pytest.mark.parametrize("asked", ["utf-8", "cp1252", "utf-16-be"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_what_a_byte_order_mark_says_holds_whatever_is_asked(
+    tmp_path: Path, encoding: str, asked: str, size: int
+) -> None:
+    (tmp_path / "a.txt").write_bytes("Füße\n日本".encode(encoding))
+    assert read(tmp_path / "a.txt", encoding=asked, size=size) == "Füße\n日本"
+
+
+def test_all_before_an_undecodable_byte_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"one\ntwo\nthr\xe9e\n")
+    pieces = Corpus.open([tmp_path / "a.txt"]).chunks()
+    assert next(pieces) == "one\ntwo\nthr"
+    with pytest.raises(CorpusError, match="line 3, byte 11"):
+        next(pieces)
 
 
 def test_utf_16_without_a_mark_is_an_error_that_says_what_to_try(tmp_path: Path) -> None:
