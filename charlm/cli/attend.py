@@ -10,9 +10,9 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from charlm.cli.options import Json, Run, naming
+from charlm.cli.options import Encoding, Json, Run, naming
 from charlm.cli.pictures import Html, Png, Svg, heat, present
-from charlm.cli.texts import read_words
+from charlm.cli.texts import PIPED, read_words, refuse_file, refuse_idle
 from charlm.runs import folder
 from charlm.text.characters import characters
 from charlm.text.visible import visible
@@ -33,6 +33,7 @@ def attend(
             help="what an encoder reads first; - as above \\[default: the first half of the text]", show_default=False
         ),
     ] = None,
+    encoding: Encoding = None,
     layer: Annotated[int | None, typer.Option(help="from 1 \\[default: the last]", show_default=False)] = None,
     head: Annotated[int | None, typer.Option(help="from 1 \\[default: the mean of all]", show_default=False)] = None,
     json: Json = False,
@@ -41,8 +42,11 @@ def attend(
     png: Png = None,
 ) -> None:
     """Show where a model looks: attention weights. [dim]charlm attend --text "To be, or not to be"[/]"""
-    text = read_words("--text", text)
-    source = None if source is None else read_words("--source", source)
+    refuse_idle(encoding, read=PIPED in (text, source), where="--text -")
+    for option, words in (("--text", text), ("--source", source or "")):
+        refuse_file(option, words)
+    text = read_words("--text", text, encoding)
+    source = None if source is None else read_words("--source", source, encoding)
     path = folder.find(run)
     from charlm.inside.attend import attend as look
     from charlm.writer import Writer

@@ -9,9 +9,9 @@ from rich.console import Group
 from rich.text import Text
 
 from charlm.cli.console import table
-from charlm.cli.options import Device, Json, Run, Weights, naming, with_settings
+from charlm.cli.options import Device, Encoding, Json, Run, Weights, naming, with_settings
 from charlm.cli.pictures import Html, Png, Svg, present
-from charlm.cli.texts import read_prompt
+from charlm.cli.texts import PIPED, read_words, refuse_idle
 from charlm.config import take
 from charlm.runs import folder
 from charlm.sampling.settings import SampleSettings
@@ -25,6 +25,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 def explain(
     run: Run = "last",
     prompt: Annotated[str, typer.Option(help="the text before the token; - reads standard input")] = "",
+    encoding: Encoding = None,
     top: Annotated[int, typer.Option(help="tokens to show", min=1, max=1000)] = 12,
     weights: Weights = "best",
     device: Device = "auto",
@@ -36,7 +37,9 @@ def explain(
     given: dict[str, Any],
 ) -> None:
     """Show what may come next, before and after each filter. [dim]charlm explain --prompt "ROMEO" --top-k 5[/]"""
-    settings, prompt, path = take(SampleSettings, given), read_prompt(prompt), folder.find(run, pairs=False)
+    settings, path = take(SampleSettings, given), folder.find(run, pairs=False)
+    refuse_idle(encoding, read=prompt == PIPED, where="--prompt -")
+    prompt = read_words("--prompt", prompt, encoding)
     from charlm.inside.explain import explain as explained
     from charlm.writer import Writer
 

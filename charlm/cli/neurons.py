@@ -12,9 +12,9 @@ from rich.style import Style
 from rich.text import Text
 
 from charlm.cli.console import BARS
-from charlm.cli.options import Json, Run, naming
+from charlm.cli.options import Encoding, Json, Run, naming
 from charlm.cli.pictures import Html, Png, Svg, heat, present, tilt
-from charlm.cli.texts import read_words
+from charlm.cli.texts import PIPED, read_words, refuse_file, refuse_idle
 from charlm.runs import folder
 from charlm.text.characters import characters, continues
 from charlm.text.visible import visible
@@ -31,6 +31,7 @@ def neurons(
     run: Run = "last",
     *,
     text: Annotated[str, typer.Option(help="text to be read; - reads standard input")],
+    encoding: Encoding = None,
     layer: Annotated[int | None, typer.Option(help="from 1 \\[default: all]", show_default=False)] = None,
     unit: Annotated[int | None, typer.Option(help="from 1 \\[default: the most telling]", show_default=False)] = None,
     gate: Annotated[
@@ -48,7 +49,9 @@ def neurons(
     png: Png = None,
 ) -> None:
     """Show what single units of a recurrent model do. [dim]charlm neurons --find quote --text - < story.txt[/]"""
-    text, path = read_words("--text", text), folder.find(run, pairs=False)
+    refuse_file("--text", text)
+    refuse_idle(encoding, read=text == PIPED, where="--text -")
+    text, path = read_words("--text", text, encoding), folder.find(run, pairs=False)
     from charlm.inside.neurons import neurons as look
     from charlm.writer import Writer
 

@@ -163,11 +163,8 @@ class CharTokenizer(Tokenizer):
         strange = set(text_of(code_points(text)[ids < 0]))
         if unknown == "nearest":
             return self._encode(text.translate({ord(c): self.nearest(c) for c in strange}))
-        typed = (
-            r" (a new line is typed as one, within the quotes, not as \n)" if "\\" in strange and r"\n" in text else ""
-        )
         raise VocabularyError(
-            f"the vocabulary lacks {listed(strange)}{typed}; a run trained with --tokenizer byte, word, bpe or unigram "
+            f"the vocabulary lacks {listed(strange)}; a run trained with --tokenizer byte, word, bpe or unigram "
             "can spell any character"
         )
 
