@@ -114,3 +114,14 @@ def test_a_new_line_that_was_meant_and_not_typed_is_remarked_on(old: Path, typed
         words = ["attend", old / "pairs", "--text", "f", "--source", "F", option, r"a\nb"]
         assert f"note: {option} holds a backslash" in typed(*words)[2]
     assert "note:" not in typed("explain", run, "--prompt", "PEG:\nThe")[2]
+
+
+def test_what_a_folder_leaves_out_is_told_by_whatever_reads_it(old: Path, typed: Typed) -> None:
+    Path("texts").mkdir()
+    Path("texts/a.md").write_text(TEXT * 20, encoding="utf-8")
+    Path("texts/b.py").touch()
+    said = "1 of 2 files in texts are read, .txt, .text and .md; the others are read with a pattern: 'texts/**/*.py'"
+    assert f"note: {said}" in typed("train", "texts", "--steps", "2", "--hidden-size", "8")[1]
+    for words in (["eval", old / "text", "--text"], ["score", old / "text"]):
+        code, _, error = typed(*words, "texts")
+        assert (code, error) == (0, f"note: {said}\n")

@@ -35,7 +35,12 @@ def other_text(files: Files, encoding: str | None) -> Corpus | None:
     """Another text than a run's own; None if none is named."""
     from charlm.text.corpus import Corpus
 
-    return Corpus.open(files, spelled(encoding)) if files else None
+    if not files:
+        return None
+    text = Corpus.open(files, spelled(encoding))
+    for said in text.notes:
+        note(said)
+    return text
 
 
 def other_pairs(pairs: Files, source: Files, target: Files, encoding: str | None) -> PairCorpus | None:
@@ -89,6 +94,6 @@ def refuse_file(option: str, typed: str) -> None:
 
 def whole(file: str, encoding: str | None) -> str:
     """All of a text."""
-    from charlm.text.corpus import Corpus
-
-    return "".join(Corpus.open([file], spelled(encoding)).chunks())
+    text = other_text([file], encoding)
+    assert text is not None
+    return "".join(text.chunks())

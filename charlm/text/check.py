@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from charlm.errors import CorpusError
 from charlm.text.corpus import Corpus
 from charlm.text.kinds import HEAD, marked, open_bytes, spelling, unmarked
+from charlm.text.order import Order, shuffle_first
 from charlm.text.pairs import in_columns, named_as_pairs
 from charlm.text.tokenizers import CODE_POINTS
 from charlm.text.units import code_points
@@ -60,6 +61,7 @@ class Report:
     controls: tuple[Seen, ...]  # all but newline and tab
     sampled: int
     duplicated_lines: float  # share of the non-empty lines that repeat an earlier one
+    sorted: bool  # its lines stand in alphabetical order
     most_repeated_line: tuple[str, int]  # with how often it occurs
     zlib: float  # bits per byte of `zlib -9`, which looks back 32 kB
     xz: float  # bits per byte of `xz`, which looks back over all of the sample
@@ -94,6 +96,8 @@ def check(path: str | Path, encoding: str | None = None) -> Report:
     seen = [Seen(chr(code), _name(chr(code)), int(tally.counts[code])) for code in np.flatnonzero(tally.counts)]
     text = _plain(sample.decode(encoding, "replace"))
     lines = Counter(line for line in text.split("\n") if line.strip())
+    order = Order()
+    order.see(text)
     report = Report(
         path=path,
         bytes=size,
@@ -109,6 +113,7 @@ def check(path: str | Path, encoding: str | None = None) -> Report:
         controls=tuple(one for one in seen if _is_control(one.character)),
         sampled=len(sample),
         duplicated_lines=1 - len(lines) / lines.total() if lines else 0.0,
+        sorted=order.sorted,
         most_repeated_line=lines.most_common(1)[0] if lines else ("", 0),
         zlib=8 * len(zlib.compress(sample, 9)) / len(sample),
         xz=8 * len(lzma.compress(sample)) / len(sample),
@@ -210,6 +215,8 @@ def _mend(report: Report) -> Iterator[str]:
             f"xz needs only {report.xz:.2f} bits per byte (prose: 2 to 3): long passages occur more than once, "
             "which flatters the validation figure; look for copies"
         )
+    if report.sorted:
+        yield shuffle_first([report.path])
     if report.vocabulary > 500 or len(report.rare) > 20:
         yield (
             f"{len(report.rare):,} of its {report.vocabulary:,} different characters occur fewer than {RARE} times: "

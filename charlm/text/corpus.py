@@ -7,36 +7,29 @@ whether it ended in one, in a carriage return and a newline, or as on an old Mac
 from __future__ import annotations
 
 import codecs
-import difflib
-import glob
 import hashlib
 import io
-import os
-import re
-import shutil
-import sys
-import tempfile
-import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from charlm.errors import CorpusError, SettingsError
 from charlm.progress import Progress
 from charlm.text.kinds import STANDARD_INPUT, open_bytes, spelling
-
-TEXT_FILE = re.compile(r"[^.].*\.(txt|text|md)(\.gz)?", re.IGNORECASE | re.DOTALL)
+from charlm.text.order import Order
+from charlm.text.paths import Copies, find, name_of
 
 
 class Corpus:
     """One text made of one or more files. It can be read any number of times."""
 
-    def __init__(self, name: str, paths: Sequence[Path], encoding: str, copies: Copies) -> None:
+    def __init__(self, name: str, paths: Sequence[Path], encoding: str, copies: Copies, notes: Sequence[str]) -> None:
         self.name = name  # short, for naming runs
         self.paths = tuple(paths)
+        self.notes = list(notes)  # what a person should know of what is read
         self._encoding = encoding
         self._copies = copies
         self._on_disk = sum(copies.get(path, path).stat().st_size for path in paths)  # bytes
@@ -51,10 +44,10 @@ class Corpus:
         _check_encoding(encoding)
         if not paths:
             raise CorpusError("no text was given; name a file, a folder, a pattern, or - for standard input")
-        copies = Copies()
+        copies, notes = Copies(), list[str]()
         try:
-            found = [path for given in paths for path in _find(str(given), copies)]
-            return cls(_name(str(paths[0]), found[0]), found, encoding, copies)
+            found = [path for given in paths for path in find(str(given), copies, notes)]
+            return cls(name_of(str(paths[0]), found[0]), found, encoding, copies, notes)
         except OSError as error:
             raise CorpusError(f"cannot read {error.filename or 'the text'}: {error.strerror}") from error
 
@@ -71,17 +64,18 @@ class Corpus:
                 joint, last = "", text[-1]
 
     def survey(self) -> Iterator[Progress]:
-        """Read the text through, unless that was done, so that its `sha256`, `chars` and `bytes` are known."""
+        """Read the text through, unless that was done, so that its facts are known."""
         if self._facts is not None:
             return
-        digest, chars, size = hashlib.sha256(), 0, 0
+        digest, order, chars, size = hashlib.sha256(), Order(), 0, 0
         for text in self.chunks():
             encoded = text.encode("utf-8", "surrogatepass")
             digest.update(encoded)
+            order.see(text)
             chars += len(text)
             size += len(encoded)
             yield Progress("reading", min(size, self._on_disk), self._on_disk)  # a .gz holds more than its size
-        self._facts = Facts(digest.hexdigest(), chars, size)
+        self._facts = Facts(digest.hexdigest(), chars, size, order.sorted)
 
     @property
     def sha256(self) -> str:
@@ -97,6 +91,11 @@ class Corpus:
         """Size of the text as UTF-8."""
         return self._known().bytes
 
+    @property
+    def sorted(self) -> bool:
+        """Whether its lines stand in alphabetical order."""
+        return self._known().sorted
+
     def _known(self) -> Facts:
         if self._facts is None:
             for _ in self.survey():
@@ -111,21 +110,7 @@ class Facts(NamedTuple):
     sha256: str
     chars: int
     bytes: int
-
-
-class Copies(dict[Path, Path]):
-    """Temporary copies of what can be read only once: standard input and pipes. They are deleted with this object."""
-
-    def add(self, path: Path) -> None:
-        handle, copy = tempfile.mkstemp(prefix="charlm-", suffix=".txt")
-        self[path] = Path(copy)
-        weakref.finalize(self, self[path].unlink, missing_ok=True)
-        with os.fdopen(handle, "wb") as target:
-            if str(path) == "-":
-                shutil.copyfileobj(sys.stdin.buffer, target)
-            else:
-                with path.open("rb") as pipe:
-                    shutil.copyfileobj(pipe, target)
+    sorted: bool
 
 
 def _check_encoding(encoding: str) -> None:
@@ -136,58 +121,6 @@ def _check_encoding(encoding: str) -> None:
         raise SettingsError(
             f"--encoding {encoding!r} is not one that Python knows; try utf-8, utf-16, cp1252 or latin-1"
         ) from error
-
-
-def _find(given: str, copies: Copies) -> list[Path]:
-    """The files that one argument means, never none. What can be read only once is added to `copies`."""
-    path = Path(given)
-    if path.is_dir():
-        return _files_in(path) or _nothing(f"the folder {given} holds no .txt, .text or .md file")
-    if path.is_file():
-        return [path]
-    if given == "-" or path.exists():  # the latter a pipe, as in `charlm train <(command)`
-        if path not in copies:
-            copies.add(path)
-        return [path]
-    if re.search(r"[*?[]", given):
-        matches = [Path(match) for match in sorted(glob.glob(given, recursive=True))]
-        files = [file for match in matches for file in (_files_in(match) if match.is_dir() else [match])]
-        return files or _nothing(f"no file matches {given}")
-    from charlm.text.catalogue import at_hand  # its import takes a moment, and is for this alone
-
-    if here := at_hand(given):
-        return _nothing(f"there is no file {given} here; the one that comes with charlm is {here}")
-    siblings = os.listdir(path.parent) if path.parent.is_dir() else []
-    similar = difflib.get_close_matches(path.name, siblings, n=1)
-    return _nothing(f"there is no file {given}" + (f"; did you mean {path.parent / similar[0]}?" if similar else ""))
-
-
-def _nothing(message: str) -> NoReturn:
-    raise CorpusError(message)
-
-
-def _files_in(folder: Path) -> list[Path]:
-    """The text files in `folder` and below, sorted, without what is hidden and what runs have written themselves."""
-    found: list[Path] = []
-    for place, subfolders, files in os.walk(folder, onerror=_raise):
-        if {"config.json", "tokenizer.json"} <= set(files):
-            continue
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [Path(place, name) for name in files if TEXT_FILE.fullmatch(name)]
-    return sorted(found)
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error
-
-
-def _name(given: str, first: Path) -> str:
-    """What to call a text: `stdin`, the folder's name, or the first file's stem."""
-    if given == "-":
-        return "stdin"
-    if Path(given).is_dir():
-        return Path(given).resolve().name or "text"
-    return (first.with_suffix("") if first.suffix.lower() == ".gz" else first).stem
 
 
 def _read(path: Path, file: Path, encoding: str, size: int) -> Iterator[str]:

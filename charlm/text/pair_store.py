@@ -18,6 +18,7 @@ from charlm.config import DataSpec, PairSettings, TrainSettings
 from charlm.errors import CorpusError
 from charlm.progress import Progress
 from charlm.text.buckets import Buckets, Lines
+from charlm.text.order import shuffle_first
 from charlm.text.pairs import Pair, PairCorpus
 from charlm.text.tokenizers import Tokenizer, utf8
 from charlm.text.vocabulary import Vocabularies, train_tokenizer
@@ -118,6 +119,8 @@ def prepare_pairs(
             f"{longest} tokens of --max-length"
         )
     notes = list(corpus.notes)
+    if corpus.sorted and settings.holds_out:
+        notes.append(shuffle_first(corpus.paths, parallel=bool(corpus.targets)))
     if long:
         notes.append(f"{long} pairs are longer than --max-length {longest} tokens and were left out")
     notes += split_notes(np.concatenate(hashes), train, validation, test)

@@ -95,9 +95,14 @@ class PairCorpus:
         return self._surveyed()._sha256
 
     @property
+    def sorted(self) -> bool:
+        """Whether the lines, or the sources, stand in alphabetical order."""
+        return self._sides[0].sorted
+
+    @property
     def notes(self) -> list[str]:
-        """What a person should know of lines that are no pair, or more than one."""
-        said, broken = [], self._surveyed()._broken
+        """What a person should know of how they were read: of lines that are no pair, or more than one."""
+        said, broken = [note for side in self._sides for note in side.notes], self._surveyed()._broken
         if broken:
             named, count = ", ".join(f"{each.line} ({each.why})" for each in broken), self._left_out
             more = f" and {count - NAMED} more" if count > NAMED else ""

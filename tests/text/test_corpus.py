@@ -62,6 +62,22 @@ def test_a_folder_is_its_text_files_sorted_without_the_hidden_ones(tmp_path: Pat
     assert Corpus.open([folder]).name == "books"
 
 
+def test_of_a_folder_it_is_said_what_is_left_out_and_how_to_read_it(tmp_path: Path) -> None:
+    project = tmp_path / "my project"
+    for name in ("README.md", "a.py", "b/c.py", "b/d.c", "Makefile", ".hidden.py", "run/config.json"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(f"{name}\n")
+    (project / "run" / "tokenizer.json").touch()  # what a run has written is not counted either
+    (note,) = Corpus.open([project]).notes
+    pattern = note.split("pattern: ")[1].strip("'")
+    assert note.startswith(f"1 of 5 files in {project} are read, .txt, .text and .md; ")
+    assert (read(project), read(pattern)) == ("README.md\n", "a.py\nb/c.py\n")
+    assert not Corpus.open([pattern]).notes
+    (project / "README.md").unlink()
+    with pytest.raises(CorpusError, match=r"holds no \.txt, \.text or \.md file; the others .*\*\.py'"):
+        Corpus.open([project])
+
+
 def test_a_folder_given_as_a_dot_is_named_after_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").write_text("a")
     monkeypatch.chdir(tmp_path)
