@@ -166,8 +166,11 @@ def planned(
     from charlm.plan import reads_pairs
     from charlm.text.pairs import PairCorpus, named_as_pairs
 
+    encoding = given.get("encoding", DataSettings().encoding)
     labels = [label.strip() for label in (PAIR_DEFAULT if arch is None else arch).split(",")]
-    able = all(reads_pairs(label.partition(":")[0]) for label in labels) or any(map(named_as_pairs, files))
+    able = all(reads_pairs(label.partition(":")[0]) for label in labels) or any(
+        named_as_pairs(file, encoding) for file in files
+    )
     corpus = text_to_train_on(files, None, None, given, pairs=able)
     paired = isinstance(corpus, PairCorpus)
     if arch is None and not paired:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from charlm.cli.console import note
+from charlm.cli.console import note, watch
 from charlm.config import DataSettings, take
 from charlm.errors import SettingsError
 from charlm.sampling.settings import TranslateSettings
@@ -38,6 +38,7 @@ def other_text(files: Files, encoding: str | None) -> Corpus | None:
     if not files:
         return None
     text = Corpus.open(files, spelled(encoding))
+    watch(text.survey())
     for said in text.notes:
         note(said)
     return text

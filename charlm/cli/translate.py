@@ -222,10 +222,10 @@ def blocks(file: str, encoding: str | None, *, whole: bool) -> Iterator[list[str
 def feed(file: str, encoding: str | None, waiting: Queue[str | Exception | None]) -> None:
     """Put every line of the file, and at the end None, or what went wrong."""
     from charlm.text.corpus import Corpus
-    from charlm.text.pairs import lines
+    from charlm.text.records import lines
 
     try:
-        text = piped(encoding) if file == PIPED else Corpus.open([file], spelled(encoding)).chunks()
+        text = piped(encoding) if file == PIPED else Corpus.open([file], spelled(encoding)).raw()
         for line in lines(text):
             waiting.put(line)
     except CharlmError as error:

@@ -26,7 +26,7 @@ from charlm.errors import CorpusError
 from charlm.text.corpus import Corpus
 from charlm.text.kinds import HEAD, marked, open_bytes, spelling, unmarked
 from charlm.text.order import Order, shuffle_first
-from charlm.text.pairs import in_columns, named_as_pairs
+from charlm.text.pairs import pairs_in
 from charlm.text.tokenizers import CODE_POINTS
 from charlm.text.units import code_points
 
@@ -118,7 +118,7 @@ def check(path: str | Path, encoding: str | None = None) -> Report:
         zlib=8 * len(zlib.compress(sample, 9)) / len(sample),
         xz=8 * len(lzma.compress(sample)) / len(sample),
     )
-    return replace(report, suggestions=(*_mend(report), _train(report, pairs=named_as_pairs(path) or in_columns(text))))
+    return replace(report, suggestions=(*_mend(report), _train(report, pairs=pairs_in(path, text))))
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

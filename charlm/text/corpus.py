@@ -10,7 +10,7 @@ import codecs
 import hashlib
 import io
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
@@ -21,6 +21,7 @@ from charlm.progress import Progress
 from charlm.text.kinds import STANDARD_INPUT, open_bytes, spelling
 from charlm.text.order import Order
 from charlm.text.paths import Copies, find, name_of
+from charlm.text.records import texts
 
 
 class Corpus:
@@ -29,7 +30,7 @@ class Corpus:
     def __init__(self, name: str, paths: Sequence[Path], encoding: str, copies: Copies, notes: Sequence[str]) -> None:
         self.name = name  # short, for naming runs
         self.paths = tuple(paths)
-        self.notes = list(notes)  # what a person should know of what is read
+        self._notes, self._said = notes, list[str]()
         self._encoding = encoding
         self._copies = copies
         self._on_disk = sum(copies.get(path, path).stat().st_size for path in paths)  # bytes
@@ -56,14 +57,18 @@ class Corpus:
 
         Raises `CorpusError` where a file cannot be read or decoded.
         """
-        last = "\n"
-        for path in self.paths:
-            joint = "\n" if last != "\n" else ""
-            for text in _read(path, self._copies.get(path, path), self._encoding, size):
-                yield joint + text
-                joint, last = "", text[-1]
+        self._said = []
+        return joined(texts(path, pieces, size, self._said) for path, pieces in self.files(size))
 
-    def survey(self) -> Iterator[Progress]:
+    def raw(self, size: int = 1 << 20) -> Iterator[str]:
+        """As `chunks`, but JSON and CSV as they stand, and not the texts in them."""
+        return joined(pieces for _, pieces in self.files(size))
+
+    def files(self, size: int = 1 << 20) -> Iterator[tuple[Path, Iterator[str]]]:
+        """What `raw` joins."""
+        return ((path, _read(path, self._copies.get(path, path), self._encoding, size)) for path in self.paths)
+
+    def survey(self) -> Generator[Progress, None, None]:
         """Read the text through, unless that was done, so that its facts are known."""
         if self._facts is not None:
             return
@@ -76,6 +81,11 @@ class Corpus:
             size += len(encoded)
             yield Progress("reading", min(size, self._on_disk), self._on_disk)  # a .gz holds more than its size
         self._facts = Facts(digest.hexdigest(), chars, size, order.sorted)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of what is read, as far as it was."""
+        return [*self._notes, *self._said]
 
     @property
     def sha256(self) -> str:
@@ -111,6 +121,16 @@ class Facts(NamedTuple):
     chars: int
     bytes: int
     sorted: bool
+
+
+def joined(files: Iterable[Iterator[str]]) -> Iterator[str]:
+    """Their pieces, with a newline between files where one is missing."""
+    last = "\n"
+    for pieces in files:
+        joint = "\n" if last != "\n" else ""
+        for text in pieces:
+            yield joint + text
+            joint, last = "", text[-1]
 
 
 def _check_encoding(encoding: str) -> None:

@@ -237,7 +237,7 @@ def test_what_a_byte_order_mark_says_holds_whatever_is_asked(
 
 def test_all_before_an_undecodable_byte_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"one\ntwo\nthr\xe9e\n")
-    pieces = Corpus.open([tmp_path / "a.txt"]).chunks()
+    pieces = Corpus.open([tmp_path / "a.txt"]).raw()
     assert next(pieces) == "one\ntwo\nthr"
     with pytest.raises(CorpusError, match="line 3, byte 11"):
         next(pieces)

@@ -13,7 +13,8 @@ from charlm.errors import CorpusError
 from charlm.progress import result
 from charlm.text.corpus import Corpus
 from charlm.text.pair_store import PairStore, prepare_pairs
-from charlm.text.pairs import Pair, PairCorpus, lines, open_text
+from charlm.text.pairs import Pair, PairCorpus, open_text
+from charlm.text.records import lines
 
 PAIRS = [Pair("Guten Tag", "Good day"), Pair("eins\u2028zwei", "one two"), Pair("drei", "three"), Pair("Ü", "ü")]
 
@@ -66,7 +67,7 @@ def test_of_many_broken_lines_the_first_are_named(tmp_path: Path) -> None:
 def test_a_line_of_json_that_is_no_pair_is_named(line: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(f'["a", "b"]\n{line}\n')
     (note,) = PairCorpus.open([tmp_path / "a.jsonl"]).notes
-    assert "line 2 (is no JSON with the texts source and target)" in note
+    assert "line 2 (holds no texts source and target)" in note
 
 
 def test_two_files_of_different_lengths_are_refused(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_a_file_without_any_pair_is_refused_and_told_what_a_pair_is(tmp_path: Pa
     ("name", "text", "pairs"),
     [
         ("a.tsv", "one column\n", True),
-        ("a.JSONL.gz", "", True),
+        ("a.JSONL.gz", "", False),
         ("fra.txt", "Go.\tVa !\tCC-BY\n" * 30, True),
         ("a.txt", "a\tb\n" * 10 + "a line without\n", True),
         ("a.txt", "a\tb\n" * 10 + "a line without\n" * 5, False),
@@ -171,11 +172,12 @@ def test_what_other_programs_take_for_a_line_end_moves_no_line_of_two_files(stra
     assert list(PairCorpus.open([tmp_path / "a"], [tmp_path / "b"])) == list(map(Pair, sources, targets))
 
 
-def test_tables_and_json_lines_are_not_mixed(tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_text("a\tb\n")
-    (tmp_path / "b.jsonl").write_text('["a", "b"]\n')
-    with pytest.raises(CorpusError, match="give files of one kind"):
-        _ = PairCorpus.open([tmp_path / "a.tsv", tmp_path / "b.jsonl"]).count
+def test_tables_and_json_lines_are_read_side_by_side(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("a\tb\nbroken\n")
+    (tmp_path / "b.jsonl").write_text('["c", "d"]\n{"source": "e"}\n')
+    read = PairCorpus.open([tmp_path / "a.tsv", tmp_path / "b.jsonl"])
+    assert list(read) == [("a", "b"), ("c", "d")]
+    assert "line 2 (has no tab), 4 (holds no texts source and target) of all files together" in read.notes[0]
 
 
 def test_a_line_may_be_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
