@@ -32,40 +32,37 @@ PLAIN = "save it as plain text"
 PANDOC = f"{PLAIN}, or: pandoc {{file}} -t plain -o {{text}}"
 NUMBERS = "it holds numbers; name a text"
 TABLE = "write its column of text as CSV, with pandas: READER({name!r})[['text']].to_csv({csv!r}, index=False)"
-OTHERS = tuple(  # how a file begins that is no text, what it is, and how to get the text; the first that fits counts
-    (re.compile(start, re.DOTALL), what, advice)
-    for start, what, advice in (
-        (rb"PK\x03\x04.*word/(document|styles|settings)", "a Word document", PANDOC),
-        (rb"PK\x03\x04.*xl/(workbook|worksheets|theme)", "an Excel workbook", "save its sheet as CSV"),
-        (rb"PK\x03\x04.*ppt/(presentation|slides)", "a PowerPoint presentation", PLAIN),
-        (rb"PK\x03\x04.*application/epub\+zip", "an EPUB book", "pandoc {file} -t plain -o {text}"),
-        (rb"PK\x03\x04.*application/vnd\.oasis\.opendocument", "an OpenDocument file", PANDOC),
-        (rb"PK\x03\x04.*/data\.pkl", "a file of PyTorch", NUMBERS),
-        (rb"PK(\x03\x04|\x05\x06)", "a zip archive", "unzip {file}, and name the text that comes out"),
-        (rb"%PDF-", "a PDF", "pdftotext {file} {text}"),
-        (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document", PLAIN),
-        (rb"\{\\rtf", "an RTF document", PANDOC),
-        (rb".{60}BOOKMOBI", "a Kindle book", "ebook-convert {file} {text}"),
-        (rb"AT&TFORM", "a DjVu document", "djvutxt {file} {text}"),
-        (rb"\xfd7zXZ\0", "compressed by xz", "xz -dk {file}"),
-        (rb"BZh[1-9]1AY&SY", "compressed by bzip2", "bzip2 -dk {file}"),
-        (rb"\x28\xb5\x2f\xfd", "compressed by zstd", "zstd -d {file}"),
-        (rb"\x04\x22\x4d\x18", "compressed by lz4", "lz4 -d {file}"),
-        (rb"\x1f[\x9d\xa0]", "compressed by compress", "gzip -d {file}"),
-        (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z x {file}, and name the text that comes out"),
-        (rb"Rar!\x1a\x07", "a RAR archive", "unrar x {file}, and name the text that comes out"),
-        (rb".{257}ustar", "a tar archive", "tar -xf {file}, and name the text that comes out"),
-        (rb"PAR1", "a Parquet table", TABLE.replace("READER", "read_parquet")),
-        (rb"ARROW1\0", "an Arrow table", TABLE.replace("READER", "read_feather")),
-        (rb"\xff{4}.{3}\0", "an Arrow table", "with datasets: Dataset.from_file({name!r}).to_csv({csv!r})"),
-        (rb"SQLite format 3\0", "an SQLite database", "sqlite3 {file} 'select COLUMN from TABLE' > {text}"),
-        (rb"\x80[\x02-\x05]", "a Python pickle", "write the text that is in it to a file"),
-        (rb"\x93NUMPY|\x89HDF|GGUF|.{4}\0{4}\{\"", "a file of arrays", NUMBERS),
-        (rb"\x89PNG|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP|II\*\0|MM\0\*", "a picture", "tesseract {file} {stem}"),
-        (rb"ID3[\x02-\x04]|OggS\0|fLaC\0|RIFF.{4}WAVE", "a sound recording", "write down what is said"),
-        (rb"\0\0.{2}ftyp|RIFF.{4}AVI |\x1aE\xdf\xa3", "a film", "write down what is said"),
-        (rb"\x7fELF|[\xce\xcf]\xfa\xed\xfe|\xca\xfe\xba\xbe|\0asm|MZ.{0,62}\0", "a program", "name a text"),
-    )
+OTHERS = (  # how a file begins that is no text, what it is, and how to get the text; the first that fits counts
+    (rb"PK\x03\x04.*word/(document|styles|settings)", "a Word document", PANDOC),
+    (rb"PK\x03\x04.*xl/(workbook|worksheets|theme)", "an Excel workbook", "save its sheet as CSV"),
+    (rb"PK\x03\x04.*ppt/(presentation|slides)", "a PowerPoint presentation", PLAIN),
+    (rb"PK\x03\x04.*application/epub\+zip", "an EPUB book", "pandoc {file} -t plain -o {text}"),
+    (rb"PK\x03\x04.*application/vnd\.oasis\.opendocument", "an OpenDocument file", PANDOC),
+    (rb"PK\x03\x04.*/data\.pkl", "a file of PyTorch", NUMBERS),
+    (rb"PK(\x03\x04|\x05\x06)", "a zip archive", "unzip {file}, and name the text that comes out"),
+    (rb"%PDF-", "a PDF", "pdftotext {file} {text}"),
+    (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document", PLAIN),
+    (rb"\{\\rtf", "an RTF document", PANDOC),
+    (rb".{60}BOOKMOBI", "a Kindle book", "ebook-convert {file} {text}"),
+    (rb"AT&TFORM", "a DjVu document", "djvutxt {file} {text}"),
+    (rb"\xfd7zXZ\0", "compressed by xz", "xz -dk {file}"),
+    (rb"BZh[1-9]1AY&SY", "compressed by bzip2", "bzip2 -dk {file}"),
+    (rb"\x28\xb5\x2f\xfd", "compressed by zstd", "zstd -d {file}"),
+    (rb"\x04\x22\x4d\x18", "compressed by lz4", "lz4 -d {file}"),
+    (rb"\x1f[\x9d\xa0]", "compressed by compress", "gzip -d {file}"),
+    (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z x {file}, and name the text that comes out"),
+    (rb"Rar!\x1a\x07", "a RAR archive", "unrar x {file}, and name the text that comes out"),
+    (rb".{257}ustar", "a tar archive", "tar -xf {file}, and name the text that comes out"),
+    (rb"PAR1", "a Parquet table", TABLE.replace("READER", "read_parquet")),
+    (rb"ARROW1\0", "an Arrow table", TABLE.replace("READER", "read_feather")),
+    (rb"\xff{4}.{3}\0", "an Arrow table", "with datasets: Dataset.from_file({name!r}).to_csv({csv!r})"),
+    (rb"SQLite format 3\0", "an SQLite database", "sqlite3 {file} 'select COLUMN from TABLE' > {text}"),
+    (rb"\x80[\x02-\x05]", "a Python pickle", "write the text that is in it to a file"),
+    (rb"\x93NUMPY|\x89HDF|GGUF|.{4}\0{4}\{\"", "a file of arrays", NUMBERS),
+    (rb"\x89PNG|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP|II\*\0|MM\0\*", "a picture", "tesseract {file} {stem}"),
+    (rb"ID3[\x02-\x04]|OggS\0|fLaC\0|RIFF.{4}WAVE", "a sound recording", "write down what is said"),
+    (rb"\0\0.{2}ftyp|RIFF.{4}AVI |\x1aE\xdf\xa3", "a film", "write down what is said"),
+    (rb"\x7fELF|[\xce\xcf]\xfa\xed\xfe|\xca\xfe\xba\xbe|\0asm|MZ.{0,62}\0", "a program", "name a text"),
 )
 
 
@@ -86,7 +83,7 @@ def unpacked(raw: RawIOBase, shown: str, *, gzipped: bool = False) -> BufferedRe
         stream = BufferedReader(cast(RawIOBase, gzip.GzipFile(fileobj=stream)), HEAD)
     head = stream.peek(HEAD)
     for start, what, advice in OTHERS:
-        if start.match(head):
+        if re.match(start, head, re.DOTALL):
             raise CorpusError(f"{shown} is {what} and no text as it stands: {filled(advice, shown)}")
     return stream
 

@@ -29,10 +29,10 @@ PROSE = "The harbour master counted the boats, as he did each evening.\n" * 9
 Typed = Callable[..., tuple[int, str, str]]
 
 
-def zipped(*members: str) -> bytes:
+def zipped(members: dict[str, str]) -> bytes:
     with zipfile.ZipFile(made := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in members:
-            archive.writestr(name, "application/epub+zip" if name == "mimetype" else PROSE)
+        for name, content in members.items():
+            archive.writestr(name, content, zipfile.ZIP_STORED if name == "mimetype" else None)
     return made.getvalue()
 
 
@@ -54,11 +54,16 @@ def saved(save: Callable[[io.BytesIO], object]) -> bytes:
 
 
 OTHERS = {  # contents, what it is said to be, and what to type
-    "a.docx": (zipped("[Content_Types].xml", "_rels/.rels", "word/document.xml"), "a Word document", "pandoc a.docx"),
-    "a.xlsx": (zipped("[Content_Types].xml", "xl/workbook.xml"), "an Excel workbook", "CSV"),
-    "a.epub": (zipped("mimetype", "OEBPS/1.xhtml"), "a zip archive", "unzip a.epub"),
-    "a b.zip": (zipped("keyword/a.txt"), "a zip archive", "unzip 'a b.zip'"),
-    "none.zip": (zipped(), "a zip archive", "unzip none.zip"),
+    "a.docx": (
+        zipped({"[Content_Types].xml": PROSE, "_rels/.rels": PROSE, "word/document.xml": PROSE}),
+        "a Word document",
+        "pandoc a.docx",
+    ),
+    "a.xlsx": (zipped({"[Content_Types].xml": PROSE, "xl/workbook.xml": PROSE}), "an Excel workbook", "CSV"),
+    "a.epub": (zipped({"mimetype": "application/epub+zip", "1.xhtml": PROSE}), "an EPUB book", "pandoc a.epub"),
+    "a.odt": (zipped({"mimetype": "application/vnd.oasis.opendocument.text"}), "an OpenDocument file", "pandoc a.odt"),
+    "a b.zip": (zipped({"keyword/a.txt": PROSE}), "a zip archive", "unzip 'a b.zip'"),
+    "none.zip": (zipped({}), "a zip archive", "unzip none.zip"),
     "a.pdf": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n", "a PDF", "pdftotext a.pdf a.txt"),
     "a.doc": (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(500), "an old Office document", "plain text"),
     "a.rtf": (rb"{\rtf1\ansi Hello}", "an RTF document", "pandoc a.rtf"),
