@@ -25,6 +25,7 @@ from charlm.plan import Plan
 from charlm.quantize import quantize
 from charlm.sampling.filters import Picker
 from charlm.sampling.generate import fetched, generate
+from charlm.sampling.noise import streams
 from charlm.sampling.settings import SampleSettings
 
 SPEC = DataSpec(vocab_size=65, seq_len=256)
@@ -43,7 +44,7 @@ def charlm(model: LanguageModel, rows: int, tokens: int) -> float:
     start = torch.zeros(1, 1, dtype=torch.long, device=device)
 
     def work() -> None:
-        pick = Picker(SampleSettings("0.8"), torch.Generator(device).manual_seed(0))
+        pick = Picker(SampleSettings("0.8"), streams(0, range(rows), device))
         for _ in islice(fetched(generate(model, start, pick, samples=rows)), tokens):
             pass
 

@@ -152,7 +152,11 @@ class DataSettings(Settings):
     ] = "corpus"
     val_frac: Annotated[float, Arg("share of the text held out to validate on, 0 = none", min=0, max=0.9)] = 0.05
     test_frac: Annotated[float, Arg("share of the text held out to test on, 0 = none", min=0, max=0.9)] = 0.05
-    encoding: Annotated[str, Arg("how the text's bytes spell characters")] = "utf-8"
+    encoding: Annotated[str, Arg("how the text's bytes spell characters, where no byte order mark says so")] = "utf-8"
+
+    @property
+    def holds_out(self) -> bool:
+        return self.val_frac + self.test_frac > 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

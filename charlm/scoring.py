@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,12 +43,12 @@ def score_run(
     run: str | Path,
     *,
     split: str = "val",
-    text: Sequence[str] = (),
+    text: Corpus | None = None,
     weights: str = "best",
     device: str = "auto",
     quantize: str | None = None,
 ) -> Generator[Progress, None, dict[str, Any]]:
-    """What `charlm eval` says: the score of `text` (files), or of the run's own `val` or `test` part, by name.
+    """What `charlm eval` says: the score of `text`, or of the run's own `val` or `test` part, by name.
 
     With `quantize` it is scored with exact weights as well, and the difference is what 8 bits cost.
 
@@ -62,7 +62,7 @@ def score_run(
         for q in ([quantize, None] if quantize else [None])
     ]
     if text:
-        read = "".join(Corpus.open(text, config["data"]["encoding"]).chunks())
+        read = "".join(text.chunks())
         scorings = [writer.scoring(read) for writer in writers]
     else:
         store = yield from same_store(found, None)

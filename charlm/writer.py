@@ -21,6 +21,7 @@ from charlm.quantize import quantize as round_weights
 from charlm.runs import checkpoint, folder
 from charlm.sampling.filters import Picker
 from charlm.sampling.generate import fetched, generate
+from charlm.sampling.noise import streams
 from charlm.sampling.novel import Copies, Passages
 from charlm.sampling.settings import SampleSettings, TranslateSettings
 from charlm.sampling.shared import SharedPicker
@@ -105,7 +106,8 @@ class Writer:
         known: str = "",
         shared: bool = False,
     ) -> Iterator[Piece]:
-        """Continue a prompt in `samples` rows, token by token, without end. An empty prompt is a blank page.
+        """Continue a prompt in `samples` rows, token by token, without end. An empty prompt is a blank page. What row
+        number i draws depends on the seed and i alone.
 
         With `novel`, at most so many characters in a row are copied from `known`, the training text. With `shared`, the
         one row draws the same noise as that of any other model with this seed.
@@ -127,7 +129,7 @@ class Writer:
         if shared:
             pick: Picker = SharedPicker(settings, seed, self.tokenizer.tokens, recent, copies)
         else:
-            pick = Picker(settings, torch.Generator(self.device).manual_seed(seed), recent, copies)
+            pick = Picker(settings, streams(seed, range(samples), self.device), recent, copies)
         decoders = [self.tokenizer.decoder() for _ in range(samples)]
         steps = generate(self.model, start, pick, samples=samples)
         for row, tokens, logits in fetched(steps):

@@ -72,6 +72,7 @@ from itertools import islice
 from charlm.plan import Plan
 from charlm.config import DataSpec
 from charlm.sampling.filters import Picker
+from charlm.sampling.noise import streams
 from charlm.sampling.generate import generate
 from charlm.sampling.settings import SampleSettings
 for arch in sys.argv[1:]:
@@ -81,7 +82,7 @@ for arch in sys.argv[1:]:
         for p in model.parameters():
             p.add_(0.1 * torch.randn_like(p))
     start = torch.randint(11, (1, 5), device="cuda")
-    pick = Picker(SampleSettings("0"), torch.Generator("cuda"))
+    pick = Picker(SampleSettings("0"), streams(0, [0], "cuda"))
     rows = [ids for ids, _ in islice(generate(model, start, pick, samples=3), 40)]
     text = torch.cat([start, torch.stack(rows, 1)[:1]], 1)
     with torch.no_grad():

@@ -21,7 +21,7 @@ from texts import backwards
 import charlm
 from charlm import job
 from charlm.cli.translate import blocks
-from charlm.errors import CorpusError, RunError, SettingsError
+from charlm.errors import CorpusError, RunError, SettingsError, VocabularyError
 from charlm.events import Note, Wrote
 from charlm.inside.attend import aligned, attend
 from charlm.plan import Plan
@@ -155,12 +155,73 @@ def test_what_was_written_is_one_line_and_a_long_source_says_that_it_was_cut(tra
     assert writer.translate(["bad"])[0][0].text.count("\n") == 0
 
 
+def test_lines_that_were_cut_are_named(typed: Typed, heard: Callable[[str], None]) -> None:
+    """By a run that reads and writes two letters, and has not learned to end."""
+    backwards(Path("back.tsv"))
+    typed("train", "back.tsv", "--hidden-size", 8, "--steps", 1, "--tokenizer", "char", "--max-length", 2)
+    lines = ["ab", "", "abc", "a", *["dcba"] * 30]
+    text = "".join(f"{line}\n" for line in lines)
+    heard(text)
+    told = [json.loads(line) for line in typed("translate", "--temperature", 9, "--json")[1].split("\n")[:-1]]
+    assert [each["source_cut"] for each in told] == [len(line) > 2 for line in lines]
+    unended = [str(n) for n, each in enumerate(told, 1) if not all(t["finished"] for t in each["translations"])]
+    heard(text)
+    err = typed("translate", "--temperature", 9)[2]
+    assert "longer than the 2 tokens that this run reads, and cut off there: lines 3, 5, 6, 7, 8, 9," in err
+    assert "12, 13 and 21 more\n" in err
+    assert len(unended) > 10
+    named = f"{', '.join(unended[:10])} and {len(unended) - 10} more"
+    assert f"what was written had no end after 3 tokens, and was cut off there: lines {named}\n" in err
+    heard("ab\nabc\n")
+    assert "this run reads, and cut off there: line 2\n" in typed("translate", "--temperature", 9)[2]
+
+
+def test_blanks_at_both_ends_are_read_and_written(translator: Path) -> None:
+    writer = charlm.load(translator)
+    (plain,), (ended,) = writer.translate(["badc", "badc\r\n"])
+    assert plain == ended._replace(source=plain.source)
+    for letter, blank in (("c", b" "), ("b", b"\t")):
+        writer.tokenizer.tokens[writer.tokenizer.encode(letter)[0]] = blank
+    assert writer.translate(["badc"])[0][0].text == " da\t"
+    with pytest.raises(VocabularyError, match="lacks ' '"):
+        writer.translate([" badc"])
+
+
 def test_lines_come_out_in_order_and_empty_ones_stay_empty(
     translator: Path, typed: Typed, heard: Callable[[str], None]
 ) -> None:
-    heard("abc\n\nd\r\n  ab \n")
+    heard("abc\n\nd\r\n  \nab")
     code, out, err = typed("translate", translator)
-    assert (code, out, err) == (0, "cba\n\nd\nba\n", "")
+    assert (code, out, err) == (0, "cba\n\nd\n\nba\n", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\rb\nc\n", ["a\rb", "c"]),
+        ("a\r\nb\r\n", ["a", "b"]),
+        ("a\r\r\nb\r", ["a\r", "b\r"]),
+        ("a\rb\r\rc", ["a", "b", "", "c"]),  # an old Mac's
+        ("\r", [""]),
+        ("a\u2028b\x0b\n\x0c\x85c\x1c\x1d\x1e\u2029\nd", ["a\u2028b\x0b", "\x0c\x85c\x1c\x1d\x1e\u2029", "d"]),
+        (" a \n\tb\n", [" a ", "\tb"]),
+        ("", []),
+    ],
+)
+def test_a_file_and_a_pipe_have_the_same_lines(text: str, expected: list[str], heard: Callable[[bytes], None]) -> None:
+    Path("lines.txt").write_bytes(text.encode())
+    heard(text.encode())
+    for file in ("lines.txt", "-"):
+        assert [line for block in blocks(file, "utf-8", whole=False) for line in block] == expected
+
+
+def test_as_many_lines_are_written_as_were_read(translator: Path, typed: Typed, heard: Callable[[str], None]) -> None:
+    text = "abc\rd\nd\u2028a\n\nb\x85\x0c\n"
+    Path("lines.txt").write_bytes(text.encode())
+    heard(text)
+    for words in (["lines.txt"], []):
+        code, out, _ = typed("translate", translator, *words, "--unknown", "skip")
+        assert (code, out) == (0, "dcba\nad\n\nb\n")
 
 
 def test_each_line_is_answered_before_the_next_is_asked(translator: Path) -> None:
@@ -195,7 +256,7 @@ def test_an_interrupt_at_the_prompt_ends_quietly(translator: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (b"abc\nd\n\xff\nab\n", "line 3 of standard input is not utf-8"),
+        (b"abc\nd\n\xff\nab\n", "standard input is not utf-8: line 3, byte 6 is 0xff"),
         ("abc\nd\naxc\nab\n", "line 3: the vocabulary lacks 'x'"),
     ],
 )
@@ -216,7 +277,7 @@ class Keyboard(io.TextIOWrapper):
 def test_what_is_piped_is_spelled_as_the_text_and_what_is_typed_as_the_terminal_has_it(
     heard: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lines(encoding: str) -> list[str]:
+    def lines(encoding: str | None) -> list[str]:
         return [line for block in blocks("-", encoding, whole=False) for line in block]
 
     for encoding in ("latin-1", "utf-8", "utf-16", "utf-16-le", "utf-32"):
@@ -226,8 +287,8 @@ def test_what_is_piped_is_spelled_as_the_text_and_what_is_typed_as_the_terminal_
     heard("abc\n\ud800".encode("utf-16-le", "surrogatepass"))
     with pytest.raises(CorpusError, match="standard input is not utf-16-le"):
         lines("utf-16-le")
-    monkeypatch.setattr("sys.stdin", Keyboard(io.BytesIO("Grüße\n".encode()), "utf-8"))
-    assert lines("latin-1") == ["Grüße"]
+    monkeypatch.setattr("sys.stdin", Keyboard(io.BytesIO("Grüße\n".encode("cp850")), "cp850"))
+    assert lines(None) == ["Grüße"]
 
 
 def test_a_file_may_be_compressed_and_begin_with_a_mark(translator: Path, typed: Typed) -> None:

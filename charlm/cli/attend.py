@@ -10,10 +10,11 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from charlm.cli.options import Json, Run, naming
+from charlm.cli.options import Encoding, Json, Run, naming
 from charlm.cli.pictures import Html, Png, Svg, heat, present
-from charlm.cli.texts import read_words
+from charlm.cli.texts import PIPED, read_words, refuse_file, refuse_idle
 from charlm.runs import folder
+from charlm.text.characters import characters
 from charlm.text.visible import visible
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def attend(
             help="what an encoder reads first; - as above \\[default: the first half of the text]", show_default=False
         ),
     ] = None,
+    encoding: Encoding = None,
     layer: Annotated[int | None, typer.Option(help="from 1 \\[default: the last]", show_default=False)] = None,
     head: Annotated[int | None, typer.Option(help="from 1 \\[default: the mean of all]", show_default=False)] = None,
     json: Json = False,
@@ -39,8 +41,11 @@ def attend(
     svg: Svg = None,
     png: Png = None,
 ) -> None:
-    text = read_words("--text", text)
-    source = None if source is None else read_words("--source", source)
+    refuse_idle(encoding, read=PIPED in (text, source), where="--text -")
+    for option, words in (("--text", text), ("--source", source or "")):
+        refuse_file(option, words)
+    text = read_words("--text", text, encoding)
+    source = None if source is None else read_words("--source", source, encoding)
     path = folder.find(run)
     from charlm.inside.attend import attend as look
     from charlm.writer import Writer
@@ -62,7 +67,7 @@ class Map:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         side = max(map(cell_len, self.rows)) + 1
         room = options.max_width - side
-        wide = any(cell_len(c) > 1 for name in self.columns for c in name)
+        wide = any(cell_len(c) > 1 for name in self.columns for c in characters(name))
         cell = next((c for c in (3, 2) if c * len(self.columns) <= room), 2 if wide else 1)
         which = "the mean of all heads" if self.found.head is None else f"head {self.found.head}"
         share = "numbers are percent" if cell > 1 else "numbers are tenths"
@@ -79,9 +84,9 @@ class Map:
             yield from self.panel(slice(start, start + step), side, cell)
 
     def panel(self, part: slice, side: int, cell: int) -> RenderResult:
-        names = self.columns[part]
+        names = [characters(name) for name in self.columns[part]]
         height = max(map(len, names))
-        for line in zip(*(name.rjust(height) for name in names), strict=True):  # names stand upright
+        for line in zip(*([" "] * (height - len(name)) + name for name in names), strict=True):  # names stand upright
             yield Text(" " * side + "".join(" " * (cell - cell_len(c)) + c for c in line), no_wrap=True)
         for name, weights in zip(self.rows, self.found.weights, strict=True):
             if not weights[part]:
@@ -99,4 +104,5 @@ def number(weight: float, cell: int) -> str:
 
 
 def shortened(name: str) -> str:
-    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+    cut = characters(name)
+    return name if len(cut) <= LONGEST else "".join(cut[: LONGEST - 1]) + "…"

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from charlm.cli.rows import Row
 from charlm.progress import Progress
+from charlm.text.characters import characters
 from charlm.text.visible import printable
 
 if TYPE_CHECKING:
@@ -32,11 +33,11 @@ def collected(run: str, pieces: Iterator[Piece], stops: Sequence[str], length: i
 
 def columns(runs: Sequence[str], prompt: str, rows: Sequence[Row]) -> Table:
     """Each model's text in a column; what all of them begin with is dim."""
-    texts = [printable(prompt + row.text()) for row in rows]
-    alike = [len({*characters}) == 1 for characters in zip(*texts, strict=False)]
-    same = [*alike, False].index(False) if len(texts) > 1 else len(prompt)
+    texts = [characters(printable(prompt + row.text())) for row in rows]
+    alike = [len({*both}) == 1 for both in zip(*texts, strict=False)]
+    same = [*alike, False].index(False) if len(texts) > 1 else len(characters(printable(prompt)))
     made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for run in runs:
         made.add_column(Text(run), overflow="fold")
-    made.add_row(*[Text.assemble((text[:same], "dim"), text[same:]) for text in texts])
+    made.add_row(*[Text.assemble(("".join(text[:same]), "dim"), "".join(text[same:])) for text in texts])
     return made

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from charlm.cli.console import count, err, note, out, show, table
 from charlm.cli.options import Json, with_settings
 from charlm.cli.pictures import save
-from charlm.cli.texts import NO_BLEU, pairs_to_score, text_to_train_on
+from charlm.cli.texts import NO_BLEU, other_pairs, other_text, refuse_idle, text_to_train_on
 from charlm.config import DataSettings, PairSettings, TrainSettings, fields_of
 from charlm.errors import RunError, SettingsError
 from charlm.runs import folder
@@ -114,9 +114,10 @@ def compare(
         if not html.parent.is_dir():
             raise SettingsError(f"--html {html}: there is no folder {html.parent}; make it first")
     if what and any(map(is_run, what)):
+        encoding = given.pop("encoding", None)
         if arch is not None or given or match or seeds > 1 or jobs > 1 or folder_:
             raise SettingsError("these are runs: they are compared as they are, without --arch and its training")
-        work = of_runs(what, text, pairs, target)
+        work = of_runs(what, text, pairs, target, encoding)
     else:
         if text or pairs:
             raise SettingsError(
@@ -137,15 +138,16 @@ def compare(
 
 
 def of_runs(
-    names: list[str], text: list[str] | None, pairs: list[str] | None, target: float | None
+    names: list[str], text: list[str] | None, pairs: list[str] | None, target: float | None, encoding: str | None
 ) -> Generator[Event, None, Comparison]:
     """Runs that are there, on their own held-out text or on another."""
     from charlm.compare.run import compare_runs
 
     if text and pairs:
         raise SettingsError("--text and --pairs are different texts; give one of them")
-    others = pairs_to_score(folder.info(folder.find(names[0])), pairs, None, None)
-    return compare_runs(names, text=text or (), pairs=others, target=target)
+    refuse_idle(encoding, read=bool(text or pairs), where="--text FILE or --pairs FILE")
+    others = other_pairs(pairs, None, None, encoding)
+    return compare_runs(names, text=other_text(text, encoding), pairs=others, target=target)
 
 
 def planned(
@@ -160,8 +162,11 @@ def planned(
     from charlm.plan import reads_pairs
     from charlm.text.pairs import PairCorpus, named_as_pairs
 
+    encoding = given.get("encoding", DataSettings().encoding)
     labels = [label.strip() for label in (PAIR_DEFAULT if arch is None else arch).split(",")]
-    able = all(reads_pairs(label.partition(":")[0]) for label in labels) or any(map(named_as_pairs, files))
+    able = all(reads_pairs(label.partition(":")[0]) for label in labels) or any(
+        named_as_pairs(file, encoding) for file in files
+    )
     corpus = text_to_train_on(files, None, None, given, pairs=able)
     paired = isinstance(corpus, PairCorpus)
     if arch is None and not paired:

@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from charlm.cli.console import table, watch
-from charlm.cli.options import Json, Run, naming
+from charlm.cli.options import Encoding, Json, Run, naming
 from charlm.cli.pictures import Html, Png, Svg, present
+from charlm.cli.texts import other_text, refuse_idle
 from charlm.runs import folder
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def context(
         list[str] | None,
         typer.Option(help="another text than the run's held-out one: a file, folder or pattern", show_default=False),
     ] = None,
+    encoding: Encoding = None,
     positions: Annotated[int, typer.Option(help="places that are scored", min=1, max=100_000)] = 500,
     json: Json = False,
     html: Html = None,
@@ -32,10 +34,12 @@ def context(
     png: Png = None,
 ) -> None:
     path = folder.find(run, pairs=False)
+    refuse_idle(encoding, read=bool(text), where="--text FILE")
+    other = other_text(text, encoding)
     from charlm.inside.context import reach
 
     with naming(run, path):
-        found = watch(reach(path, text=text or (), positions=positions))
+        found = watch(reach(path, text=other, positions=positions))
     present(view(found), found.to_json(), json=json, html=html, svg=svg, png=png)
 
 

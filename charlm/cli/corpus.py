@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from charlm.cli.console import out, show, table, watch
-from charlm.cli.options import Command, Group, Json, with_settings
+from charlm.cli.options import Command, Encoding, Group, Json, with_settings
 from charlm.config import Arg, Settings
 from charlm.errors import SettingsError
 from charlm.text.synthetic import LONGEST, Task, make
@@ -88,12 +88,13 @@ def make_(
 @app.command(cls=Command)
 def check(
     file: Annotated[Path, typer.Argument(help="the text to look at")],
+    encoding: Encoding = None,
     json: Json = False,
 ) -> None:
     """Report encoding, size, vocabulary, repetition, and suggest settings."""
     from charlm.text.check import check as inspect
 
-    report = inspect(file)
+    report = inspect(file, encoding)
     if json:
         print(jsonlib.dumps(asdict(report), default=str))
         return

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from charlm.cli.console import note, out, show, table, watch
-from charlm.cli.options import Device, Json, Quantize, Run, Weights, naming, with_settings
-from charlm.cli.texts import NO_BLEU, decoding, pairs_to_score
+from charlm.cli.options import Device, Encoding, Json, Quantize, Run, Weights, naming, with_settings
+from charlm.cli.texts import NO_BLEU, decoding, other_pairs, other_text, refuse_idle
 from charlm.errors import SettingsError
 from charlm.runs import folder
 from charlm.sampling.settings import TranslateSettings
@@ -38,6 +38,7 @@ def evaluate(
         list[str] | None, typer.Option(help="the same as two files: the sources, a line each", show_default=False)
     ] = None,
     target: Annotated[list[str] | None, typer.Option(help="and their targets", show_default=False)] = None,
+    encoding: Encoding = None,
     weights: Weights = "best",
     device: Device = "auto",
     quantize: Quantize = None,
@@ -49,7 +50,8 @@ def evaluate(
         raise SettingsError("--split, --text, --pairs and --source with --target are different texts; give one of them")
     found = folder.info(folder.find(run))
     how: dict[str, Any] = {"split": split or "val", "weights": weights, "device": device, "quantize": quantize}
-    others = pairs_to_score(found, pairs, source, target)
+    refuse_idle(encoding, read=bool(text or pairs or source), where="--text FILE, or --pairs FILE")
+    others = other_pairs(pairs, source, target, encoding)
     if others or found.pairs:
         if text:
             raise SettingsError("this run was trained on pairs; score others with --pairs FILE")
@@ -61,7 +63,7 @@ def evaluate(
     from charlm.scoring import score_run
 
     with naming(run, found.path):
-        tell(watch(score_run(found.path, text=text or (), **how)), json=json)
+        tell(watch(score_run(found.path, text=other_text(text, encoding), **how)), json=json)
 
 
 def translated(

@@ -9,12 +9,13 @@ from rich.console import Group
 from rich.text import Text
 
 from charlm.cli.console import table
-from charlm.cli.options import Device, Json, Run, Weights, naming, with_settings
+from charlm.cli.options import Device, Encoding, Json, Run, Weights, naming, with_settings
 from charlm.cli.pictures import Html, Png, Svg, present
-from charlm.cli.texts import read_prompt
+from charlm.cli.texts import PIPED, read_words, refuse_idle
 from charlm.config import take
 from charlm.runs import folder
 from charlm.sampling.settings import SampleSettings
+from charlm.text.visible import held
 
 WIDTH = 12  # columns of a bar
 EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -24,6 +25,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 def explain(
     run: Run = "last",
     prompt: Annotated[str, typer.Option(help="the text before the token; - reads standard input")] = "",
+    encoding: Encoding = None,
     top: Annotated[int, typer.Option(help="tokens to show", min=1, max=1000)] = 12,
     weights: Weights = "best",
     device: Device = "auto",
@@ -34,7 +36,9 @@ def explain(
     *,
     given: dict[str, Any],
 ) -> None:
-    settings, prompt, path = take(SampleSettings, given), read_prompt(prompt), folder.find(run, pairs=False)
+    settings, path = take(SampleSettings, given), folder.find(run, pairs=False)
+    refuse_idle(encoding, read=prompt == PIPED, where="--prompt -")
+    prompt = read_words("--prompt", prompt, encoding)
     from charlm.inside.explain import explain as explained
     from charlm.writer import Writer
 
@@ -42,7 +46,7 @@ def explain(
         found = explained(Writer.load(path, weights=weights, device=device), prompt, settings, top)
     shown = table("token", *(stage.name for stage in found.stages))
     for row, token in enumerate(found.tokens):
-        shown.add_row(repr(token), *(cell(stage.probabilities[row]) for stage in found.stages))
+        shown.add_row(repr(held(token)), *(cell(stage.probabilities[row]) for stage in found.stages))
     shown.add_row("others", *(cell(stage.rest) for stage in found.stages), style="dim")
     shown.add_row("possible", *(f"{stage.kept}" for stage in found.stages), style="dim")
     value = {"prompt": prompt, "tokens": found.tokens, "stages": [stage._asdict() for stage in found.stages]}

@@ -12,10 +12,11 @@ from rich.style import Style
 from rich.text import Text
 
 from charlm.cli.console import BARS
-from charlm.cli.options import Json, Run, naming
+from charlm.cli.options import Encoding, Json, Run, naming
 from charlm.cli.pictures import Html, Png, Svg, heat, present, tilt
-from charlm.cli.texts import read_words
+from charlm.cli.texts import PIPED, read_words, refuse_file, refuse_idle
 from charlm.runs import folder
+from charlm.text.characters import characters, continues
 from charlm.text.visible import visible
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def neurons(
     run: Run = "last",
     *,
     text: Annotated[str, typer.Option(help="text to be read; - reads standard input")],
+    encoding: Encoding = None,
     layer: Annotated[int | None, typer.Option(help="from 1 \\[default: all]", show_default=False)] = None,
     unit: Annotated[int | None, typer.Option(help="from 1 \\[default: the most telling]", show_default=False)] = None,
     gate: Annotated[
@@ -46,7 +48,9 @@ def neurons(
     svg: Svg = None,
     png: Png = None,
 ) -> None:
-    text, path = read_words("--text", text), folder.find(run, pairs=False)
+    refuse_file("--text", text)
+    refuse_idle(encoding, read=text == PIPED, where="--text -")
+    text, path = read_words("--text", text, encoding), folder.find(run, pairs=False)
     from charlm.inside.neurons import neurons as look
     from charlm.writer import Writer
 
@@ -89,11 +93,14 @@ def title(unit: Unit) -> str:
 
 
 def lines(tokens: list[str], values: list[float], width: int) -> Iterator[Line]:
-    """Characters with their token's value, cut after each newline and where a line is full."""
+    """Characters with their last token's value, cut after each newline and where a line is full."""
     line: Line = []
     used = 0
     for token, value in zip(tokens, values, strict=True):
-        for c in token:
+        for c in characters(token):
+            if line and continues(c[0]):  # a token begins with a mark
+                line[-1] = line[-1][0] + c, value
+                continue
             shown = visible(c, space=" ")
             if used + cell_len(shown) > width:
                 yield line

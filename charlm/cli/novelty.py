@@ -12,8 +12,9 @@ from rich.console import Group
 from rich.text import Text
 
 from charlm.cli import console
-from charlm.cli.options import Json, Run, naming, with_settings
+from charlm.cli.options import Encoding, Json, Run, naming, with_settings
 from charlm.cli.pictures import Html, Png, Svg, heat, present
+from charlm.cli.texts import refuse_idle, whole
 from charlm.config import Arg, Settings, take
 from charlm.errors import CorpusError
 from charlm.runs import folder
@@ -45,6 +46,7 @@ def novelty(
             metavar="FILE", help="look at this instead of a sample; - reads standard input", show_default=False
         ),
     ] = None,
+    encoding: Encoding = None,
     json: Json = False,
     html: Html = None,
     svg: Svg = None,
@@ -52,10 +54,10 @@ def novelty(
     *,
     given: dict[str, Any],
 ) -> None:
+    refuse_idle(encoding, read=text is not None, where="--text FILE")
     how, found = take(Written, given), folder.info(folder.find(run, pairs=False))
     from charlm.inside import novelty as inside
     from charlm.scoring import known_text
-    from charlm.text.corpus import Corpus
     from charlm.writer import Writer
 
     with naming(run, found.path):
@@ -64,7 +66,7 @@ def novelty(
         writer = Writer.load(found.path)
         looked_at = console.watch(inside.written(writer, how.length, temperature=how.temperature, seed=how.seed))
     else:
-        looked_at = "".join(Corpus.open([text], found.config["data"]["encoding"]).chunks())
+        looked_at = whole(text, encoding)
         if not 0 < len(looked_at) <= LONGEST:
             raise CorpusError(f"{text} holds {len(looked_at):,} characters; name a text of 1 to {LONGEST:,}")
     result = console.watch(inside.novelty(looked_at, known.text, known.held_out))

@@ -26,6 +26,13 @@ Weights = Annotated[Literal["best", "last"], typer.Option(help="the best in vali
 Unknown = Annotated[
     Literal["error", "skip", "nearest"], typer.Option(help="what to do about characters the run never saw")
 ]
+Encoding = Annotated[
+    str | None,
+    typer.Option(
+        help="how bytes spell characters in what is read \\[default: as a byte order mark says, or utf-8]",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="as a JSON object")]
 Quantize = Annotated[
     Literal["int8"] | None,

@@ -15,9 +15,9 @@ import typer
 
 from charlm.cli.beside import collected, columns
 from charlm.cli.console import err, note, show, watch, write
-from charlm.cli.options import RUN, Device, Quantize, Unknown, Weights, naming, with_settings
+from charlm.cli.options import RUN, Device, Encoding, Quantize, Unknown, Weights, naming, with_settings
 from charlm.cli.rows import Row
-from charlm.cli.texts import read_prompt
+from charlm.cli.texts import PIPED, read_words, refuse_idle, remark_on_escapes, whole
 from charlm.config import Arg, Settings, take
 from charlm.errors import SettingsError
 from charlm.runs import folder
@@ -55,9 +55,10 @@ def sample(
     ] = None,
     prompt: Annotated[str, typer.Option(help="text to continue; - reads standard input")] = "",
     prompt_file: Annotated[
-        Path | None,
-        typer.Option(help="file whose text is continued; - reads standard input", show_default=False),
+        str | None,
+        typer.Option(metavar="FILE", help="file whose text is continued; - reads standard input", show_default=False),
     ] = None,
+    encoding: Encoding = None,
     stop: Annotated[
         list[str] | None,
         typer.Option(metavar="TEXT", help="end before this text (may be given several times)", show_default=False),
@@ -84,10 +85,13 @@ def sample(
         raise SettingsError(
             "--length 0 writes one text without end; give a length with --samples, --json or --side-by-side"
         )
-    text = read_prompt(prompt, prompt_file)
+    if prompt and prompt_file:
+        raise SettingsError("--prompt and --prompt-file both say what to continue; give one of them")
+    refuse_idle(encoding, read=bool(prompt_file or prompt == PIPED), where="--prompt-file FILE")
+    text = whole(prompt_file, encoding) if prompt_file else read_words("--prompt", prompt, encoding)
     seed = secrets.randbits(31) if amount.seed is None else amount.seed
-    if any(r"\n" in one for one in stop or []):
-        note(r"--stop with \n in it waits for these two characters; a new line is typed as one, within the quotes")
+    for one in stop or []:
+        remark_on_escapes("--stop", one)
     paths = [folder.find(one, pairs=False) for one in runs]
     from charlm.writer import Writer
 

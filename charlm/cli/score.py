@@ -9,8 +9,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from charlm.cli.console import table, watch
-from charlm.cli.options import Device, Json, Weights, naming
+from charlm.cli.options import Device, Encoding, Json, Weights, naming
 from charlm.cli.pictures import Html, Png, Svg, heat, present, tilt
+from charlm.cli.texts import whole
 from charlm.errors import SettingsError
 from charlm.runs import folder
 from charlm.text.visible import visible
@@ -26,6 +27,7 @@ def score(
     diff: Annotated[
         str | None, typer.Option(help="another run: colour where one beats the other", show_default=False)
     ] = None,
+    encoding: Encoding = None,
     weights: Weights = "best",
     device: Device = "auto",
     html: Html = None,
@@ -33,7 +35,8 @@ def score(
     png: Png = None,
     json: Json = False,
 ) -> None:
-    run, text = run_and_text(what)
+    run, file = run_and_file(what)
+    text = whole(file, encoding)
     from charlm.inside.surprise import surprise
     from charlm.writer import Writer
 
@@ -53,15 +56,13 @@ def score(
     present(view, value, json=json, html=html, svg=svg, png=png)
 
 
-def run_and_text(what: list[str]) -> tuple[str, str]:
-    """`[RUN] FILE`, the file read as the run's own text was. Raises `SettingsError` for more than one run and file."""
+def run_and_file(what: list[str]) -> tuple[str, str]:
+    """`[RUN] FILE`. Raises `SettingsError` for more than one run and file, `RunError` if there is no such run."""
     if len(what) > 2:
         raise SettingsError(f"one run and one file, got {len(what)}: {' '.join(what)}")
-    run, name = what if len(what) == 2 else ("last", what[0])
-    from charlm.text.corpus import Corpus
-
-    encoding = folder.info(folder.find(run, pairs=False)).config["data"]["encoding"]
-    return run, "".join(Corpus.open([name], encoding).chunks())
+    run, file = what if len(what) == 2 else ("last", what[0])
+    folder.find(run, pairs=False)
+    return run, file
 
 
 def heat_map(found: Surprise) -> Text:
@@ -124,6 +125,6 @@ def as_json(found: Surprise) -> dict[str, Any]:
         "bits_per_byte": found.bits_per_byte,
         "text": found.text,
         "bits": found.bits.round(4).tolist(),
-        "lines": [{"text": line.rstrip("\n"), "bits": float(bits.sum())} for line, bits in found.lines()],
+        "lines": [{"text": "".join(line).rstrip("\n"), "bits": float(bits.sum())} for line, bits in found.lines()],
         **{title.replace(" ", "_"): [total._asdict() for total in totals] for title, totals in by(found).items()},
     }

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from charlm.cli.console import note, watch
 from charlm.config import DataSettings, take
 from charlm.errors import SettingsError
-from charlm.runs.folder import RunInfo
 from charlm.sampling.settings import TranslateSettings
 
 if TYPE_CHECKING:
@@ -18,6 +16,7 @@ if TYPE_CHECKING:
     from charlm.text.pairs import PairCorpus
 
 Files = Sequence[str] | None
+PIPED = "-"
 NO_BLEU = 'BLEU and chrF need an extra: pip install "charlm[translate]"'
 
 
@@ -32,14 +31,38 @@ def text_to_train_on(
     return open_text(files or source or (), target or (), given.get("encoding", DataSettings().encoding), pairs=pairs)
 
 
-def pairs_to_score(run: RunInfo, pairs: Files, source: Files, target: Files) -> PairCorpus | None:
-    """Other pairs than the run's own, in its encoding; None if none are named."""
+def other_text(files: Files, encoding: str | None) -> Corpus | None:
+    """Another text than a run's own; None if none is named."""
+    from charlm.text.corpus import Corpus
+
+    if not files:
+        return None
+    text = Corpus.open(files, spelled(encoding))
+    watch(text.survey())
+    for said in text.notes:
+        note(said)
+    return text
+
+
+def other_pairs(pairs: Files, source: Files, target: Files, encoding: str | None) -> PairCorpus | None:
+    """Other pairs than a run's own; None if none are named."""
     from charlm.text.pairs import PairCorpus
 
     if bool(source) != bool(target):
         raise SettingsError("--source and --target belong together: line n of one to line n of the other")
     files = pairs or source
-    return PairCorpus.open(files, target or (), run.config["data"]["encoding"]) if files else None
+    return PairCorpus.open(files, target or (), spelled(encoding)) if files else None
+
+
+def spelled(encoding: str | None) -> str:
+    """What a run was trained on says nothing of how other texts are encoded."""
+    return encoding or DataSettings().encoding
+
+
+def refuse_idle(encoding: str | None, *, read: bool, where: str) -> None:
+    """Raises `SettingsError` for an encoding where nothing is `read` in it; `where` says what would be."""
+    if encoding and not read:
+        raise SettingsError(f"--encoding {encoding} is for a text that is read, and none is named; give {where}")
 
 
 def decoding(given: Mapping[str, Any]) -> TranslateSettings:
@@ -50,21 +73,28 @@ def decoding(given: Mapping[str, Any]) -> TranslateSettings:
     return settings
 
 
-def read_prompt(prompt: str, file: Path | None = None) -> str:
-    """What is to be continued: the words typed, a file, or for - standard input."""
-    if prompt and file:
-        raise SettingsError("--prompt and --prompt-file both say what to continue; give one of them")
-    piped = "-" in (prompt, str(file))
-    if file is None and not piped:
-        return prompt
-    try:
-        return (sys.stdin.buffer.read() if piped or file is None else file.read_bytes()).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the prompt in {'standard input' if piped else file} cannot be read: {error}") from None
+def read_words(option: str, typed: str, encoding: str | None) -> str:
+    """Words as they were typed, or for - standard input, read like any text."""
+    if typed == PIPED:
+        return whole(typed, encoding)
+    remark_on_escapes(option, typed)
+    return typed
 
 
-def read_words(option: str, typed: str) -> str:
-    """`read_prompt`, where other commands take a file. Raises `SettingsError` for a file's name, not meant as words."""
+def remark_on_escapes(option: str, typed: str) -> None:
+    """Where a new line was meant, perhaps."""
+    if r"\n" in typed:
+        note(rf"{option} holds a backslash and an n; a new line is typed as one, in the quotes or in bash as $'a\nb'")
+
+
+def refuse_file(option: str, typed: str) -> None:
+    """Raises `SettingsError` for a file's name given for words, where other commands take a file."""
     if os.path.isfile(typed):
         raise SettingsError(f"{option} takes words, and {typed} is a file; to read it: {option} - < {typed}")
-    return read_prompt(typed)
+
+
+def whole(file: str, encoding: str | None) -> str:
+    """All of a text."""
+    text = other_text([file], encoding)
+    assert text is not None
+    return "".join(text.chunks())

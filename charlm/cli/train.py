@@ -53,13 +53,19 @@ def chosen_arch(argv: Sequence[str]) -> str:
     typed = peek(argv, "--arch")
     if typed is None:
         layers = settings_layers(peek(argv, "--preset"), peek(argv, "--config"))
-        typed = next((layer["arch"] for layer in reversed(layers.values()) if "arch" in layer), default_arch(argv))
+        encoding = peek(argv, "--encoding") or latest(layers, "encoding") or DataSettings().encoding
+        typed = latest(layers, "arch") or default_arch(argv, encoding)
     return str(typed)
 
 
-def default_arch(words: Sequence[str]) -> str:
-    """What to train where nothing is said, by how the files are named."""
-    named = any(word.partition("=")[0] == "--target" or named_as_pairs(word) for word in words)
+def latest(layers: dict[str, dict[str, Any]], name: str) -> str | None:
+    """What the last layer says that says something of this setting."""
+    return next((layer[name] for layer in reversed(layers.values()) if name in layer), None)
+
+
+def default_arch(words: Sequence[str], encoding: str) -> str:
+    """What to train where nothing is said, by how the files are named, and begin."""
+    named = any(word.partition("=")[0] == "--target" or named_as_pairs(word, encoding) for word in words)
     return PAIR_ARCH if named else DEFAULT_ARCH
 
 
@@ -188,7 +194,8 @@ def planned(
 
     if not (corpus or source or target):
         raise SettingsError("what text? charlm train FILE, or charlm demo to see it work on a bundled one")
-    layers = [{"arch": PAIR_ARCH if target else default_arch(corpus or ())}, *layers]
+    encoding = merge(*layers).get("encoding", DataSettings().encoding)
+    layers = [{"arch": PAIR_ARCH if target else default_arch(corpus or (), encoding)}, *layers]
     asked = merge(*layers)
     text = text_to_train_on(corpus, source, target, asked, pairs=reads_pairs(asked["arch"]))
     return Plan.of(*layers, pairs=isinstance(text, PairCorpus)), text

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import codecs
 import json as jsonlib
 import sys
 from collections.abc import Iterator
+from functools import partial
+from io import RawIOBase
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from charlm.cli.console import err, note, write
-from charlm.cli.options import Device, Quantize, Run, Unknown, Weights, with_settings
+from charlm.cli.options import Device, Encoding, Quantize, Run, Unknown, Weights, with_settings
 from charlm.cli.pictures import save_as_named
-from charlm.cli.texts import decoding
+from charlm.cli.texts import PIPED, decoding, spelled
 from charlm.config import fields_of, take
 from charlm.errors import CharlmError, CorpusError, RunError, SettingsError, VocabularyError
 from charlm.sampling.settings import SampleSettings, TranslateSettings
@@ -26,14 +27,17 @@ if TYPE_CHECKING:
     from charlm.writer import Writer
 
 TOGETHER = 512  # lines that are translated at once, if so many are there already
+NAMED = 10  # lines that are named in a note
 LOOK = 1.0  # seconds after which a wait looks up: on Windows Ctrl-C could not end it otherwise
-TERMINAL = PIPED = "-"
+AT_ONCE = 1 << 20  # bytes
+TERMINAL = "-"
 
 
 @with_settings({"Decoding": TranslateSettings, "Drawing, without a beam": SampleSettings}, {"temperature": "0"})
 def translate(
     run: Run = "last",
     file: Annotated[str, typer.Argument(help="lines to translate; - reads standard input")] = PIPED,
+    encoding: Encoding = None,
     n_best: Annotated[
         int,
         typer.Option(
@@ -73,7 +77,6 @@ def translate(
     if seed is not None and not sampling:
         raise SettingsError("--seed is for lines that are drawn; give a --temperature above 0 with it")
     path, file = run_and_file(run, file)
-    from charlm.runs import folder
     from charlm.writer import Writer
 
     writer = Writer.load(path, weights=weights, device=device, quantize=quantize)
@@ -82,24 +85,44 @@ def translate(
         err.print("type a line, Enter translates it; Ctrl-D, or Ctrl-Z and Enter on Windows, ends", style="dim")
     picture = attention_map not in (None, TERMINAL)
     how: dict[str, Any] = {"sampling": sampling, "seed": seed or 0, "unknown": unknown, "n_best": n_best}
-    number, cut, drawn = 0, 0, 0
-    for lines in blocks(file, folder.info(path).config["data"]["encoding"], whole=picture):
+    number, drawn, unread, unended = 0, 0, Numbers(), Numbers()
+    for lines in blocks(file, encoding, whole=picture):
         if picture and sum(1 for line in lines if line.strip()) > 1:
             raise SettingsError(
                 f"--attention-map {attention_map} holds one line, {len(lines)} were given; use - for all"
             )
-        for line, found in translated(writer, lines, settings, number, how):
+        for at, (line, found) in enumerate(translated(writer, lines, settings, number, how), number + 1):
             tell(line, found, json=json, numbered=n_best > 1)
-            cut += any(each.cut for each in found)
+            unread.add(at, found and found[0].cut)
+            unended.add(at, found and not found[0].finished)
             if attention_map and found:
                 draw(writer, found[0], attention_map)
                 drawn += 1
         number += len(lines)
-    if cut:
-        longest = writer.model.spec.seq_len // 2 - 1
-        note(f"{cut} lines are longer than the {longest} tokens that this run reads; the rest was left out")
+    longest = writer.model.spec.seq_len // 2  # tokens, with a newline
+    if unread.count:
+        note(f"longer than the {longest - 1} tokens that this run reads, and cut off there: {unread}")
+    if unended.count:
+        note(f"what was written had no end after {longest} tokens, and was cut off there: {unended}")
     if picture and not drawn:
         raise SettingsError(f"there was no line to draw, so {attention_map} was not written")
+
+
+class Numbers:
+    """Numbers of lines, the first of which are named."""
+
+    def __init__(self) -> None:
+        self.count, self.first = 0, ""
+
+    def add(self, number: int, wanted: object) -> None:
+        if wanted:
+            self.count += 1
+            if self.count <= NAMED:
+                self.first += f"{', ' if self.first else ''}{number}"
+
+    def __str__(self) -> str:
+        more = f" and {self.count - NAMED} more" if self.count > NAMED else ""
+        return f"line{'s' if self.count > 1 else ''} {self.first}{more}"
 
 
 def drawing(given: dict[str, Any]) -> SampleSettings | None:
@@ -128,12 +151,12 @@ def run_and_file(run: str, file: str) -> tuple[Path, str]:
 def translated(
     writer: Writer, lines: list[str], settings: TranslateSettings, number: int, how: dict[str, Any]
 ) -> Iterator[tuple[str, list[Translation]]]:
-    """Each line with its translations; an empty one has none. `number` is that of the first, from 0.
+    """Each line with its translations; a blank one has none. `number` is that of the first, from 0.
 
     Raises `VocabularyError` when the line's turn has come, so that those before it are not lost.
     """
     try:
-        found = writer.translate(lines, settings, first=number, **how)
+        found = writer.translate([line if line.strip() else "" for line in lines], settings, first=number, **how)
     except VocabularyError as error:
         if len(lines) == 1:
             raise VocabularyError(f"line {number + 1}: {error}") from None
@@ -148,7 +171,8 @@ def tell(line: str, found: list[Translation], *, json: bool, numbered: bool) -> 
     """One line for each translation; an empty one stays empty."""
     if json:
         best = [{"text": t.text, "log_probability": t.log_probability, "finished": t.finished} for t in found]
-        write(jsonlib.dumps({"source": line, "translations": best}, ensure_ascii=False) + "\n")
+        cut = any(t.cut for t in found)
+        write(jsonlib.dumps({"source": line, "source_cut": cut, "translations": best}, ensure_ascii=False) + "\n")
     elif not numbered or not found:
         write((found[0].text if found else "") + "\n")
     else:
@@ -167,7 +191,7 @@ def draw(writer: Writer, best: Translation, where: str) -> None:
         save_as_named(Path(where), Map(found), found.to_json())
 
 
-def blocks(file: str, encoding: str, *, whole: bool) -> Iterator[list[str]]:
+def blocks(file: str, encoding: str | None, *, whole: bool) -> Iterator[list[str]]:
     """The file's lines, as many together as are there already; all of them if `whole`.
 
     Whoever types lines, or feeds them one by one, gets each answer at once. What cannot be read is raised after the
@@ -194,37 +218,46 @@ def blocks(file: str, encoding: str, *, whole: bool) -> Iterator[list[str]]:
         raise end
 
 
-def feed(file: str, encoding: str, lines: Queue[str | Exception | None]) -> None:
+def feed(file: str, encoding: str | None, waiting: Queue[str | Exception | None]) -> None:
     """Put every line of the file, and at the end None, or what went wrong."""
-    from charlm.text import pairs
     from charlm.text.corpus import Corpus
+    from charlm.text.records import lines
 
     try:
-        if file == PIPED and sys.stdin.isatty():
-            encoding = sys.stdin.encoding  # a keyboard is not the file that was trained on
-        streams = file == PIPED and "\n".encode(encoding) == b"\n"  # of UTF-16 all must be there first
-        for line in piped(encoding) if streams else pairs.lines(Corpus.open([file], encoding)):
-            lines.put(line)
+        text = piped(encoding) if file == PIPED else Corpus.open([file], spelled(encoding)).raw()
+        for line in lines(text):
+            waiting.put(line)
     except CharlmError as error:
-        lines.put(error)
+        waiting.put(error)
     except Exception as error:  # whatever it is, the other thread must not wait for ever
-        lines.put(CorpusError(f"{'standard input' if file == PIPED else file} cannot be read: {error}"))
+        waiting.put(CorpusError(f"{'standard input' if file == PIPED else file} cannot be read: {error}"))
     else:
-        lines.put(None)
+        waiting.put(None)
 
 
-def piped(encoding: str) -> Iterator[str]:
-    """Standard input, line by line as they come."""
-    for number, line in enumerate(standard_input(), 1):
-        try:
-            yield line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").decode(encoding).rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise CorpusError(f"line {number} of standard input is not {encoding}: {error.reason}") from None
+def piped(encoding: str | None) -> Iterator[str]:
+    """The text of standard input as it comes, from a keyboard as the terminal has it. It is the text of such a file."""
+    from charlm.text.corpus import decoded
+    from charlm.text.kinds import STANDARD_INPUT, unpacked
+
+    if sys.stdin.isatty():
+        encoding = encoding or sys.stdin.encoding
+    stream = unpacked(standard_input(), STANDARD_INPUT)
+    held: list[str] = []  # before the first newline: without any, carriage returns end lines
+    text = decoded(stream, STANDARD_INPUT, spelled(encoding), partial(stream.read1, AT_ONCE))
+    for piece in text:
+        held.append(piece)
+        if "\n" in piece:
+            break
+    else:
+        held = [piece.replace("\r", "\n") for piece in held]
+    yield from held
+    yield from text
 
 
-def standard_input() -> BinaryIO:
+def standard_input() -> RawIOBase:
     """A reader of its own: at the end Python closes sys.stdin, which it cannot while a thread waits in it."""
     try:
-        return open(sys.stdin.fileno(), "rb", closefd=False)
+        return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
     except OSError:  # it is no file of the system
-        return sys.stdin.buffer
+        return cast(RawIOBase, sys.stdin.buffer)

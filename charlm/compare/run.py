@@ -168,17 +168,15 @@ def finish(made: Comparison, store: Store) -> Generator[Progress, None, Comparis
 
 
 def compare_runs(
-    names: Sequence[str], *, text: Sequence[str] = (), pairs: PairCorpus | None = None, target: float | None = None
+    names: Sequence[str], *, text: Corpus | None = None, pairs: PairCorpus | None = None, target: float | None = None
 ) -> Generator[Progress | Note, None, Comparison]:
-    """Compare runs that exist, on the held-out text that they share, on `text` (files) or on other `pairs`.
+    """Compare runs that exist, on the held-out text that they share, on another `text` or on other `pairs`.
 
     Raises `RunError` if they hold out different texts and no other is given, `SettingsError` for one of the wrong kind.
     """
     infos = [folder.info(folder.find(name)) for name in names]
     if len({info.path.resolve() for info in infos}) < len(infos):
         raise SettingsError(f"the same run twice: {', '.join(names)}")
-    if "-" in text:
-        raise SettingsError("--text - can be read only once, and each run reads it; save it to a file")
     if len({info.pairs for info in infos}) > 1:
         raise SettingsError("some of these runs translate and some go on with a text; compare each kind by itself")
     other, wrong = ("--pairs", text) if infos[0].pairs else ("--text", pairs)
@@ -207,9 +205,10 @@ def compare_runs(
             "these runs read different texts out of the same file, so their scores do not compare; train them with the "
             "same --encoding and --alphabet"
         )
-    asked = {"runs": [str(info.path) for info in infos], "text": list(text)}
+    files = [str(path) for path in text.paths] if text else []
+    asked = {"runs": [str(info.path) for info in infos], "text": files}
     if text:
-        named = {"name": ", ".join(text), "validation_bytes": rows[0].trained[0].bytes}
+        named = {"name": ", ".join(files), "validation_bytes": rows[0].trained[0].bytes}
         return Comparison(asked, named, rows, None, target)
     store = yield from same_text(infos[0], None)
     named = text_of(infos[0].config["corpus"]["name"], store.validation, store.corpus_sha256)

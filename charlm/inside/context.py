@@ -57,18 +57,17 @@ class Reach(NamedTuple):
         return {"places": self.places, "enough": self.enough, "contexts": [c._asdict() for c in self.contexts]}
 
 
-def reach(run: str | Path, *, text: Sequence[str] = (), positions: int = 500) -> Generator[Progress, None, Reach]:
-    """Score places of `text` (files), or of the run's own validation text, with the last 1, 2, 4, ... tokens in sight.
+def reach(run: str | Path, *, text: Corpus | None = None, positions: int = 500) -> Generator[Progress, None, Reach]:
+    """Score places of `text`, or of the run's own validation text, with the last 1, 2, 4, ... tokens in sight.
 
     Raises as `charlm.scoring.score_run` does, and `CorpusError` for a text of fewer than two tokens.
     """
     path = folder.find(run)
-    found = folder.info(path)
     writer = Writer.load(path)
     if text:
-        before, ids = 0, writer.tokenizer.encode("".join(Corpus.open(text, found.config["data"]["encoding"]).chunks()))
+        before, ids = 0, writer.tokenizer.encode("".join(text.chunks()))
     else:
-        store = yield from same_text(found, None)
+        store = yield from same_text(folder.info(path), None)
         if not len(store.validation):
             raise CorpusError(f"{path} has no validation text; name a text with --text")
         training = store.train.ids[-FURTHEST:]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from charlm.errors import SettingsError
 from charlm.inside import numbered
+from charlm.text.characters import characters, continues
 from charlm.writer import Writer
 
 LONGEST = 10_000  # tokens that are traced at most: every unit's value at each of them is held at once
@@ -66,13 +67,13 @@ def newline(text: str) -> list[float]:
 
 
 def capital(text: str) -> list[float]:
-    """1 at capital letters."""
-    return [float(c.isupper()) for c in text]
+    """1 at capital letters and their marks."""
+    return [float(c[0].isupper()) for c in characters(text) for _ in c]
 
 
 def linelength(text: str) -> list[float]:
     """Characters since the line began."""
-    return list(accumulate(text, lambda n, c: 0.0 if c == "\n" else n + 1, initial=0.0))[1:]
+    return list(accumulate(text, lambda n, c: 0.0 if c == "\n" else n + (not continues(c)), initial=0.0))[1:]
 
 
 FEATURES: dict[str, tuple[Callable[[str], list[float]], str]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable
-from io import StringIO
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from charlm.errors import SettingsError
 from charlm.progress import Progress
+from charlm.text.characters import characters
 from charlm.text.tokenizers import utf8
 from charlm.training.evaluate import token_nats
 from charlm.writer import Writer
@@ -22,7 +23,7 @@ Bits = NDArray[np.float64]
 
 
 class Total(NamedTuple):
-    """Of some characters of the text."""
+    """Of some characters of the text, with their marks and joiners."""
 
     name: str
     chars: int
@@ -30,47 +31,52 @@ class Total(NamedTuple):
 
 
 class Surprise(NamedTuple):
-    """What a text costs a model, character by character."""
+    """What a text costs a model, code point by code point."""
 
     text: str
-    bits: Bits  # (chars,)
+    bits: Bits  # (code points,)
 
     @property
     def bits_per_byte(self) -> float:
         return float(self.bits.sum()) / len(utf8(self.text))
 
-    def lines(self) -> list[tuple[str, Bits]]:
-        """Each line with its newline, and the bits of its characters."""
-        found, start = [], 0
-        for line in StringIO(self.text):  # which end at \n alone, here as everywhere
-            found.append((line, self.bits[start : start + len(line)]))
-            start += len(line)
-        return found
+    def characters(self) -> tuple[list[str], Bits]:
+        """Letters with their marks, and what they cost together."""
+        cut = characters(self.text)
+        return cut, np.add.reduceat(self.bits, np.cumsum([0, *map(len, cut[:-1])]))
+
+    def lines(self) -> list[tuple[list[str], Bits]]:
+        """The characters of each line, its newline included, and their bits."""
+        cut, bits = self.characters()
+        ends = [at for at, c in enumerate(cut, 1) if c == "\n" or at == len(cut)]
+        return [(cut[start:end], bits[start:end]) for start, end in pairwise([0, *ends])]
 
     def by_class(self) -> list[Total]:
-        return self.totals(map(kind, self.text))
+        return self.totals(map(kind, self.characters()[0]))
 
     def by_place_in_word(self) -> list[Total]:
         """A word is a run of letters, digits and apostrophes; what stands between words counts as that."""
         places, place = [], 0
-        for c in self.text:
-            place = place + 1 if c.isalnum() or c in "'’" else 0
+        for c in self.characters()[0]:
+            place = place + 1 if c[0].isalnum() or c[0] in "'’" else 0
             places.append("between words" if place == 0 else f"character {place}" if place < 6 else "character 6 on")
         return self.totals(places)
 
     def by_distance(self) -> list[Total]:
         """By how many characters stand before, in this text, for the model to go by."""
-        return self.totals(reach(at) for at in range(len(self.text)))
+        return self.totals(map(reach, range(len(self.characters()[0]))))
 
     def totals(self, names: Iterable[str]) -> list[Total]:
         """Mean bits of the characters that share a name, in the order of first appearance."""
         sums: dict[str, list[float]] = {}
-        for name, bits in zip(names, self.bits.tolist(), strict=True):
+        for name, bits in zip(names, self.characters()[1].tolist(), strict=True):
             sums.setdefault(name, []).append(bits)
         return [Total(name, len(each), math.fsum(each) / len(each)) for name, each in sums.items()]
 
 
 def kind(character: str) -> str:
+    """Of a character, whatever marks it has."""
+    character = character[0]
     if character == "\n":
         return "newline"
     if character.isspace():
@@ -91,7 +97,7 @@ def reach(at: int) -> str:
 
 
 def surprise(writer: Writer, text: str) -> Generator[Progress, None, Surprise]:
-    """The cost of each character of `text` in bits, from a blank page. A token's cost is shared by its bytes equally.
+    """The cost of each code point of `text` in bits, from a blank page. A token's cost is shared by its bytes equally.
 
     Raises `SettingsError` for an empty text and `VocabularyError` for characters that the tokenizer cannot spell.
     """

@@ -5,19 +5,21 @@ Wu et al. 2016, arXiv:1609.08144, section 7, without coverage. For a line Y of |
     score = log P(Y | source) / lp(|Y|)        lp(n) = ((5 + n) / 6) ^ alpha
 
 alpha is the length penalty: at 0 the likeliest line is the best, and the more of it, the longer the best may be.
+
+A beam may lose the greedy line on its way and end with worse ones. Here it is always among those to choose from.
 """
 
 from __future__ import annotations
 
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from charlm.model import LanguageModel
-from charlm.sampling.lines import Hypothesis, select
+from charlm.sampling.lines import Hypothesis, select, write_lines
 
 
 class Kept(NamedTuple):
@@ -42,7 +44,6 @@ class Kept(NamedTuple):
         ]
 
 
-@torch.inference_mode()
 def beam_search(
     model: LanguageModel,
     source: Tensor,
@@ -53,7 +54,37 @@ def beam_search(
     length_penalty: float,
     n_best: int = 1,
 ) -> list[list[Hypothesis]]:
-    """The `n_best` hypotheses that are found for each row of `source` (B, S), right-padded with PAD, the best first.
+    """The `n_best` hypotheses for each row of `source` (B, S), right-padded with PAD, the best first.
+
+    They are the best of what a beam finds and of the greedy line, so none is worse than that. What was cut off comes
+    after everything finished. There are fewer than `n_best` only where fewer lines are possible. 1 <= n_best <= beams,
+    limit >= 1.
+    """
+    found = by_beam(model, source, beams, newline, limit, length_penalty, n_best)
+    if beams == 1:
+        return found  # it is the greedy line
+
+    def rank(line: Hypothesis) -> tuple[bool, float]:
+        return not line.finished, -line.log_probability / lp(len(line.ids) + line.finished, length_penalty)
+
+    greedy = write_lines(model, source, lambda logits: logits.argmax(-1), newline=newline, limit=limit)
+    for lines, line in zip(found, greedy, strict=True):
+        if all((line.ids, line.finished) != (other.ids, other.finished) for other in lines):
+            lines[:] = sorted([*lines, line], key=rank)[:n_best]
+    return found
+
+
+@torch.inference_mode()
+def by_beam(
+    model: LanguageModel,
+    source: Tensor,
+    beams: int,
+    newline: int,
+    limit: int,
+    length_penalty: float,
+    n_best: int,
+) -> list[list[Hypothesis]]:
+    """What is found for each row by a beam alone.
 
     Each step looks at the 2 x `beams` likeliest continuations of a sentence. Those among the first `beams` that end
     with a newline are finished; of all, the first `beams` that do not end go on. A sentence is done when
@@ -62,13 +93,12 @@ def beam_search(
     - or `beams` are finished, and none that goes on beats the `n_best` of them as it stands, by log P / lp(|Y|);
     - or `limit` tokens are written, newline included. What is cut off there comes after everything finished.
 
-    The second makes one beam the same as greedy decoding. There are fewer than `n_best` only where fewer lines are
-    possible. Of equals, the one that began better comes first, then the one that torch.topk finds first.
-    1 <= n_best <= beams, limit >= 1.
+    The second makes one beam the same as greedy decoding. Of equals, the one that began better comes first, then the
+    one that torch.topk finds first.
     """
     model.eval()
     state, count, device = model.read(source), len(source), source.device
-    lp = ((5 + torch.arange(limit + 2, device=device)) / 6) ** length_penalty
+    forgiven = lp(torch.arange(limit + 2, device=device), length_penalty)
     found: list[list[Hypothesis]] = [[] for _ in range(count)]
     sentences = torch.arange(count, device=device)  # (A,) those that are not done
     ended = torch.zeros_like(sentences)  # (A,) how many lines of each are finished
@@ -80,11 +110,11 @@ def beam_search(
         ends = grown.ids[..., -1] == newline
         new = grown.only(ends & (torch.arange(ends.size(1), device=device) < beams))
         ended = ended + new.nats.isfinite().sum(1)
-        best, worst = better(best, new, lp, newline)
+        best, worst = better(best, new, forgiven, newline)
         rest = grown.only(~ends)
         places = largest(rest.nats, beams)  # (A, N)
         going, rows = rest.take(places), parents.gather(1, places)
-        hope = going.nats[:, 0] / torch.where(ended >= beams, lp[length], lp[limit])
+        hope = going.nats[:, 0] / torch.where(ended >= beams, forgiven[length], forgiven[limit])
         done = (hope <= worst) | (length == limit)
         over = done.nonzero()[:, 0]  # the one wait for the device
         if len(over):
@@ -99,6 +129,11 @@ def beam_search(
     return found
 
 
+def lp(tokens: Any, length_penalty: float) -> Any:
+    """By what log P is divided; of a number or a tensor."""
+    return ((5 + tokens) / 6) ** length_penalty
+
+
 def grow(going: Kept, logits: Tensor, most: int) -> tuple[Kept, Tensor]:
     """The `most` likeliest lines of one token more, and which row of the logits (A N, V) each comes from, (A, most)."""
     sentences, lines = going.nats.shape
@@ -111,11 +146,11 @@ def grow(going: Kept, logits: Tensor, most: int) -> tuple[Kept, Tensor]:
     return Kept(nats.gather(1, places), ids), parents + lines * torch.arange(sentences, device=places.device)[:, None]
 
 
-def better(best: Kept, new: Kept, lp: Tensor, newline: int) -> tuple[Kept, Tensor]:
+def better(best: Kept, new: Kept, forgiven: Tensor, newline: int) -> tuple[Kept, Tensor]:
     """The best lines of both, as many as there were in `best`, and the score of the last of them, (A,)."""
     longer = F.pad(best.ids, (0, 1), value=newline)
     both = Kept(torch.cat([best.nats, new.nats], 1), torch.cat([longer, new.ids], 1))
-    scores = both.nats / lp[(both.ids[..., 1:] != newline).sum(-1) + 1]
+    scores = both.nats / forgiven[(both.ids[..., 1:] != newline).sum(-1) + 1]
     places = largest(scores, best.nats.size(1))
     return both.take(places), scores.gather(1, places)[:, -1]
 

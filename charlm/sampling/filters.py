@@ -13,15 +13,16 @@ refused if it would copy too much (`novel.py`), and picked again without it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
+from charlm.sampling.noise import STEP, branch, gumbel
 from charlm.sampling.novel import Copies
 from charlm.sampling.settings import MEMORY, SampleSettings
 
-NOISE = 1 << 16  # numbers that are drawn at once, roughly
+NOISE = {"cuda": 1 << 22}  # numbers that are made at once, roughly; elsewhere what a cache holds, 1 << 16
 
 
 def penalise(logits: Tensor, recent: Tensor, penalty: float) -> Tensor:
@@ -87,22 +88,23 @@ def stages(
 class Picker:
     """Picks a token per row, remembering what the filters need to know of the text so far.
 
-    Adding Gumbel noise and taking the largest is drawing from the softmax (Gumbel 1954; Maddison, Tarlow & Minka 2014,
-    arXiv:1411.0030, section 2). The noise of many tokens is drawn at once.
+    Each row draws from a stream of its own, so that what it draws does not depend on its company. The noise of many
+    tokens is made at once.
     """
 
     def __init__(
         self,
         settings: SampleSettings,
-        generator: Generator,
+        streams: Tensor,
         prompt: Tensor | None = None,
         copies: Copies | None = None,
     ) -> None:
-        """`prompt` (B, P) is what the repetition penalty looks back on; `copies` says which tokens are refused."""
-        self.settings, self.generator, self.copies = settings, generator, copies
+        """`streams` (B,) are the rows' chance (`noise.streams`), `prompt` (B, P) is what the repetition penalty looks
+        back on, and `copies` says which tokens are refused."""
+        self.settings, self.streams, self.copies = settings, streams, copies
         self.temperatures = settings.temperatures
         self.filters = bool(settings.top_k or settings.top_p < 1 or settings.min_p)
-        self.count = 0
+        self.count = self.drawn = 0  # tokens that were picked, and those whose noise was made
         self.noise: list[Tensor] = []  # (B, V) each, for the tokens to come, the next one last
         self.recent = None if prompt is None else prompt[:, -MEMORY:]  # (B, R)
 
@@ -147,9 +149,11 @@ class Picker:
     def gumbel(self, logits: Tensor) -> Tensor:
         """Noise (B, V) for one token."""
         if not self.noise:
-            tokens = max(1, min(512, NOISE // logits.numel()))
-            drawn = torch.empty(tokens, *logits.shape, device=logits.device).exponential_(generator=self.generator)
-            self.noise = list(drawn.clamp_(min=1e-12).log_().neg_())  # 0 would win against anything
+            tokens = max(1, min(512, NOISE.get(logits.device.type, 1 << 16) // logits.numel()))
+            places = torch.arange(self.drawn + tokens, self.drawn, -1, device=logits.device)
+            keys = torch.arange(logits.size(1), device=logits.device) * STEP
+            self.noise = list(gumbel(branch(self.streams, places[:, None]), keys))
+            self.drawn += tokens
         return self.noise.pop()
 
     def penalised(self, logits: Tensor) -> Tensor:
@@ -162,15 +166,3 @@ class Picker:
         for _, left in stages(self.settings, self.temperature, logits, self.recent):
             logits = left
         return logits
-
-
-class LinePicker(Picker):
-    """Draws for each row from a generator of its own, so that a line does not depend on its company."""
-
-    def __init__(self, settings: SampleSettings, seeds: Sequence[int], device: torch.device) -> None:
-        self.generators = [Generator(device).manual_seed(seed) for seed in seeds if any(settings.temperatures)]
-        super().__init__(settings, Generator(device))
-
-    def gumbel(self, logits: Tensor) -> Tensor:
-        drawn = [torch.empty_like(logits[0]).exponential_(generator=generator) for generator in self.generators]
-        return torch.stack(drawn).clamp_(min=1e-12).log_().neg_()

@@ -12,8 +12,9 @@ from charlm.errors import SettingsError
 from charlm.model import LanguageModel
 from charlm.progress import Progress
 from charlm.sampling.beam import beam_search
-from charlm.sampling.filters import LinePicker
+from charlm.sampling.filters import Picker
 from charlm.sampling.lines import write_lines
+from charlm.sampling.noise import streams
 from charlm.sampling.settings import SampleSettings, TranslateSettings
 from charlm.text.buckets import padded
 from charlm.text.units import Ids
@@ -81,8 +82,7 @@ def translating(
                 n_best=n_best,
             )
         else:
-            seeds = [(seed * 1_000_003 + first + at) % 2**63 for at in some]
-            pick = LinePicker(sampling or SampleSettings("0"), seeds, source.device)
+            pick = Picker(sampling or SampleSettings("0"), streams(seed, [first + at for at in some], source.device))
             hypotheses = [[best] for best in write_lines(model, source, pick, newline=newline, limit=limit)]
         for at, each in zip(some, hypotheses, strict=True):
             cut = len(whole[at]) >= longest
@@ -94,5 +94,5 @@ def translating(
 
 
 def one_line(text: str) -> str:
-    """A model may write the byte of a newline where none is meant."""
-    return text.replace("\n", " ").replace("\r", " ").strip()
+    """A newline is a blank where it does not end the text: a model may write its byte where none is meant."""
+    return text.replace("\r\n", "\n").removesuffix("\n").replace("\n", " ")

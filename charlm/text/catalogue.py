@@ -160,7 +160,7 @@ def _unpack(entry: Entry, folder: Path, out: BinaryIO) -> None:
     for source, target in zip(entry.parts[::2], entry.parts[1::2], strict=True):
         with gzip.open(folder / source.file) as sources, gzip.open(folder / target.file) as targets:
             for pair in zip(sources, targets, strict=True):
-                out.write(b"\t".join(line.rstrip(b"\n").replace(b"\t", b" ") for line in pair) + b"\n")
+                out.write(b"\t".join(line.rstrip(b"\r\n").replace(b"\t", b" ") for line in pair) + b"\n")
 
 
 _BUNDLED = {

@@ -23,8 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import CorpusError
-from charlm.text.corpus import MARKS, open_bytes
-from charlm.text.pairs import in_columns, named_as_pairs
+from charlm.text.corpus import Corpus
+from charlm.text.kinds import HEAD, marked, open_bytes, spelling, unmarked
+from charlm.text.order import Order, shuffle_first
+from charlm.text.pairs import pairs_in
 from charlm.text.tokenizers import CODE_POINTS
 from charlm.text.units import code_points
 
@@ -59,20 +61,33 @@ class Report:
     controls: tuple[Seen, ...]  # all but newline and tab
     sampled: int
     duplicated_lines: float  # share of the non-empty lines that repeat an earlier one
+    sorted: bool  # its lines stand in alphabetical order
     most_repeated_line: tuple[str, int]  # with how often it occurs
     zlib: float  # bits per byte of `zlib -9`, which looks back 32 kB
     xz: float  # bits per byte of `xz`, which looks back over all of the sample
     suggestions: tuple[str, ...] = ()  # the most pressing first; the last one is always a command to train with
 
+    @property
+    def option(self) -> str:
+        """What must be typed for it to be read right."""
+        return "" if self.byte_order_mark or self.encoding == "utf-8" else f" --encoding {self.encoding}"
 
-def check(path: str | Path) -> Report:
-    """Read the text at `path` (plain or .gz). Raises `CorpusError` if it is empty or cannot be read."""
+
+def check(path: str | Path, encoding: str | None = None) -> Report:
+    """Read the text at `path` (plain or .gz), in an encoding that is known or guessed.
+
+    Raises `CorpusError` if it is empty or cannot be read.
+    """
     path = Path(path)
+    if encoding:
+        for _ in Corpus.open([path], encoding).chunks():
+            pass  # raises where it cannot be decoded
     try:
         size = sum(len(piece) for piece in _pieces(path))
-        with open_bytes(path) as file:
+        with open_bytes(path, str(path)) as file:
             sample = file.read(SAMPLE)
-        encoding, not_utf8 = _guess(path, sample)
+        guess, not_utf8 = _guess(path, sample)
+        encoding = encoding or guess
         tally = _tally(path, encoding)
     except (OSError, EOFError, zlib.error) as error:  # the last two: a damaged .gz
         raise CorpusError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
@@ -81,11 +96,13 @@ def check(path: str | Path) -> Report:
     seen = [Seen(chr(code), _name(chr(code)), int(tally.counts[code])) for code in np.flatnonzero(tally.counts)]
     text = _plain(sample.decode(encoding, "replace"))
     lines = Counter(line for line in text.split("\n") if line.strip())
+    order = Order()
+    order.see(text)
     report = Report(
         path=path,
         bytes=size,
         encoding="utf-8" if encoding == "utf-8-sig" else encoding,
-        byte_order_mark=sample.startswith(tuple(MARKS)),
+        byte_order_mark=marked(sample) is not None,
         not_utf8=not_utf8,
         characters=int(tally.counts.sum()),
         lines=tally.lines,
@@ -96,24 +113,26 @@ def check(path: str | Path) -> Report:
         controls=tuple(one for one in seen if _is_control(one.character)),
         sampled=len(sample),
         duplicated_lines=1 - len(lines) / lines.total() if lines else 0.0,
+        sorted=order.sorted,
         most_repeated_line=lines.most_common(1)[0] if lines else ("", 0),
         zlib=8 * len(zlib.compress(sample, 9)) / len(sample),
         xz=8 * len(lzma.compress(sample)) / len(sample),
     )
-    return replace(report, suggestions=(*_mend(report), _train(report, pairs=named_as_pairs(path) or in_columns(text))))
+    return replace(report, suggestions=(*_mend(report), _train(report, pairs=pairs_in(path, text))))
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
-    with open_bytes(path) as file:
+    with open_bytes(path, str(path)) as file:
         while piece := file.read(PIECE):
             yield piece
 
 
 def _guess(path: Path, sample: bytes) -> tuple[str, int | None]:
     """(encoding, first line that is not UTF-8)."""
-    for mark, encoding in MARKS.items():
-        if sample.startswith(mark):
-            return encoding, None if encoding == "utf-8-sig" else 1
+    head = sample[:HEAD]
+    encoding = marked(head) or unmarked(head) or spelling(head, str(path), "utf-8")
+    if encoding != "utf-8":
+        return encoding, None if encoding == "utf-8-sig" else 1
     line = _first_bad_line(path, "utf-8")
     if line is None:
         return "utf-8", None
@@ -145,7 +164,7 @@ def _tally(path: Path, encoding: str) -> _Tally:
     counts = np.zeros(CODE_POINTS, np.int64)
     windows = longest = 0
     unfinished = 0  # characters since the last newline
-    with io.TextIOWrapper(open_bytes(path), encoding, errors="replace", newline="") as file:
+    with open_bytes(path, str(path)) as raw, io.TextIOWrapper(raw, encoding, errors="replace", newline="") as file:
         while text := file.read(PIECE):
             while text.endswith("\r") and (more := file.read(1)):  # never cut between \r and \n
                 text += more
@@ -173,9 +192,9 @@ def _name(character: str) -> str:
 def _mend(report: Report) -> Iterator[str]:
     file = shlex.quote(str(report.path))
     read = f"{'gunzip -c' if report.path.suffix.lower() == '.gz' else 'cat'} {file}"
-    if report.encoding != "utf-8":
-        yield f"it reads as {report.encoding} and not as UTF-8: charlm train {file} --encoding {report.encoding}"
-    elif report.not_utf8:
+    if report.option:
+        yield f"it reads as {report.encoding} and not as UTF-8: charlm train {file}{report.option}"
+    elif report.not_utf8 and report.encoding == "utf-8":
         yield (
             f"line {report.not_utf8} is not UTF-8 while most others are; "
             f"to drop such bytes: {read} | iconv -c -f utf-8 -t utf-8 > clean.txt"
@@ -196,6 +215,8 @@ def _mend(report: Report) -> Iterator[str]:
             f"xz needs only {report.xz:.2f} bits per byte (prose: 2 to 3): long passages occur more than once, "
             "which flatters the validation figure; look for copies"
         )
+    if report.sorted:
+        yield shuffle_first([report.path])
     if report.vocabulary > 500 or len(report.rare) > 20:
         yield (
             f"{len(report.rare):,} of its {report.vocabulary:,} different characters occur fewer than {RARE} times: "
@@ -205,8 +226,7 @@ def _mend(report: Report) -> Iterator[str]:
 
 def _train(report: Report, *, pairs: bool) -> str:
     """About as many parameters as characters (Karpathy, char-rnn's Readme); an LSTM layer has 8 hidden_size^2."""
-    encoding = "" if report.encoding == "utf-8" else f" --encoding {report.encoding}"
-    command = f"charlm train {shlex.quote(str(report.path))}{encoding}"
+    command = f"charlm train {shlex.quote(str(report.path))}{report.option}"
     if pairs:
         return f"its lines are pairs of a source and a target: {command} --arch seq2seq"
     characters = report.characters

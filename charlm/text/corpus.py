@@ -1,48 +1,36 @@
 """The text as the user has it: files, folders, patterns, gzip and standard input, read in bounded memory.
 
-Whatever it was on disk, the text that comes out is decoded, without byte order marks, and every line ends in a newline.
+Whatever it was on disk, the text that comes out is decoded, without byte order marks, and every line ends in a newline,
+whether it ended in one, in a carriage return and a newline, or as on an old Mac (`_ends_lines_in_cr`).
 """
 
 from __future__ import annotations
 
 import codecs
-import difflib
-import glob
-import gzip
 import hashlib
 import io
-import os
-import re
-import shutil
-import sys
-import tempfile
-import weakref
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, NoReturn, cast
+from typing import NamedTuple
 
 from charlm.errors import CorpusError, SettingsError
 from charlm.progress import Progress
-
-TEXT_FILE = re.compile(r"[^.].*\.(txt|text|md)(\.gz)?", re.IGNORECASE | re.DOTALL)
-
-
-MARKS = {  # with which a text may begin; the longest first: UTF-32's begins with UTF-16's
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
+from charlm.text.kinds import STANDARD_INPUT, open_bytes, spelling
+from charlm.text.order import Order
+from charlm.text.paths import Copies, find, name_of
+from charlm.text.records import texts
 
 
 class Corpus:
     """One text made of one or more files. It can be read any number of times."""
 
-    def __init__(self, name: str, paths: Sequence[Path], encoding: str, copies: Copies) -> None:
+    def __init__(self, name: str, paths: Sequence[Path], encoding: str, copies: Copies, notes: Sequence[str]) -> None:
         self.name = name  # short, for naming runs
         self.paths = tuple(paths)
+        self._notes, self._said = notes, list[str]()
         self._encoding = encoding
         self._copies = copies
         self._on_disk = sum(copies.get(path, path).stat().st_size for path in paths)  # bytes
@@ -57,10 +45,10 @@ class Corpus:
         _check_encoding(encoding)
         if not paths:
             raise CorpusError("no text was given; name a file, a folder, a pattern, or - for standard input")
-        copies = Copies()
+        copies, notes = Copies(), list[str]()
         try:
-            found = [path for given in paths for path in _find(str(given), copies)]
-            return cls(_name(str(paths[0]), found[0]), found, encoding, copies)
+            found = [path for given in paths for path in find(str(given), copies, notes)]
+            return cls(name_of(str(paths[0]), found[0]), found, encoding, copies, notes)
         except OSError as error:
             raise CorpusError(f"cannot read {error.filename or 'the text'}: {error.strerror}") from error
 
@@ -69,25 +57,35 @@ class Corpus:
 
         Raises `CorpusError` where a file cannot be read or decoded.
         """
-        last = "\n"
-        for path in self.paths:
-            joint = "\n" if last != "\n" else ""
-            for text in _read(path, self._copies.get(path, path), self._encoding, size):
-                yield joint + text
-                joint, last = "", text[-1]
+        self._said = []
+        return joined(texts(path, pieces, size, self._said) for path, pieces in self.files(size))
 
-    def survey(self) -> Iterator[Progress]:
-        """Read the text through, unless that was done, so that its `sha256`, `chars` and `bytes` are known."""
+    def raw(self, size: int = 1 << 20) -> Iterator[str]:
+        """As `chunks`, but JSON and CSV as they stand, and not the texts in them."""
+        return joined(pieces for _, pieces in self.files(size))
+
+    def files(self, size: int = 1 << 20) -> Iterator[tuple[Path, Iterator[str]]]:
+        """What `raw` joins."""
+        return ((path, _read(path, self._copies.get(path, path), self._encoding, size)) for path in self.paths)
+
+    def survey(self) -> Generator[Progress, None, None]:
+        """Read the text through, unless that was done, so that its facts are known."""
         if self._facts is not None:
             return
-        digest, chars, size = hashlib.sha256(), 0, 0
+        digest, order, chars, size = hashlib.sha256(), Order(), 0, 0
         for text in self.chunks():
             encoded = text.encode("utf-8", "surrogatepass")
             digest.update(encoded)
+            order.see(text)
             chars += len(text)
             size += len(encoded)
             yield Progress("reading", min(size, self._on_disk), self._on_disk)  # a .gz holds more than its size
-        self._facts = Facts(digest.hexdigest(), chars, size)
+        self._facts = Facts(digest.hexdigest(), chars, size, order.sorted)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of what is read, as far as it was."""
+        return [*self._notes, *self._said]
 
     @property
     def sha256(self) -> str:
@@ -103,6 +101,11 @@ class Corpus:
         """Size of the text as UTF-8."""
         return self._known().bytes
 
+    @property
+    def sorted(self) -> bool:
+        """Whether its lines stand in alphabetical order."""
+        return self._known().sorted
+
     def _known(self) -> Facts:
         if self._facts is None:
             for _ in self.survey():
@@ -117,21 +120,17 @@ class Facts(NamedTuple):
     sha256: str
     chars: int
     bytes: int
+    sorted: bool
 
 
-class Copies(dict[Path, Path]):
-    """Temporary copies of what can be read only once: standard input and pipes. They are deleted with this object."""
-
-    def add(self, path: Path) -> None:
-        handle, copy = tempfile.mkstemp(prefix="charlm-", suffix=".txt")
-        self[path] = Path(copy)
-        weakref.finalize(self, self[path].unlink, missing_ok=True)
-        with os.fdopen(handle, "wb") as target:
-            if str(path) == "-":
-                shutil.copyfileobj(sys.stdin.buffer, target)
-            else:
-                with path.open("rb") as pipe:
-                    shutil.copyfileobj(pipe, target)
+def joined(files: Iterable[Iterator[str]]) -> Iterator[str]:
+    """Their pieces, with a newline between files where one is missing."""
+    last = "\n"
+    for pieces in files:
+        joint = "\n" if last != "\n" else ""
+        for text in pieces:
+            yield joint + text
+            joint, last = "", text[-1]
 
 
 def _check_encoding(encoding: str) -> None:
@@ -144,104 +143,73 @@ def _check_encoding(encoding: str) -> None:
         ) from error
 
 
-def _find(given: str, copies: Copies) -> list[Path]:
-    """The files that one argument means, never none. What can be read only once is added to `copies`."""
-    path = Path(given)
-    if path.is_dir():
-        return _files_in(path) or _nothing(f"the folder {given} holds no .txt, .text or .md file")
-    if path.is_file():
-        return [path]
-    if given == "-" or path.exists():  # the latter a pipe, as in `charlm train <(command)`
-        if path not in copies:
-            copies.add(path)
-        return [path]
-    if re.search(r"[*?[]", given):
-        matches = [Path(match) for match in sorted(glob.glob(given, recursive=True))]
-        files = [file for match in matches for file in (_files_in(match) if match.is_dir() else [match])]
-        return files or _nothing(f"no file matches {given}")
-    from charlm.text.catalogue import at_hand  # its import takes a moment, and is for this alone
-
-    if here := at_hand(given):
-        return _nothing(f"there is no file {given} here; the one that comes with charlm is {here}")
-    siblings = os.listdir(path.parent) if path.parent.is_dir() else []
-    similar = difflib.get_close_matches(path.name, siblings, n=1)
-    return _nothing(f"there is no file {given}" + (f"; did you mean {path.parent / similar[0]}?" if similar else ""))
-
-
-def _nothing(message: str) -> NoReturn:
-    raise CorpusError(message)
-
-
-def _files_in(folder: Path) -> list[Path]:
-    """The text files in `folder` and below, sorted, without what is hidden and what runs have written themselves."""
-    found: list[Path] = []
-    for place, subfolders, files in os.walk(folder, onerror=_raise):
-        if {"config.json", "tokenizer.json"} <= set(files):
-            continue
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [Path(place, name) for name in files if TEXT_FILE.fullmatch(name)]
-    return sorted(found)
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error
-
-
-def _name(given: str, first: Path) -> str:
-    """What to call a text: `stdin`, the folder's name, or the first file's stem."""
-    if given == "-":
-        return "stdin"
-    if Path(given).is_dir():
-        return Path(given).resolve().name or "text"
-    return (first.with_suffix("") if first.suffix.lower() == ".gz" else first).stem
-
-
 def _read(path: Path, file: Path, encoding: str, size: int) -> Iterator[str]:
     """The text of `file`, which the user knows as `path`, in pieces that are not empty."""
-    decoder = codecs.getincrementaldecoder(encoding)()
-    newlines = io.IncrementalNewlineDecoder(None, translate=True)  # knows \r\n also where a piece ends in between
-    offset, line, at_start = 0, 1, True
+    shown = _shown(path)
     try:
-        with open_bytes(file) as stream:
-            while True:
-                raw = stream.read(size)
-                try:
-                    text = newlines.decode(decoder.decode(raw, not raw), not raw)
-                except UnicodeDecodeError as error:
-                    held_back = len(error.object) - len(raw)  # bytes of a character that the piece before began
-                    good = decoder.decode(raw[: max(0, error.start - held_back)])
-                    line += newlines.decode(good, final=True).count("\n")
-                    raise CorpusError(_undecodable(path, encoding, error, line, offset - held_back)) from error
-                line += text.count("\n")
-                if text and at_start:
-                    text, at_start = text.removeprefix("\ufeff"), False
-                if text:
-                    yield text
-                if not raw:
-                    return
-                offset += len(raw)
-    except UnicodeError as error:  # a UTF-16 or UTF-32 decoder that finds no byte order mark
-        raise CorpusError(f"{_shown(path)} is not {encoding}: {error}; try --encoding {encoding}-le") from error
+        old_mac = _ends_lines_in_cr(file, shown, encoding, size)
+        with open_bytes(file, shown) as stream:
+            yield from decoded(stream, shown, encoding, partial(stream.read, size), old_mac=old_mac)
     except (OSError, EOFError, zlib.error) as error:  # the last two: a truncated or damaged .gz
-        raise CorpusError(f"cannot read {_shown(path)}: {getattr(error, 'strerror', None) or error}") from error
+        raise CorpusError(f"cannot read {shown}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def open_bytes(file: Path) -> BinaryIO:
-    """`file` for reading bytes, decompressed on the fly."""
-    return cast(BinaryIO, gzip.open(file)) if file.suffix.lower() == ".gz" else file.open("rb")
+def decoded(
+    stream: BufferedReader, shown: str, encoding: str, read: Callable[[], bytes], *, old_mac: bool = False
+) -> Iterator[str]:
+    """The text that `stream` holds, in pieces as `read` gives them from it, but none is empty.
+
+    Its byte order mark says how it is encoded, or else `encoding` does. Carriage returns alone end lines if `old_mac`.
+    Raises `CorpusError` where a byte cannot be decoded, after all that stands before it.
+    """
+    encoding = spelling(stream.peek(), shown, encoding)
+    decoder = codecs.getincrementaldecoder(encoding)()
+    # translate or not, it holds back a \r at the end of a piece: what follows may be the \n that belongs to it
+    newlines = io.IncrementalNewlineDecoder(None, translate=old_mac)
+    offset, line, at_start = 0, 1, True
+    while True:
+        raw, problem = read(), None
+        try:
+            text = newlines.decode(decoder.decode(raw, not raw), not raw)
+        except UnicodeDecodeError as error:
+            held_back = len(error.object) - len(raw)  # bytes of a character that the piece before began
+            good = decoder.decode(raw[: max(0, error.start - held_back)])
+            text, problem = newlines.decode(good, final=True), error
+        text = text.replace("\r\n", "\n")
+        line += text.count("\n")
+        if text and at_start:
+            text, at_start = text.removeprefix("\ufeff"), False
+        if text:
+            yield text
+        if problem:
+            raise CorpusError(_undecodable(shown, encoding, problem, line, offset - held_back)) from problem
+        if not raw:
+            return
+        offset += len(raw)
 
 
-def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError, line: int, offset: int) -> str:
+def _ends_lines_in_cr(file: Path, shown: str, encoding: str, size: int) -> bool:
+    """Whether carriage returns are line ends, as on an old Mac: the file has some, and no newline.
+
+    In other files one without a newline behind it is a character. Only a file without any newline is read to its end.
+    """
+    seen = False
+    with open_bytes(file, shown) as stream:
+        decoder = codecs.getincrementaldecoder(spelling(stream.peek(), shown, encoding))("replace")
+        while raw := stream.read(size):
+            text = decoder.decode(raw)
+            if "\n" in text:
+                return False
+            seen = seen or "\r" in text
+    return seen
+
+
+def _undecodable(shown: str, encoding: str, error: UnicodeDecodeError, line: int, offset: int) -> str:
     """What to tell about a byte that the encoding does not allow; `error` counts from byte `offset` of the file."""
-    head = error.object if offset + error.start == 0 else b""
-    marked = next((name for mark, name in MARKS.items() if head.startswith(mark)), "utf-8-sig")
-    if marked != "utf-8-sig":
-        advice = f"it begins with the mark of {marked.upper()}: try --encoding {marked}"
-    else:
-        advice = "say how it is encoded, for example --encoding cp1252 or --encoding latin-1"
-    byte = error.object[error.start]
-    return f"{_shown(path)} is not {encoding}: line {line}, byte {offset + error.start} is 0x{byte:02x}; {advice}"
+    place = f"line {line}, byte {offset + error.start} is 0x{error.object[error.start]:02x}"
+    advice = "say how it is encoded, for example --encoding cp1252 or --encoding latin-1"
+    return f"{shown} is not {encoding.removesuffix('-sig')}: {place}; {advice}"
 
 
 def _shown(path: Path) -> str:
-    return "standard input" if str(path) == "-" else str(path)
+    return STANDARD_INPUT if str(path) == "-" else str(path)

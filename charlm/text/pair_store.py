@@ -18,6 +18,7 @@ from charlm.config import DataSpec, PairSettings, TrainSettings
 from charlm.errors import CorpusError
 from charlm.progress import Progress
 from charlm.text.buckets import Buckets, Lines
+from charlm.text.order import shuffle_first
 from charlm.text.pairs import Pair, PairCorpus
 from charlm.text.tokenizers import Tokenizer, utf8
 from charlm.text.vocabulary import Vocabularies, train_tokenizer
@@ -92,9 +93,10 @@ def prepare_pairs(
     if vocabularies is None:
         yield Progress("learning the vocabulary", 0, corpus.count)
         vocabularies = learn(corpus, settings, corpus.count if settings.tokenizer == "char" else borders[1])
-    encoded = []
+    encoded, hashes = [], []
     for pairs in batched(iter(corpus)):
         encoded.append(encode(pairs, vocabularies))
+        hashes.append(np.fromiter(map(hash, pairs), np.int64, len(pairs)))  # by which equal ones are counted
         yield Progress("encoding", AT_ONCE * len(encoded), corpus.count)
     sources, targets, *sizes = zip(*encoded, strict=True)
     source, target = joined(sources), joined(targets)
@@ -110,20 +112,36 @@ def prepare_pairs(
         sides = source.where(here), target.where(here)
         parts.append(PairSplit(*sides, int(chars[here].sum()), int(size[here].sum()), np.flatnonzero(here)))
     train, validation, test = parts
-    notes, long = list(corpus.notes), int((~fits).sum())
+    long = int((~fits).sum())
     if not train.count:
         raise CorpusError(
             f"none of {corpus.count} pairs is left: {sum(held_out)} are held out, and {long} are longer than the "
             f"{longest} tokens of --max-length"
         )
+    notes = list(corpus.notes)
+    if corpus.sorted and settings.holds_out:
+        notes.append(shuffle_first(corpus.paths, parallel=bool(corpus.targets)))
     if long:
         notes.append(f"{long} pairs are longer than --max-length {longest} tokens and were left out")
+    notes += split_notes(np.concatenate(hashes), train, validation, test)
+    return PairStore(vocabularies, train, validation, test, corpus.sha256, settings, notes)
+
+
+def split_notes(hashes: NDArray[np.int64], train: PairSplit, *held_out: PairSplit) -> Iterator[str]:
+    """What makes the held-out pairs a bad measure; `hashes` (pairs,) are those of all that were read."""
+    validation, count = held_out[0], sum(part.count for part in held_out)
+    known = sum(int(np.isin(hashes[part.numbers], hashes[train.numbers]).sum()) for part in held_out)
+    if known:
+        stand = "pairs stand" if known > 1 else "pairs stands"
+        yield (
+            f"{known} of {count} held-out {stand} in the training part too, and can be known by heart: to score what "
+            "was never seen, keep only the first of equal lines in the file, or score another with charlm eval --pairs"
+        )
     if validation.count and median(validation) > SORTED * median(train):
-        notes.append(
+        yield (
             f"the held-out sources are longer than those to learn from (median {median(validation):g} and "
             f"{median(train):g} tokens): if the file is sorted by length, shuffle its lines first"
         )
-    return PairStore(vocabularies, train, validation, test, corpus.sha256, settings, notes)
 
 
 def median(part: PairSplit) -> float:

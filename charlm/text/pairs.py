@@ -1,25 +1,24 @@
-"""Pairs as the user has them: lines of two columns, JSON lines, or two files that belong together line by line.
+"""Pairs as the user has them: lines of two columns, JSON lines, CSV, or two files that belong together line by line.
 
-Whatever the form, a pair is two texts of one line each, neither empty. A line that is none is named and counted.
+Whatever the form, a pair is two texts of one line each, neither of them blank. Blanks before and after a text belong to
+it. A line that is no pair is named and counted.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-from charlm.errors import CorpusError
+from charlm.errors import CorpusError, SettingsError
 from charlm.progress import Progress
 from charlm.text.corpus import Corpus
+from charlm.text.records import CSV, JSON, LOOKED_AT, begun, columns, ending, form_of, lines
 
-JSON = (".jsonl", ".ndjson")
-ENDINGS = (".tsv", *JSON)
-KEYS = ("source", "target")
-LOOKED_AT = 20  # lines of a file by which its content is judged
+ENDINGS = (".tsv", CSV, *JSON)
 NAMED = 5  # broken lines that are named
 
 
@@ -94,9 +93,14 @@ class PairCorpus:
         return self._surveyed()._sha256
 
     @property
+    def sorted(self) -> bool:
+        """Whether the lines, or the sources, stand in alphabetical order."""
+        return self._sides[0].sorted
+
+    @property
     def notes(self) -> list[str]:
-        """What a person should know of lines that are no pair, or more than one."""
-        said, broken = [], self._surveyed()._broken
+        """What a person should know of how they were read: of lines that are no pair, or more than one."""
+        said, broken = [note for side in self._sides for note in side.notes], self._surveyed()._broken
         if broken:
             named, count = ", ".join(f"{each.line} ({each.why})" for each in broken), self._left_out
             more = f" and {count - NAMED} more" if count > NAMED else ""
@@ -117,20 +121,19 @@ class PairCorpus:
         if len(self._sides) == 2:
             yield from self._side_by_side()
             return
-        kinds = {is_json(path) for path in self.paths}
-        if len(kinds) > 1:
-            raise CorpusError(f"{', '.join(map(str, self.paths))} are tables and JSON lines; give files of one kind")
-        as_json = True in kinds
-        for number, line in enumerate(lines(self._sides[0]), 1):
-            columns = json_columns(line) if as_json else line.split("\t")
-            if isinstance(columns, list):
-                self._wide += len(columns) > 2 and self._count is None
-                yield pair(number, columns)
-            else:
-                yield Broken(number, columns)
+        line = before = 0
+        for path, pieces in self._sides[0].files():
+            for number, found in columns(path, pieces):
+                line = before + number
+                if isinstance(found, list):
+                    self._wide += len(found) > 2 and self._count is None
+                    yield pair(line, found)
+                else:
+                    yield Broken(line, found)
+            before = line
 
     def _side_by_side(self) -> Iterator[Pair | Broken]:
-        for number, both in enumerate(zip_longest(*map(lines, self._sides)), 1):
+        for number, both in enumerate(zip_longest(*(lines(side.raw()) for side in self._sides)), 1):
             if None in both:
                 short, long = (side.paths[0] for side in (self._sides if both[0] is None else self._sides[::-1]))
                 raise CorpusError(
@@ -139,50 +142,17 @@ class PairCorpus:
             yield pair(number, list(both))
 
 
-FORMS = "a pair is a line of two texts with a tab between them, or JSON with the keys source and target"
+FORMS = "a pair is a line of two texts with a tab between them, or JSON or CSV with the fields source and target"
 
 
 def pair(number: int, columns: list[str]) -> Pair | Broken:
     if len(columns) < 2:
         return Broken(number, "has no tab" if columns[0].strip() else "is empty")
-    source, target = (column.strip() for column in columns[:2])
-    if not (source and target):
-        return Broken(number, "is empty" if source == target else f"has no {'target' if source else 'source'}")
-    return Pair(source, target)
-
-
-def json_columns(line: str) -> list[str] | str:
-    """The two texts of a line of JSON, or what is wrong with it."""
-    try:
-        value = json.loads(line)
-        columns = [value[key] for key in KEYS] if isinstance(value, dict) else value
-    except (ValueError, KeyError, RecursionError):
-        columns = None
-    if not (isinstance(columns, list) and len(columns) == 2 and all(isinstance(text, str) for text in columns)):
-        return "is no JSON with the texts source and target" if line.strip() else "is empty"
-    return "has a text of several lines" if any("\n" in text.strip() for text in columns) else columns
-
-
-def lines(corpus: Corpus) -> Iterator[str]:
-    held: list[str] = []  # of a line that goes on in the next chunk
-    for chunk in corpus.chunks():
-        first, *rest = chunk.split("\n")
-        held.append(first)
-        if rest:
-            yield "".join(held)
-            yield from rest[:-1]
-            held = rest[-1:]
-    if last := "".join(held):
-        yield last
-
-
-def is_json(path: Path) -> bool:
-    return ending(path) in JSON
-
-
-def ending(path: Path) -> str:
-    """Of a file's name, in small letters and without .gz."""
-    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+    both = Pair(*columns[:2])
+    blank = [side for side, text in both._asdict().items() if not text.strip()]
+    if blank:
+        return Broken(number, "is empty" if len(blank) == 2 else f"has no {blank[0]}")
+    return both
 
 
 def open_text(
@@ -192,19 +162,36 @@ def open_text(
     if targets:
         return PairCorpus.open(paths, targets, encoding)
     corpus = Corpus.open(paths, encoding)
-    named = {named_as_pairs(path) for path in corpus.paths}
-    if pairs and len(named) > 1:
+    if not pairs:
+        return corpus
+    named = {ending(path) in ENDINGS and pairs_in(path, begun(pieces)[0]) for path, pieces in corpus.files()}
+    if len(named) > 1:
         raise CorpusError(f"{', '.join(map(str, corpus.paths))}: some are pairs and some running text; give one kind")
-    return PairCorpus(corpus, None) if pairs and holds_pairs(corpus) else corpus
+    return PairCorpus(corpus, None) if holds_pairs(corpus) else corpus
 
 
-def named_as_pairs(file: str | Path) -> bool:
-    return ending(Path(file)) in ENDINGS
+def named_as_pairs(file: str | Path, encoding: str = "utf-8") -> bool:
+    """Whether a file is named as one that may hold pairs, and holds them as far as can be seen."""
+    path = Path(file)
+    if ending(path) in (".tsv", "") or ending(path) not in ENDINGS or (path.exists() and not path.is_file()):
+        return ending(path) == ".tsv"
+    with suppress(CorpusError, SettingsError):
+        return holds_pairs(Corpus.open([file], encoding))
+    return False
 
 
 def holds_pairs(corpus: Corpus) -> bool:
     """Whether a text's name or its first lines say so."""
-    return named_as_pairs(corpus.paths[0]) or in_columns(next(corpus.chunks(), ""))
+    path, pieces = next(corpus.files())
+    return pairs_in(path, begun(pieces)[0])
+
+
+def pairs_in(path: Path, start: str) -> bool:
+    """Whether the name of a file, which begins with `start`, or its first lines say that it holds pairs."""
+    form = form_of(path, start)
+    if form:
+        return form.holds == "pairs"
+    return ending(path) == ".tsv" or in_columns(start)
 
 
 def in_columns(text: str) -> bool:

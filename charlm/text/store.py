@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from operator import add
 from pathlib import Path
@@ -35,6 +35,7 @@ from charlm.errors import CorpusError, RunError
 from charlm.files import writing
 from charlm.progress import Progress
 from charlm.text.corpus import Corpus
+from charlm.text.order import shuffle_first
 from charlm.text.threads import in_threads
 from charlm.text.tokenizers import Tokenizer, utf8
 from charlm.text.vocabulary import Vocabularies, train_tokenizer
@@ -77,7 +78,7 @@ class Store:
     validation: Split
     test: Split
     corpus_sha256: str
-    notes: list[str] = field(default_factory=list)  # as of pairs; a running text is taken as it is
+    notes: list[str] = field(default_factory=list)  # what a person should know of how it was read
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -108,7 +109,8 @@ def prepare(corpus: Corpus, settings: DataSettings, cache_dir: Path | None) -> G
         yield from _build(corpus, settings, folder, key)
         store = _load(folder, key)
         assert store is not None
-    return store
+    sorted_too = [shuffle_first(corpus.paths)] if corpus.sorted and settings.holds_out else []
+    return replace(store, notes=[*corpus.notes, *sorted_too])
 
 
 def default_cache_dir() -> Path:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from charlm.errors import RunError, VocabularyError
 from charlm.text.units import Ids, code_points, is_odd, phrases, words
+from charlm.text.visible import held
 
 CODE_POINTS = 0x110000
 BYTES = [bytes([value]) for value in range(256)]  # where they come first, an ASCII character's id is its code point
@@ -38,7 +39,7 @@ def text_of(codes: NDArray[Any]) -> str:
 
 def listed(characters: set[str]) -> str:
     """Up to ten of them by name."""
-    names = [f"{c!r} (U+{ord(c):04X})" for c in sorted(characters)]
+    names = [f"{held(c)!r} (U+{ord(c):04X})" for c in sorted(characters)]
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
@@ -162,11 +163,8 @@ class CharTokenizer(Tokenizer):
         strange = set(text_of(code_points(text)[ids < 0]))
         if unknown == "nearest":
             return self._encode(text.translate({ord(c): self.nearest(c) for c in strange}))
-        typed = (
-            r" (a new line is typed as one, within the quotes, not as \n)" if "\\" in strange and r"\n" in text else ""
-        )
         raise VocabularyError(
-            f"the vocabulary lacks {listed(strange)}{typed}; a run trained with --tokenizer byte, word, bpe or unigram "
+            f"the vocabulary lacks {listed(strange)}; a run trained with --tokenizer byte, word, bpe or unigram "
             "can spell any character"
         )
 

@@ -13,12 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.text.characters import continues
+
 Codes = NDArray[np.uint32]  # (characters,) code points
 Ids = NDArray[np.int64]
 Places = NDArray[np.int32]  # in a piece of text: half as much to move
 
 BASE = np.uint64(0x9E3779B97F4A7C15)  # of the hash, a polynomial modulo 2^64; odd
-ALONE, LETTER, BLANK, NEWLINE, TAB, ODD = range(6)
+ALONE, LETTER, BLANK, NEWLINE, TAB, ODD, MARK = range(7)
 LOST = "\0\u2581"  # SentencePiece would lose them, and surrogates: it writes a space as U+2581
 
 
@@ -39,9 +41,11 @@ class Units(NamedTuple):
 
 
 def words(text: str) -> Units:
-    """Words, runs of one blank, and every other character by itself."""
+    """Words, runs of one blank, and every other character by itself, all with their marks and joiners."""
 
     def kind(c: str) -> int:
+        if continues(c):
+            return MARK
         return LETTER if c.isalnum() or c == "_" else {" ": BLANK, "\n": NEWLINE, "\t": TAB}.get(c, ALONE)
 
     return units(text, kind, lambda before, now: (before != now) | (now == ALONE))
@@ -68,7 +72,7 @@ Kinds = NDArray[np.uint8]
 
 
 def units(text: str, kind: Callable[[str], int], begins: Callable[[Kinds, Kinds], NDArray[np.bool_]]) -> Units:
-    """Cut wherever `begins` says so of the kinds of two neighbouring characters."""
+    """Cut wherever `begins` says so of the kinds of two neighbours. A mark has the kind of what it belongs to."""
     codes = code_points(text)
     if not len(codes):
         return Units([], np.zeros(0, np.int64))
@@ -76,7 +80,12 @@ def units(text: str, kind: Callable[[str], int], begins: Callable[[Kinds, Kinds]
     table = np.zeros(seen[-1] + 1, np.uint8)
     table[seen] = [kind(chr(code)) for code in seen.tolist()]
     kinds = table[codes]
-    starts = np.flatnonzero(np.append(True, begins(kinds[:-1], kinds[1:]))).astype(np.int32)
+    new = np.ones(len(codes), np.bool_)  # where a character begins, and then where a unit does
+    if MARK in table[seen]:
+        new[1:] = (kinds[1:] != MARK) | (codes[:-1] < ord(" "))  # as `characters` cuts them
+        kinds = kinds[np.maximum.accumulate(np.where(new, np.arange(len(codes), dtype=np.int32), 0))]
+    new[1:] &= begins(kinds[:-1], kinds[1:])
+    starts = np.flatnonzero(new).astype(np.int32)
     ends = np.append(starts[1:], np.int32(len(codes)))
     which, first = alike(codes, starts, ends - starts)
     return Units([text[a:b] for a, b in zip(starts[first].tolist(), ends[first].tolist(), strict=True)], which)

@@ -240,3 +240,8 @@ def test_the_command_refuses_in_one_line(typed: Typed, trained: Path) -> None:
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "LSTM has no attention" in err
     assert typed("attend", trained)[0] == 2
+
+
+def test_a_letter_and_its_marks_stand_upright_as_one_character() -> None:
+    found = Attended(1, None, ["x"], ["किa", "e\u0301", "b" * 20], [[0.2, 0.3, 0.5]])
+    assert [line.split() for line in drawn(found)[-6:-2]] == [["b"], ["b"], ["कि", "b"], ["a", "e\u0301", "…"]]

@@ -20,6 +20,7 @@ from charlm.config import DataSpec, Settings
 from charlm.inside.context import Context, Reach, guess, nats_by_context, places, powers, reach
 from charlm.model import Features, LanguageModel, State
 from charlm.progress import result
+from charlm.text.corpus import Corpus
 from charlm.writer import Writer
 
 Build = Callable[..., Writer]
@@ -87,7 +88,7 @@ def test_where_every_token_helps_each_score_is_better_than_the_one_before() -> N
 def test_the_score_is_in_bits_per_byte_of_the_tokens_that_were_guessed(trained: Path) -> None:
     """Against a loop that asks the model place by place."""
     Path("other.txt").write_text("PEG:\nThe broth, and the bench, and the tide.\n" * 3, encoding="utf-8")
-    found = result(reach(trained, text=["other.txt"], positions=20))
+    found = result(reach(trained, text=Corpus.open(["other.txt"]), positions=20))
     lm = charlm.load(trained)
     ids = lm.tokenizer.encode(Path("other.txt").read_text())
     at = places(len(ids) // 2, len(ids), 20)

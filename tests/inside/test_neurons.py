@@ -13,9 +13,9 @@ from rich.console import Console
 from torch import Tensor
 
 from charlm import archs
-from charlm.cli.neurons import Traces
+from charlm.cli.neurons import Traces, lines
 from charlm.errors import CharlmError, SettingsError
-from charlm.inside.neurons import FEATURES, Neurons, Unit, excerpt, neurons
+from charlm.inside.neurons import FEATURES, Neurons, Unit, capital, excerpt, linelength, neurons
 from charlm.model import LanguageModel
 from charlm.writer import Writer
 
@@ -232,3 +232,10 @@ def test_the_command_refuses_in_one_line(typed: Typed, trained: Path) -> None:
     code, out, err = typed("neurons", trained, "--text", "WICK", "--find", "quote")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert typed("neurons", trained, "--text", "WICK", "--find", "verbs")[0] == 2
+
+
+def test_a_letter_and_its_marks_are_drawn_as_one_character_with_the_value_at_its_end() -> None:
+    line, *_ = lines(["न", "ि", "a", "\n", "\u0301"], [0.1, 0.2, 0.3, 0.4, 0.5], 40)
+    assert line == [("नि", 0.2), ("a", 0.3), ("↵", 0.4)]
+    assert capital("E\u0301e\u0301") == [1, 1, 0, 0]
+    assert linelength("e\u0301a\n") == [1, 1, 2, 0]

@@ -16,6 +16,7 @@ import torch
 
 import charlm
 from charlm import job
+from charlm.cli.score import heat_map
 from charlm.inside.surprise import Surprise, kind, reach, surprise
 from charlm.plan import Plan
 from charlm.progress import result
@@ -86,7 +87,21 @@ def test_kinds_places_and_distances_have_names() -> None:
 
 def test_a_line_ends_at_a_newline_and_nowhere_else() -> None:
     found = Surprise("a\x0bb\u2028c\nd", np.ones(7))
-    assert [line for line, _ in found.lines()] == ["a\x0bb\u2028c\n", "d"]
+    assert ["".join(line) for line, _ in found.lines()] == ["a\x0bb\u2028c\n", "d"]
+
+
+def test_a_letter_and_its_marks_are_one_character() -> None:
+    text = "नि, e\u0301É\n\u0301"
+    found = Surprise(text, 2.0 ** np.arange(len(text)))
+    assert found.lines()[0][0] == ["नि", ",", " ", "e\u0301", "É", "\n"]
+    assert [bits.tolist() for _, bits in found.lines()] == [[3, 4, 8, 48, 64, 128], [256]]
+    kinds = {total.name: (total.chars, total.bits) for total in found.by_class()}
+    assert kinds["letter"] == (2, 25.5)
+    assert kinds["capital"] == (1, 64)
+    places = {total.name: total.chars for total in found.by_place_in_word()}
+    assert places == {"character 1": 2, "between words": 4, "character 2": 1}
+    assert [total.chars for total in found.by_distance()] == [4, 3]
+    assert heat_map(found).plain.startswith("नि, e\u0301É↵")
 
 
 def test_the_command_colours_a_text_and_saves_the_picture(typed: Typed, trained: Path) -> None:

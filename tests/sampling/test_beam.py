@@ -14,9 +14,10 @@ from torch import Tensor
 from charlm.archs.seq2seq import Seq2Seq
 from charlm.config import DataSpec, Settings
 from charlm.model import PAD, Features, LanguageModel, State
-from charlm.sampling.beam import beam_search
+from charlm.sampling.beam import beam_search, by_beam
 from charlm.sampling.filters import Picker
 from charlm.sampling.lines import Hypothesis, write_lines
+from charlm.sampling.noise import streams
 from charlm.sampling.settings import SampleSettings
 
 NEWLINE = 0
@@ -54,7 +55,7 @@ def greedy(model: LanguageModel, source: Tensor, limit: int = 12) -> list[Hypoth
 
 
 def sample(model: LanguageModel, source: Tensor, temperature: str) -> list[Hypothesis]:
-    pick = Picker(SampleSettings(temperature), torch.Generator().manual_seed(0))
+    pick = Picker(SampleSettings(temperature), streams(0, range(len(source))))
     return write_lines(model, source, pick, newline=NEWLINE, limit=12)
 
 
@@ -185,6 +186,24 @@ def test_two_beams_see_what_greedy_decoding_misses() -> None:
         assert best.log_probability == pytest.approx(math.log(0.4 * 0.9))
 
 
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_no_beam_is_worse_than_greedy(alpha: float) -> None:
+    """By the score that it ranks with; and it does not become worse than a beam alone."""
+    lost, source = 0, sources([1])
+
+    def rank(line: Hypothesis) -> tuple[bool, float]:
+        return line.finished, score(line, alpha)
+
+    for seed in range(20):
+        model = Table(torch.randn(40, 40, generator=torch.Generator().manual_seed(seed)).softmax(-1).tolist())
+        [line], [[alone]] = greedy(model, source, limit=20), by_beam(model, source, 2, NEWLINE, 20, alpha, 1)
+        for n_best in (1, 2):
+            [best, *_] = search(model, source, 2, alpha, limit=20, n_best=n_best)[0]
+            assert rank(best) == pytest.approx(max(rank(line), rank(alone)))
+        lost += rank(alone) < rank(line)
+    assert lost  # a beam alone may lose it
+
+
 def test_bad_lines_that_end_soon_do_not_keep_a_good_one_from_its_end() -> None:
     way = [[0.02, 0.98, 0, 0], [0.02, 0, 0.98, 0], [0.02, 0, 0, 0.98], [0.98, 0.02, 0, 0]]
     for beams, alpha in product((1, 2, 3), ALPHAS):
@@ -216,4 +235,4 @@ def test_sentences_that_are_done_cost_nothing() -> None:
     assert [line.ids for line in greedy(model, source)] == [[], [1, 1], [1], [1, 1]]
     assert model.rows == [4, 3, 2]
     assert [line.ids for [line] in search(model, source, 2)] == [[], [1, 1], [1], [1, 1]]
-    assert model.rows[4:] == [6, 4]
+    assert model.rows[4:] == [6, 4, 4, 3, 2]  # and the greedy lines

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from charlm.errors import SettingsError
 from charlm.sampling.filters import Picker, keep_min_p, keep_top_k, keep_top_p, penalise
+from charlm.sampling.noise import streams
 from charlm.sampling.settings import SampleSettings
 
 SHARES = torch.tensor([[0.5, 0.25, 0.15, 0.1]])
@@ -21,8 +22,8 @@ def left(logits: torch.Tensor) -> list[int]:
     return logits[0].isfinite().nonzero().flatten().tolist()
 
 
-def picker(**settings: object) -> Picker:
-    return Picker(SampleSettings(**settings), torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+def picker(rows: int = 1, **settings: object) -> Picker:
+    return Picker(SampleSettings(**settings), streams(0, range(rows)))  # type: ignore[arg-type]
 
 
 @given(st.lists(st.lists(st.integers(-2, 2), min_size=40, max_size=40), min_size=1, max_size=4), st.integers(1, 40))
@@ -81,7 +82,7 @@ def test_a_list_of_temperatures_is_cycled_per_token() -> None:
 
 
 def test_frequencies_follow_the_shares() -> None:
-    pick = picker(temperature="1")
+    pick = picker(20_000, temperature="1")
     counts = torch.bincount(pick(LOGITS.expand(20_000, 4)), minlength=4) / 20_000
     torch.testing.assert_close(counts, SHARES[0], atol=0.02, rtol=0)
 
@@ -108,7 +109,7 @@ def test_no_mixture_of_filters_leaves_nothing_to_pick(
     logits: list[float], temperature: float, top_k: int, top_p: float, min_p: float, penalty: float
 ) -> None:
     settings = SampleSettings(f"{temperature:.4f}", top_k, top_p, min_p, penalty)
-    pick = Picker(settings, torch.Generator().manual_seed(0))
+    pick = Picker(settings, streams(0, [0]))
     for _ in range(3):
         assert 0 <= int(pick(torch.tensor([logits]))) < len(logits)
     assert not math.isnan(float(pick.filtered(torch.tensor([logits])).softmax(-1).sum()))

@@ -16,6 +16,7 @@ from charlm.errors import SettingsError
 from charlm.inside.novelty import matches
 from charlm.progress import result
 from charlm.sampling.filters import Picker
+from charlm.sampling.noise import streams
 from charlm.sampling.novel import Copies, Passages
 from charlm.sampling.settings import SampleSettings
 from charlm.text.tokenizers import CharTokenizer, WordTokenizer
@@ -43,7 +44,7 @@ def test_a_text_knows_its_passages(text: str, length: int, passage: str) -> None
 def test_a_parrot_that_may_not_copy_does_not(typed: Typed, parrot: Path, how: list[str]) -> None:
     words = ["sample", parrot, "--length", "300", "--seed", "3", "--prompt", "WICK:\n", *how]
     copied, novel = wrote(typed(*words)), wrote(typed(*words, "--novel", "20"))
-    assert longest_copy(copied) > 40
+    assert longest_copy(copied) > 30
     assert longest_copy(novel) <= 20
     assert len(novel) == len(copied)
     assert wrote(typed(*words, "--novel", "20")) == novel
@@ -95,7 +96,7 @@ def test_a_character_of_many_bytes_is_looked_at_when_it_is_whole() -> None:
 def test_where_everything_would_copy_it_goes_on_as_it_would_have() -> None:
     tokenizer = CharTokenizer([ord("a"), ord("b")], spell=False)
     copies = Copies(Passages("abba", 1), tokenizer, "", 1)
-    pick = Picker(SampleSettings("0"), torch.Generator(), copies=copies)
+    pick = Picker(SampleSettings("0"), streams(0, [0]), copies=copies)
     assert int(pick(torch.tensor([[1.0, 2.0]]))) == 1
     assert int(pick(torch.tensor([[2.0, 1.0]]))) == 0
 

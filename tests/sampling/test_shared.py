@@ -8,12 +8,11 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 import charlm
 from charlm.sampling.settings import SampleSettings
-from charlm.sampling.shared import SharedPicker, gumbel, number
+from charlm.sampling.shared import SharedPicker
 from charlm.text.tokenizers import ByteTokenizer, CharTokenizer
 from charlm.writer import Writer
 
@@ -35,16 +34,6 @@ def test_a_token_has_the_same_noise_in_every_vocabulary() -> None:
         logits = torch.full((1, len(many)), -torch.inf)
         logits[0, [many.index(token) for token in few]] = 0
         assert many[int(other(logits))] == best  # alike in their guesses, they write alike
-
-
-def test_the_noise_differs_by_place_by_seed_and_by_token_and_is_gumbel() -> None:
-    keys = np.array([number(b"%d" % n) for n in range(50_000)], np.uint64)
-    noise = gumbel(keys, 1, 0)
-    for other in (gumbel(keys, 2, 0), gumbel(keys, 1, 1), np.roll(noise, 1)):
-        assert abs(np.corrcoef(noise, other)[0, 1]) < 0.02
-    assert noise.mean() == pytest.approx(np.euler_gamma, abs=0.02)
-    assert noise.var() == pytest.approx(np.pi**2 / 6, abs=0.05)
-    assert np.isfinite(noise).all()
 
 
 def test_frequencies_follow_the_shares() -> None:

@@ -46,6 +46,12 @@ def test_gzip_is_decompressed_on_the_fly(tmp_path: Path) -> None:
     assert corpus.name == "a.b"
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a"])
+def test_gzip_is_known_by_its_first_bytes_too(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(gzip.compress("Füße\r\n".encode()))
+    assert read(tmp_path / name) == "Füße\n"
+
+
 def test_a_folder_is_its_text_files_sorted_without_the_hidden_ones(tmp_path: Path) -> None:
     folder = tmp_path / "books"
     for name in ("b.txt", "a/z.md", "c.text", "d.txt.gz", "e.png", ".f.txt", ".git/g.txt"):
@@ -54,6 +60,22 @@ def test_a_folder_is_its_text_files_sorted_without_the_hidden_ones(tmp_path: Pat
         (folder / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
     assert read(folder) == "a/z.md\nb.txt\nc.text\nd.txt.gz\n"
     assert Corpus.open([folder]).name == "books"
+
+
+def test_of_a_folder_it_is_said_what_is_left_out_and_how_to_read_it(tmp_path: Path) -> None:
+    project = tmp_path / "my project"
+    for name in ("README.md", "a.py", "b/c.py", "b/d.c", "Makefile", ".hidden.py", "run/config.json"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(f"{name}\n")
+    (project / "run" / "tokenizer.json").touch()  # what a run has written is not counted either
+    (note,) = Corpus.open([project]).notes
+    pattern = note.split("pattern: ")[1].strip("'")
+    assert note.startswith(f"1 of 5 files in {project} are read, .txt, .text and .md; ")
+    assert (read(project), read(pattern)) == ("README.md\n", "a.py\nb/c.py\n")
+    assert not Corpus.open([pattern]).notes
+    (project / "README.md").unlink()
+    with pytest.raises(CorpusError, match=r"holds no \.txt, \.text or \.md file; the others .*\*\.py'"):
+        Corpus.open([project])
 
 
 def test_a_folder_given_as_a_dot_is_named_after_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +139,20 @@ def test_files_are_joined_by_a_newline_only_where_one_is_missing(tmp_path: Path)
 @pytest.mark.parametrize("size", range(1, 9))
 def test_line_ends_become_newlines_wherever_a_piece_ends(tmp_path: Path, size: int) -> None:
     (tmp_path / "a.txt").write_bytes(b"a\r\nb\rc\n\r\r\n\nd\r")
-    assert read(tmp_path / "a.txt", size=size) == "a\nb\nc\n\n\n\nd\n"
+    assert read(tmp_path / "a.txt", size=size) == "a\nb\rc\n\r\n\nd\r"  # without a \n a \r is a character
+
+
+@pytest.mark.parametrize("size", range(1, 9))
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32-be"])
+def test_only_in_a_file_without_any_newline_a_carriage_return_ends_a_line(
+    tmp_path: Path, encoding: str, size: int
+) -> None:
+    text = "\u010a\rb\r\rc"  # the first has the byte of a newline in UTF-16
+    (tmp_path / "mac.txt").write_bytes(text.encode(encoding))
+    (tmp_path / "unix.txt").write_bytes(f"{text}\n".encode(encoding))
+    assert read(tmp_path / "mac.txt", encoding=encoding, size=size) == text.replace("\r", "\n")
+    assert read(tmp_path / "unix.txt", encoding=encoding, size=size) == f"{text}\n"
+    assert read(tmp_path, encoding=encoding, size=size) == text.replace("\r", "\n") + f"\n{text}\n"
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
@@ -169,7 +204,8 @@ def test_the_survey_says_how_far_it_is(tmp_path: Path) -> None:
     [
         (b"caf\xe9\n", 1, 3, "0xe9"),
         ("é\n\n€uro".encode() + b"\xff", 3, 10, "0xff"),
-        (b"a\r\nb\rc\r\xfe", 4, 7, "0xfe"),
+        (b"a\r\nb\rc\r\xfe", 2, 7, "0xfe"),
+        (b"a\rb\r\xfe", 3, 4, "0xfe"),
         ("naïve €".encode()[:-1], 1, 7, "0xe2"),
         ("€".encode()[:2] + b"\n", 1, 0, "0xe2"),
     ],
@@ -189,11 +225,22 @@ def test_an_undecodable_byte_is_located_in_its_own_file(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
-def test_a_byte_order_mark_gives_the_encoding_away(tmp_path: Path, encoding: str) -> None:
-    (tmp_path / "a.txt").write_bytes("text".encode(encoding))
-    with pytest.raises(CorpusError, match=f"--encoding {encoding}$"):
-        read(tmp_path / "a.txt")
+@pytest.mark.parametrize("size", [1, 3, 1 << 20])
+@pytest.mark.parametrize("asked", ["utf-8", "cp1252", "utf-16-be"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_what_a_byte_order_mark_says_holds_whatever_is_asked(
+    tmp_path: Path, encoding: str, asked: str, size: int
+) -> None:
+    (tmp_path / "a.txt").write_bytes("Füße\n日本".encode(encoding))
+    assert read(tmp_path / "a.txt", encoding=asked, size=size) == "Füße\n日本"
+
+
+def test_all_before_an_undecodable_byte_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"one\ntwo\nthr\xe9e\n")
+    pieces = Corpus.open([tmp_path / "a.txt"]).raw()
+    assert next(pieces) == "one\ntwo\nthr"
+    with pytest.raises(CorpusError, match="line 3, byte 11"):
+        next(pieces)
 
 
 def test_utf_16_without_a_mark_is_an_error_that_says_what_to_try(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from charlm.errors import CorpusError
 from charlm.progress import result
 from charlm.text.corpus import Corpus
 from charlm.text.pair_store import PairStore, prepare_pairs
-from charlm.text.pairs import Pair, PairCorpus, lines, open_text
+from charlm.text.pairs import Pair, PairCorpus, open_text
+from charlm.text.records import lines
 
 PAIRS = [Pair("Guten Tag", "Good day"), Pair("eins\u2028zwei", "one two"), Pair("drei", "three"), Pair("Ü", "ü")]
 
@@ -66,7 +67,7 @@ def test_of_many_broken_lines_the_first_are_named(tmp_path: Path) -> None:
 def test_a_line_of_json_that_is_no_pair_is_named(line: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(f'["a", "b"]\n{line}\n')
     (note,) = PairCorpus.open([tmp_path / "a.jsonl"]).notes
-    assert "line 2 (is no JSON with the texts source and target)" in note
+    assert "line 2 (holds no texts source and target)" in note
 
 
 def test_two_files_of_different_lengths_are_refused(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_a_file_without_any_pair_is_refused_and_told_what_a_pair_is(tmp_path: Pa
     ("name", "text", "pairs"),
     [
         ("a.tsv", "one column\n", True),
-        ("a.JSONL.gz", "", True),
+        ("a.JSONL.gz", "", False),
         ("fra.txt", "Go.\tVa !\tCC-BY\n" * 30, True),
         ("a.txt", "a\tb\n" * 10 + "a line without\n", True),
         ("a.txt", "a\tb\n" * 10 + "a line without\n" * 5, False),
@@ -137,20 +138,51 @@ def test_pairs_that_are_too_long_are_left_out_and_counted(tmp_path: Path) -> Non
 
 def test_a_file_that_is_sorted_by_length_is_noticed(tmp_path: Path) -> None:
     corpus = tsv(tmp_path / "a.tsv", "".join(f"{'a' * (n // 4 + 1)}\tb\n" for n in range(100)))
-    (note,) = store(corpus).notes
-    assert "shuffle its lines first" in note
+    assert "shuffle its lines first" in store(corpus).notes[-1]
 
 
-def test_tables_and_json_lines_are_not_mixed(tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_text("a\tb\n")
-    (tmp_path / "b.jsonl").write_text('["a", "b"]\n')
-    with pytest.raises(CorpusError, match="give files of one kind"):
-        _ = PairCorpus.open([tmp_path / "a.tsv", tmp_path / "b.jsonl"]).count
+def test_held_out_pairs_that_stand_in_the_training_part_are_counted(tmp_path: Path) -> None:
+    """Of 40, the last 8: both texts must be equal, and one of several equal ones counts, too."""
+    pairs = [f"s{n}\tt{n}" for n in range(32)]
+    held_out = ["s0\tt0", "s0\tt0", "s1\tt2", "s2\tt2", "s3\tt3 ", "new\tnew", "new\tnew", "s31\tt31"]
+    made = store(tsv(tmp_path / "a.tsv", "\n".join(pairs + held_out)), val_frac=0.1, test_frac=0.1)
+    (note,) = made.notes
+    assert note.startswith("4 of 8 held-out pairs stand in the training part too")
+    assert store(numbered(tmp_path), val_frac=0.1, test_frac=0.1).notes == []
+
+
+def test_blanks_around_a_text_belong_to_it_in_every_form(tmp_path: Path) -> None:
+    pairs = [Pair("  if x:", "    return x "), Pair("a\u2028", "\x0bb\x85\x1c"), Pair("\u3000c\x0c", "d\r")]
+    (tmp_path / "a.tsv").write_bytes("".join(f"{a}\t{b}\n" for a, b in pairs[:2]).encode())
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(p._asdict()) + "\n" for p in pairs))
+    (tmp_path / "ended.jsonl").write_text("".join(json.dumps([f"{a}\n", f"{b}\r\n"]) + "\n" for a, b in pairs))
+    for side in Pair._fields:
+        (tmp_path / side).write_bytes("".join(f"{getattr(p, side)}\n" for p in pairs[:2]).encode())
+    assert list(PairCorpus.open([tmp_path / "a.tsv"])) == pairs[:2]
+    assert list(PairCorpus.open([tmp_path / "source"], [tmp_path / "target"])) == pairs[:2]
+    assert list(PairCorpus.open([tmp_path / "a.jsonl"])) == list(PairCorpus.open([tmp_path / "ended.jsonl"])) == pairs
+
+
+@pytest.mark.parametrize("stray", ["\r", "\u2028", "\u2029", "\x0b", "\x0c", "\x85", "\x1c", "\x1d", "\x1e"])
+def test_what_other_programs_take_for_a_line_end_moves_no_line_of_two_files(stray: str, tmp_path: Path) -> None:
+    sources, targets = ([f"{side}{n}" for n in range(100)] for side in "st")
+    sources[30] = f"s{stray}30"
+    for name, texts in (("a", sources), ("b", targets)):
+        (tmp_path / name).write_bytes("".join(f"{text}\n" for text in texts).encode())
+    assert list(PairCorpus.open([tmp_path / "a"], [tmp_path / "b"])) == list(map(Pair, sources, targets))
+
+
+def test_tables_and_json_lines_are_read_side_by_side(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("a\tb\nbroken\n")
+    (tmp_path / "b.jsonl").write_text('["c", "d"]\n{"source": "e"}\n')
+    read = PairCorpus.open([tmp_path / "a.tsv", tmp_path / "b.jsonl"])
+    assert list(read) == [("a", "b"), ("c", "d")]
+    assert "line 2 (has no tab), 4 (holds no texts source and target) of all files together" in read.notes[0]
 
 
 def test_a_line_may_be_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a" * 3_000_000 + "\nb\n\nc")
-    assert [len(line) for line in lines(Corpus.open([tmp_path / "a.txt"]))] == [3_000_000, 1, 0, 1]
+    assert [len(line) for line in lines(Corpus.open([tmp_path / "a.txt"]).chunks())] == [3_000_000, 1, 0, 1]
 
 
 def test_a_vocabulary_that_is_given_is_used(tmp_path: Path) -> None:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import re
+import sys
+import unicodedata
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
+from charlm.text.characters import characters, continues
 from charlm.text.units import Units, alike, code_points, phrases, words
 
+MARKS = "".join(regex.findall(r"[\p{WB=Extend}\p{WB=ZWJ}]", "".join(map(chr, range(sys.maxunicode + 1)))))
+MARK = f"(?:(?<![\0-\x1f])[{MARKS}])*"  # behind a character that is not a newline or the like
 ODD = "[\0\u2581\ud800-\udfff]"
 RULES = [
-    (words, re.compile(r"\w+| +|\n+|\t+|.", re.DOTALL)),
+    (words, re.compile(rf"(?:\w(?<![{MARKS}]){MARK})+|(?: {MARK})+|\n+|\t+|.{MARK}", re.DOTALL)),
     (phrases, re.compile(rf"{ODD}+| *[^ \n\0\u2581\ud800-\udfff]+|\n+| +")),
 ]
-TEXTS = st.text(st.sampled_from("ab_1é中٣  \n\n\t\r.,-\0\u2581\ud800\U0001f600"), max_size=40) | st.text(max_size=40)
+LETTERS = "ab_1é中٣  \n\n\t\r.,-\0\u2581\ud800\U0001f600\u0301\u093e\u200d\uff9e"
+TEXTS = st.text(st.sampled_from(LETTERS), max_size=40) | st.text(max_size=40)
 
 every_rule = pytest.mark.parametrize(("cut", "pattern"), RULES, ids=["words", "phrases"])
 
@@ -30,6 +37,35 @@ def test_units_are_those_of_a_regular_expression(
     found = cut(text)
     assert [found.distinct[at] for at in found.which] == pattern.findall(text)
     assert len(set(found.distinct)) == len(found.distinct)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("हिन्दी में कितने", ["हिन्दी", " ", "में", " ", "कितने"]),
+        ("cafe\u0301, n\u0303o", ["cafe\u0301", ",", " ", "n\u0303o"]),
+        ("می\u200cخواهم کتاب", ["می\u200cخواهم", " ", "کتاب"]),
+        ("שָׁלוֹם!", ["שָׁלוֹם", "!"]),
+        ("ไม่ดี", ["ไม่ดี"]),
+        ("\u2764\ufe0f\u2764\ufe0f", ["\u2764\ufe0f"] * 2),
+        ("a\n\u0301\u0302b", ["a", "\n", "\u0301\u0302", "b"]),
+        ("It's no more_than 3.5!", ["It", "'", "s", " ", "no", " ", "more_than", " ", "3", ".", "5", "!"]),
+    ],
+)
+def test_marks_and_joiners_belong_to_the_letter_before_them(text: str, expected: list[str]) -> None:
+    found = words(text)
+    assert [found.distinct[at] for at in found.which] == expected
+
+
+@given(TEXTS)
+def test_no_word_ends_within_a_character(text: str) -> None:
+    found = words(text)
+    assert [c for at in found.which for c in characters(found.distinct[at])] == characters(text)
+
+
+def test_what_continues_a_character_is_what_unicode_says() -> None:
+    assigned = [c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) != "Cn"]
+    assert {c for c in assigned if continues(c)} == set(MARKS) & set(assigned)
 
 
 @given(TEXTS, st.integers(0, 5))
