@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import CorpusError
-from charlm.text.corpus import Corpus
+from charlm.text.corpus import Corpus, ends_lines_in_cr
 from charlm.text.kinds import HEAD, marked, open_bytes, spelling, unmarked
 from charlm.text.order import Order, shuffle_first
 from charlm.text.pairs import pairs_in
@@ -88,13 +88,14 @@ def check(path: str | Path, encoding: str | None = None) -> Report:
             sample = file.read(SAMPLE)
         guess, not_utf8 = _guess(path, sample)
         encoding = encoding or guess
-        tally = _tally(path, encoding)
+        old_mac = ends_lines_in_cr(path, str(path), encoding, PIECE)
+        tally = _tally(path, encoding, old_mac=old_mac)
     except (OSError, EOFError, zlib.error) as error:  # the last two: a damaged .gz
         raise CorpusError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     if not tally.counts.any():
         raise CorpusError(f"{path} is empty")
     seen = [Seen(chr(code), _name(chr(code)), int(tally.counts[code])) for code in np.flatnonzero(tally.counts)]
-    text = _plain(sample.decode(encoding, "replace"))
+    text = _plain(sample.decode(encoding, "replace"), old_mac=old_mac)
     lines = Counter(line for line in text.split("\n") if line.strip())
     order = Order()
     order.see(text)
@@ -160,7 +161,7 @@ class _Tally(NamedTuple):
     windows_newlines: int
 
 
-def _tally(path: Path, encoding: str) -> _Tally:
+def _tally(path: Path, encoding: str, *, old_mac: bool) -> _Tally:
     counts = np.zeros(CODE_POINTS, np.int64)
     windows = longest = 0
     unfinished = 0  # characters since the last newline
@@ -169,7 +170,7 @@ def _tally(path: Path, encoding: str) -> _Tally:
             while text.endswith("\r") and (more := file.read(1)):  # never cut between \r and \n
                 text += more
             windows += text.count("\r\n")
-            codes = code_points(_plain(text))
+            codes = code_points(_plain(text, old_mac=old_mac))
             counts += np.bincount(codes, minlength=len(counts))
             ends = np.flatnonzero(codes == ord("\n"))
             lengths = np.diff(ends, prepend=-1 - unfinished, append=len(codes)) - 1
@@ -177,8 +178,10 @@ def _tally(path: Path, encoding: str) -> _Tally:
     return _Tally(counts, int(counts[ord("\n")]) + (unfinished > 0), longest, windows)
 
 
-def _plain(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+def _plain(text: str, *, old_mac: bool) -> str:
+    """With the line ends that `Corpus` makes of it."""
+    text = text.replace("\r\n", "\n")
+    return text.replace("\r", "\n") if old_mac else text
 
 
 def _is_control(character: str) -> bool:

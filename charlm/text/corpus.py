@@ -1,7 +1,7 @@
 """The text as the user has it: files, folders, patterns, gzip and standard input, read in bounded memory.
 
 Whatever it was on disk, the text that comes out is decoded, without byte order marks, and every line ends in a newline,
-whether it ended in one, in a carriage return and a newline, or as on an old Mac (`_ends_lines_in_cr`).
+whether it ended in one, in a carriage return and a newline, or as on an old Mac (`ends_lines_in_cr`).
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _read(path: Path, file: Path, encoding: str, size: int) -> Iterator[str]:
     """The text of `file`, which the user knows as `path`, in pieces that are not empty."""
     shown = _shown(path)
     try:
-        old_mac = _ends_lines_in_cr(file, shown, encoding, size)
+        old_mac = ends_lines_in_cr(file, shown, encoding, size)
         with open_bytes(file, shown) as stream:
             yield from decoded(stream, shown, encoding, partial(stream.read, size), old_mac=old_mac)
     except (OSError, EOFError, zlib.error) as error:  # the last two: a truncated or damaged .gz
@@ -188,7 +188,7 @@ def decoded(
         offset += len(raw)
 
 
-def _ends_lines_in_cr(file: Path, shown: str, encoding: str, size: int) -> bool:
+def ends_lines_in_cr(file: Path, shown: str, encoding: str, size: int) -> bool:
     """Whether carriage returns are line ends, as on an old Mac: the file has some, and no newline.
 
     In other files one without a newline behind it is a character. Only a file without any newline is read to its end.
