@@ -203,7 +203,7 @@ def compare_runs(
     if len({(row.trained[0].bytes, row.trained[0].chars) for row in rows}) > 1:
         raise RunError(
             "these runs read different texts out of the same file, so their scores do not compare; train them with the "
-            "same --encoding and --alphabet"
+            "same --alphabet"
         )
     files = [str(path) for path in text.paths] if text else []
     asked = {"runs": [str(info.path) for info in infos], "text": files}
