@@ -238,7 +238,7 @@ def feed(file: str, encoding: str | None, waiting: Queue[str | Exception | None]
 def piped(encoding: str | None) -> Iterator[str]:
     """The text of standard input as it comes, from a keyboard as the terminal has it. It is the text of such a file."""
     from charlm.text.corpus import decoded
-    from charlm.text.kinds import STANDARD_INPUT, unpacked
+    from charlm.text.signatures import STANDARD_INPUT, unpacked
 
     if sys.stdin.isatty():
         encoding = encoding or sys.stdin.encoding

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from charlm.errors import CorpusError
 from charlm.text.corpus import Corpus, ends_lines_in_cr
-from charlm.text.kinds import HEAD, marked, open_bytes, spelling, unmarked
 from charlm.text.order import Order, shuffle_first
 from charlm.text.pairs import pairs_in
+from charlm.text.signatures import HEAD, marked, open_bytes, spelling, unmarked
 from charlm.text.tokenizers import CODE_POINTS
 from charlm.text.units import code_points
 

@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 from charlm.errors import CorpusError, SettingsError
 from charlm.progress import Progress
-from charlm.text.kinds import STANDARD_INPUT, open_bytes, spelling
 from charlm.text.order import Order
 from charlm.text.paths import Copies, find, name_of
 from charlm.text.records import texts
+from charlm.text.signatures import STANDARD_INPUT, open_bytes, spelling
 
 
 class Corpus:

@@ -23,7 +23,7 @@ import torch
 from charlm.errors import CorpusError
 from charlm.text.check import check
 from charlm.text.corpus import Corpus
-from charlm.text.kinds import unmarked
+from charlm.text.signatures import unmarked
 
 PROSE = "The harbour master counted the boats, as he did each evening.\n" * 9
 Typed = Callable[..., tuple[int, str, str]]
