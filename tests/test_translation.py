@@ -179,7 +179,7 @@ def test_lines_that_were_cut_are_named(typed: Typed, heard: Callable[[str], None
 def test_blanks_at_both_ends_are_read_and_written(translator: Path) -> None:
     writer = charlm.load(translator)
     (plain,), (ended,) = writer.translate(["badc", "badc\r\n"])
-    assert plain == ended._replace(source=plain.source)
+    assert (plain.text, plain.ids, plain.finished) == (ended.text, ended.ids, ended.finished)
     for letter, blank in (("c", b" "), ("b", b"\t")):
         writer.tokenizer.tokens[writer.tokenizer.encode(letter)[0]] = blank
     assert writer.translate(["badc"])[0][0].text == " da\t"
