@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +22,7 @@ Report = TypeVar("Report", pytest.CollectReport, pytest.TestReport)
 
 torch.cuda.is_available = torch.backends.mps.is_available = lambda: False  # the same device everywhere
 os.environ["OMP_NUM_THREADS"] = "1"  # of programs that tests start, too: several run at once
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what runs in the background ignore it
 torch.set_num_threads(1)  # small models are faster so, and every run gives the same numbers
 
 # Not in pyproject.toml: there they would also judge what other plugins say before the first test.
