@@ -260,7 +260,7 @@ class Job:
         kept, score = self.writer.model, None
         record.pending = True
         yield from self.save()
-        train_nats = float(record.nats) / max(record.tokens, 1)
+        train_nats = float(record.nats) / max(int(record.tokens), 1)
         record.nats, record.tokens, record.validated, record.pending = 0.0, 0, step, False
         if len(self.store.validation):
             score = yield from score_split(self.writer, self.store.validation, self.store.train)

@@ -120,7 +120,7 @@ def test_what_a_folder_leaves_out_is_told_by_whatever_reads_it(old: Path, typed:
     Path("texts").mkdir()
     Path("texts/a.md").write_text(TEXT * 20, encoding="utf-8")
     Path("texts/b.py").touch()
-    said = "1 of 2 files in texts are read, .txt, .text and .md; the others are read with a pattern: 'texts/**/*.py'"
+    said = "1 of 2 files in texts are read, .txt, .text and .md; others are read with a pattern: 'texts/**/*.py'"
     assert f"note: {said}" in typed("train", "texts", "--steps", "2", "--hidden-size", "8")[1]
     for words in (["eval", old / "text", "--text"], ["score", old / "text"]):
         code, _, error = typed(*words, "texts")

@@ -499,7 +499,7 @@ def test_a_file_that_is_named_as_pairs_is_trained_on_by_an_encoder_and_decoder(t
     assert code == 0
     assert "model: seq2seq" in out
     out = typed("train", "back.tsv", "--arch", "lstm", "--hidden-size", 8, "--steps", 1)[1]
-    assert "note: back.tsv holds pairs, of which lstm reads the lines as they are, tabs included" in out
+    assert "note: back.tsv holds pairs, of which lstm reads the lines as they stand" in out
     assert "model: lstm" in out
 
 

@@ -207,7 +207,7 @@ def remarks(plan: Plan, text: Corpus | PairCorpus) -> Iterator[Event]:
     from charlm.text.pairs import PairCorpus, holds_pairs
 
     if not isinstance(text, PairCorpus) and holds_pairs(text):
-        said = f"{text.paths[0]} holds pairs, of which {plan.arch} reads the lines as they are, tabs included"
+        said = f"{text.paths[0]} holds pairs, of which {plan.arch} reads the lines as they stand"
         yield Note(f"{said}; to learn to translate them, train with --arch {PAIR_ARCH}")
 
 

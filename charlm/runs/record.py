@@ -30,7 +30,7 @@ from charlm.text.store import Store
 from charlm.training.evaluate import Score, describe
 from charlm.training.loop import Step, Trainer
 
-NOTES = ("stale", "validated", "losses", "pending", "tokens")
+NOTES = ("stale", "validated", "losses", "pending")
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Record:
     validated: int = -1  # the step of the last one
     losses: tuple[float, float] | None = None  # training and validation, then
     nats: Tensor | float = 0.0  # training loss, summed over the tokens since then
-    tokens: int = 0  # so many
+    tokens: Tensor | int = 0  # so many
     pending: bool = False  # a validation is due before the next step
     saved: int = -1  # the step of the checkpoint on disk
     owed: tuple[Score | None, int] | None = None  # score and step of best weights that could not be written
@@ -82,7 +82,7 @@ class Record:
     def add(self, step: Step) -> None:
         """Count a step's loss; one that is no number is not counted."""
         self.nats = self.nats + torch.nan_to_num(step.nats, nan=0.0, posinf=0.0) * step.tokens
-        self.tokens += step.tokens
+        self.tokens = self.tokens + step.nats.isfinite() * step.tokens
 
     def take(self, score: Score, step: int, trainer: Trainer, kept: LanguageModel) -> None:
         """Note a validation, and keep the weights if they are the best."""
@@ -96,7 +96,7 @@ class Record:
 
     def save(self, trainer: Trainer, kept: LanguageModel) -> None:
         """A checkpoint to resume from, and the newest weights to look at."""
-        notes = {name: getattr(self, name) for name in NOTES} | {"nats": float(self.nats)}
+        notes = {name: getattr(self, name) for name in NOTES} | {"nats": float(self.nats), "tokens": int(self.tokens)}
         checkpoint.save_training(self.path / "training.safetensors", trainer, notes)
         checkpoint.save_weights(self.path / "last.safetensors", kept, {"step": trainer.position.step})
         self.summarise(trainer)
@@ -117,7 +117,7 @@ class Record:
         """
         try:
             notes = checkpoint.load_training(self.path / "training.safetensors", trainer)
-            for name in (*NOTES, "nats"):
+            for name in (*NOTES, "nats", "tokens"):
                 setattr(self, name, notes[name])
         except (RunError, KeyError) as error:
             previous = self.path / "previous.safetensors"

@@ -87,7 +87,7 @@ def check(path: str | Path, encoding: str | None = None) -> Report:
         with open_bytes(path, str(path)) as file:
             sample = file.read(SAMPLE)
         guess, not_utf8 = _guess(path, sample)
-        encoding = encoding or guess
+        encoding = guess if marked(sample) else encoding or guess
         old_mac = ends_lines_in_cr(path, str(path), encoding, PIECE)
         tally = _tally(path, encoding, old_mac=old_mac)
     except (OSError, EOFError, zlib.error) as error:  # the last two: a damaged .gz

@@ -68,12 +68,12 @@ class Corpus:
         """What `raw` joins."""
         return ((path, _read(path, self._copies.get(path, path), self._encoding, size)) for path in self.paths)
 
-    def survey(self) -> Generator[Progress, None, None]:
-        """Read the text through, unless that was done, so that its facts are known."""
+    def survey(self, *, raw: bool = False) -> Generator[Progress, None, None]:
+        """Read the text through, unless that was done, so that its facts are known; `raw` as it stands."""
         if self._facts is not None:
             return
         digest, order, chars, size = hashlib.sha256(), Order(), 0, 0
-        for text in self.chunks():
+        for text in self.raw() if raw else self.chunks():
             encoded = text.encode("utf-8", "surrogatepass")
             digest.update(encoded)
             order.see(text)

@@ -47,6 +47,8 @@ def shuffle_first(paths: Sequence[Path], *, parallel: bool = False) -> str:
     files = shlex.join("FILE" if str(path) == "-" else str(path) for path in paths)
     if parallel:
         command = "paste SOURCE TARGET | shuf > shuffled.tsv"
+    elif any(".csv" in path.suffixes for path in paths):
+        command = "all rows but the first, which names the columns"
     elif any(path.suffix.lower() == ".gz" for path in paths):
         command = f"gzip -dc {files} | shuf > shuffled{paths[0].with_suffix('').suffix}"
     else:

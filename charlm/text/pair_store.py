@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice, pairwise
 
 import numpy as np
@@ -21,7 +22,7 @@ from charlm.text.buckets import Buckets, Lines
 from charlm.text.order import shuffle_first
 from charlm.text.pairs import Pair, PairCorpus
 from charlm.text.tokenizers import Tokenizer, utf8
-from charlm.text.vocabulary import Vocabularies, train_tokenizer
+from charlm.text.vocabulary import Vocabularies, token_counts, train_tokenizer
 
 AT_ONCE = 10_000  # pairs that are held as text
 SORTED = 1.5  # times as long as those before: no accident
@@ -70,8 +71,12 @@ class PairStore:
     def tokenizer(self) -> Tokenizer:
         return self.vocabularies.target
 
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        return token_counts(self.train.target.ids, self.tokenizer.vocab_size)
+
     def spec(self, train: TrainSettings) -> DataSpec:  # noqa: ARG002  of a running text the window is asked for
-        return self.vocabularies.spec(reach(self.settings), self.train.target.ids)
+        return self.vocabularies.spec(reach(self.settings), self.counts)
 
     def batches(self, train: TrainSettings) -> Buckets:
         tokens = self.settings.batch_tokens

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from charlm.errors import CorpusError, SettingsError
 from charlm.progress import Progress
 from charlm.text.corpus import Corpus
-from charlm.text.records import CSV, JSON, LOOKED_AT, begun, columns, ending, form_of, lines
+from charlm.text.order import Order
+from charlm.text.records import CSV, JSON, LOOKED_AT, Pairs, begun, columns, ending, form_of, lines
 
 ENDINGS = (".tsv", CSV, *JSON)
 NAMED = 5  # broken lines that are named
@@ -42,7 +43,7 @@ class PairCorpus:
         self.targets = targets.paths if targets else ()  # where the second side stands in files of its own
         self._sides = [sources, *([targets] if targets else [])]
         self._count: int | None = None
-        self._sha256 = ""
+        self._sha256, self._sorted = "", False
         self._broken: list[Broken] = []  # the first of them
         self._left_out = 0
         self._wide = 0  # lines with more than two columns
@@ -65,13 +66,15 @@ class PairCorpus:
         if self._count is not None:
             return
         for side in self._sides:
-            yield from side.survey()
+            yield from side.survey(raw=True)
         self._broken, self._left_out, self._wide, count, done = [], 0, 0, 0, 0
+        order = Order()
         chars = sum(side.chars for side in self._sides)
         for number, each in enumerate(self._read(), 1):
             if isinstance(each, Pair):
                 count += 1
                 done += len(each.source) + len(each.target) + 2
+                order.see(f"{each.source}\n")
             else:
                 self._left_out += 1
                 self._broken = [*self._broken, each][:NAMED]
@@ -80,7 +83,7 @@ class PairCorpus:
         if not count:
             first = f": line {self._broken[0].line} {self._broken[0].why}" if self._broken else ""
             raise CorpusError(f"{', '.join(map(str, self.paths))} holds no pair{first}; {FORMS}")
-        self._count = count
+        self._count, self._sorted = count, order.sorted
         self._sha256 = hashlib.sha256("".join(side.sha256 for side in self._sides).encode()).hexdigest()
 
     @property
@@ -94,8 +97,8 @@ class PairCorpus:
 
     @property
     def sorted(self) -> bool:
-        """Whether the lines, or the sources, stand in alphabetical order."""
-        return self._sides[0].sorted
+        """Whether the sources stand in alphabetical order."""
+        return self._surveyed()._sorted
 
     @property
     def notes(self) -> list[str]:
@@ -121,9 +124,9 @@ class PairCorpus:
         if len(self._sides) == 2:
             yield from self._side_by_side()
             return
-        line = before = 0
+        line, before, form = 0, 0, Pairs()
         for path, pieces in self._sides[0].files():
-            for number, found in columns(path, pieces):
+            for number, found in columns(path, pieces, form):
                 line = before + number
                 if isinstance(found, list):
                     self._wide += len(found) > 2 and self._count is None

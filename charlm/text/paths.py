@@ -39,7 +39,9 @@ def find(given: str, copies: Copies, notes: list[str]) -> list[Path]:
     """The files that one argument means, never none. What can be read only once is added to `copies`."""
     path = Path(given)
     if path.is_dir():
-        return _files_in(path, notes)
+        files, others = _files_in(path, notes)
+        missing = f".txt, .text or .md file; {others}" if others else "file"
+        return files or _nothing(f"the folder {path} holds no {missing}")
     if path.is_file():
         return [path]
     if given == "-" or path.exists():  # the latter a pipe, as in `charlm train <(command)`
@@ -48,7 +50,7 @@ def find(given: str, copies: Copies, notes: list[str]) -> list[Path]:
         return [path]
     if re.search(r"[*?[]", given):
         matches = [Path(match) for match in sorted(glob.glob(given, recursive=True))]
-        files = [file for match in matches for file in (_files_in(match, notes) if match.is_dir() else [match])]
+        files = [file for match in matches for file in (_files_in(match, notes)[0] if match.is_dir() else [match])]
         return files or _nothing(f"no file matches {given}")
     from charlm.text.catalogue import at_hand  # its import takes a moment, and is for this alone
 
@@ -63,10 +65,10 @@ def _nothing(message: str) -> NoReturn:
     raise CorpusError(message)
 
 
-def _files_in(folder: Path, notes: list[str]) -> list[Path]:
-    """The text files in `folder` and below, sorted, without what is hidden and what runs have written themselves.
+def _files_in(folder: Path, notes: list[str]) -> tuple[list[Path], str]:
+    """The text files in `folder` and below, sorted, and how to read the others, which is noted where some are read.
 
-    A note says how to read the others. Raises `CorpusError` if there are only others.
+    What is hidden, and what runs have written themselves, is neither.
     """
     found: list[Path] = []
     others: Counter[str] = Counter()
@@ -78,14 +80,15 @@ def _files_in(folder: Path, notes: list[str]) -> list[Path]:
         texts = [name for name in seen if TEXT_FILE.fullmatch(name)]
         found += [Path(place, name) for name in texts]
         others.update("".join(Path(name).suffixes[-1:]) for name in set(seen) - {*texts})
-    if others:
-        pattern = shlex.quote(str(folder / "**" / f"*{max(others, key=lambda suffix: (bool(suffix), others[suffix]))}"))
-        rest = f"the others are read with a pattern: {pattern}"
-        if not found:
-            raise CorpusError(f"the folder {folder} holds no .txt, .text or .md file; {rest}")
-        every = len(found) + others.total()
+    if not others:
+        return sorted(found), ""
+    most = max(others, key=lambda suffix: (bool(suffix), others[suffix]))
+    pattern = shlex.quote(str(Path(glob.escape(str(folder)), "**", f"*{most}")))
+    rest = f"others are read with a pattern: {pattern}"
+    if found:
+        every = len(found) + sum(others.values())
         notes.append(f"{len(found)} of {every} files in {folder} are read, .txt, .text and .md; {rest}")
-    return sorted(found) or _nothing(f"the folder {folder} holds no file")
+    return sorted(found), rest
 
 
 def _raise(error: OSError) -> NoReturn:

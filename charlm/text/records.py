@@ -14,7 +14,7 @@ from charlm.errors import CorpusError
 JSON, CSV = (".jsonl", ".ndjson"), ".csv"
 TEXT, SOURCE, TARGET, TRANSLATION = "text", "source", "target", "translation"
 LOOKED_AT = 20  # lines of a file by which its content is judged,
-ENOUGH, LONGEST = 1 << 16, 1 << 26  # in so many characters, or so many of JSON that has no newline yet
+ENOUGH, LONGEST = 1 << 16, 1 << 24  # in so many characters, or so many of JSON that has no newline yet
 csv.field_size_limit(1 << 30)  # characters; a book may stand in one field
 
 Columns = list[str] | str  # the two texts of a pair, or what is wrong with it
@@ -26,7 +26,7 @@ def begun(pieces: Iterator[str]) -> tuple[str, Iterator[str]]:
     for piece in pieces:
         held.append(piece)
         size, lines = size + len(piece), lines + piece.count("\n")
-        if lines >= LOOKED_AT or size > (ENOUGH if lines or not held[0].startswith(("{", "[")) else LONGEST):
+        if lines >= LOOKED_AT or size > (ENOUGH if lines or not held[0].startswith("{") else LONGEST):
             break
     return "".join(held), chain(held, pieces)
 
@@ -75,28 +75,30 @@ def texts(path: Path, pieces: Iterator[str], size: int, notes: list[str]) -> Ite
         yield from pieces
         return
     notes.append(f"of {path} the field {TEXT} is read, with an empty line after each")
-    held, left_out = [], 0
-    for record in rows(path, pieces) if form.csv else map(parsed, lines(pieces)):
+    held, length, left_out = list[str](), 0, 0
+    records = (row for _, row in rows(path, pieces)) if form.csv else map(parsed, lines(pieces))
+    for record in records:
         text = record.get(TEXT) if isinstance(record, dict) else None
         if not isinstance(text, str):
             left_out += 1
             continue
         held.append(text.replace("\r\n", "\n").strip("\n") + "\n\n")
-        if sum(map(len, held)) >= size:
+        length += len(held[-1])
+        if length >= size:
             yield "".join(held)
-            held = []
+            held, length = [], 0
     if held:
         yield "".join(held)
     if left_out:
         notes.append(f"{left_out} records of {path} have no {TEXT} and were left out")
 
 
-def columns(path: Path, pieces: Iterator[str]) -> Iterator[tuple[int, Columns]]:
+def columns(path: Path, pieces: Iterator[str], pairs: Pairs) -> Iterator[tuple[int, Columns]]:
     """The columns of each line of a file of pairs, with its number from 1."""
     start, pieces = begun(pieces)
-    form, pairs = form_of(path, start), Pairs()
+    form = form_of(path, start)
     if form and form.csv:
-        for number, row in enumerate(rows(path, pieces), 2):
+        for number, row in rows(path, pieces):
             yield number, pairs.columns(row)
     else:
         for number, line in enumerate(lines(pieces), 1):
@@ -115,7 +117,8 @@ class Pairs:
     def columns(self, record: Any) -> Columns:
         if isinstance(record, dict) and isinstance(record.get(TRANSLATION), dict):
             record = record[TRANSLATION]
-            self.languages = self.languages or tuple(record)
+            if len(record) == 2 and not self.languages:
+                self.languages = tuple(record)
             both = [record.get(language) for language in self.languages]
         elif isinstance(record, dict):
             both = [record.get(SOURCE), record.get(TARGET)]
@@ -144,16 +147,18 @@ def delimiter(line: str) -> str:
     return max(",;\t", key=line.count)
 
 
-def rows(path: Path, pieces: Iterable[str]) -> Iterator[dict[str, str]]:
-    """The rows of CSV by the names of their columns, without the first, which names them."""
+def rows(path: Path, pieces: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of CSV by the names of their columns, which the first line has, and where they begin."""
     whole = (f"{line}\n" for line in lines(pieces))
     first = next(whole, "")
     reader = csv.reader(whole, delimiter=delimiter(first), strict=True)
     names = header(first)
+    line = 2
     try:
         for row in reader:
-            if row:
-                yield dict(zip(names, row, strict=False))
+            if row:  # one with too many fields was hardly cut where it was meant to be
+                yield line, dict(zip(names, row, strict=False)) if len(row) <= len(names) else {}
+            line = reader.line_num + 2
     except csv.Error as error:
         raise CorpusError(f"{path} cannot be read as CSV: line {reader.line_num + 1}: {error}") from None
 

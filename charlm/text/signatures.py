@@ -9,7 +9,7 @@ import shlex
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader, RawIOBase
+from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
 from typing import cast
 
@@ -52,14 +52,14 @@ OTHERS = (  # how a file begins that is no text, what it is, and how to get the 
     (rb"\x1f[\x9d\xa0]", "compressed by compress", "gzip -d {file}"),
     (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z x {file}, and name the text that comes out"),
     (rb"Rar!\x1a\x07", "a RAR archive", "unrar x {file}, and name the text that comes out"),
-    (rb".{257}ustar", "a tar archive", "tar -xf {file}, and name the text that comes out"),
-    (rb"PAR1", "a Parquet table", TABLE.replace("READER", "read_parquet")),
+    (rb".{257}ustar(\0|  \0)", "a tar archive", "tar -xf {file}, and name the text that comes out"),
+    (rb"PAR1[\0-\x08\x0e-\x1f]", "a Parquet table", TABLE.replace("READER", "read_parquet")),
     (rb"ARROW1\0", "an Arrow table", TABLE.replace("READER", "read_feather")),
     (rb"\xff{4}.{3}\0", "an Arrow table", "with datasets: Dataset.from_file({name!r}).to_csv({csv!r})"),
     (rb"SQLite format 3\0", "an SQLite database", "sqlite3 {file} 'select COLUMN from TABLE' > {text}"),
     (rb"\x80[\x02-\x05]", "a Python pickle", "write the text that is in it to a file"),
-    (rb"\x93NUMPY|\x89HDF|GGUF|.{4}\0{4}\{\"", "a file of arrays", NUMBERS),
-    (rb"\x89PNG|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP|II\*\0|MM\0\*", "a picture", "tesseract {file} {stem}"),
+    (rb"\x93NUMPY|\x89HDF|GGUF[\x01-\x09]\0|.{4}\0{4}\{\"", "a file of arrays", NUMBERS),
+    (rb"\x89PNG|\xff\xd8\xff|GIF8[79]a.{0,6}\0|RIFF.{4}WEBP|II\*\0|MM\0\*", "a picture", "tesseract {file} {stem}"),
     (rb"ID3[\x02-\x04]|OggS\0|fLaC\0|RIFF.{4}WAVE", "a sound recording", "write down what is said"),
     (rb"\0\0.{2}ftyp|RIFF.{4}AVI |\x1aE\xdf\xa3", "a film", "write down what is said"),
     (rb"\x7fELF|[\xce\xcf]\xfa\xed\xfe|\xca\xfe\xba\xbe|\0asm|MZ.{0,62}\0", "a program", "name a text"),
@@ -79,6 +79,9 @@ def open_bytes(file: Path, shown: str) -> Iterator[BufferedReader]:
 def unpacked(raw: RawIOBase, shown: str, *, gzipped: bool = False) -> BufferedReader:
     """As `open_bytes`; that it is `gzipped` may be known, and is else seen."""
     stream: BufferedReader = BufferedReader(raw, HEAD)
+    if not stream.peek(HEAD):  # a keyboard's end is an end, however often it is asked
+        stream.detach()
+        return BufferedReader(BytesIO())
     if gzipped or stream.peek(HEAD).startswith(GZIP):
         stream = BufferedReader(cast(RawIOBase, gzip.GzipFile(fileobj=stream)), HEAD)
     head = stream.peek(HEAD)

@@ -22,6 +22,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import accumulate, pairwise
 from operator import add
 from pathlib import Path
@@ -38,7 +39,7 @@ from charlm.text.corpus import Corpus
 from charlm.text.order import shuffle_first
 from charlm.text.threads import in_threads
 from charlm.text.tokenizers import Tokenizer, utf8
-from charlm.text.vocabulary import Vocabularies, train_tokenizer
+from charlm.text.vocabulary import Vocabularies, token_counts, train_tokenizer
 from charlm.text.windows import Windows
 
 FORMAT = 2  # to be raised whenever the same settings would give other ids or sizes
@@ -84,8 +85,12 @@ class Store:
     def tokenizer(self) -> Tokenizer:
         return self.vocabularies.target
 
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        return token_counts(self.train.ids, self.tokenizer.vocab_size)
+
     def spec(self, train: TrainSettings) -> DataSpec:
-        return self.vocabularies.spec(self.batches(train).seq_len, self.train.ids)
+        return self.vocabularies.spec(self.batches(train).seq_len, self.counts)
 
     def batches(self, train: TrainSettings) -> Windows:
         return Windows(
@@ -99,6 +104,7 @@ def prepare(corpus: Corpus, settings: DataSettings, cache_dir: Path | None) -> G
     A cache folder that cannot be written is replaced by a temporary one. Raises `CorpusError` if there is no text.
     """
     yield from corpus.survey()
+    notes = corpus.notes
     if not corpus.chars:
         raise CorpusError(f"{', '.join(map(str, corpus.paths))} holds no text")
     folder = cache_dir or default_cache_dir()
@@ -110,7 +116,7 @@ def prepare(corpus: Corpus, settings: DataSettings, cache_dir: Path | None) -> G
         store = _load(folder, key)
         assert store is not None
     sorted_too = [shuffle_first(corpus.paths)] if corpus.sorted and settings.holds_out else []
-    return replace(store, notes=[*corpus.notes, *sorted_too])
+    return replace(store, notes=[*notes, *sorted_too])
 
 
 def default_cache_dir() -> Path:

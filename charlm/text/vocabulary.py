@@ -40,7 +40,7 @@ Chunks = Callable[[], Iterator[str]]  # the training text in pieces, as often as
 LARGEST_ALPHABET = 200_000  # characters: more than Unicode has so far
 SAMPLE = 10_000_000  # characters that bpe and unigram are trained on
 MANY_WORDS = 500_000  # different ones that are counted at least
-COUNTED = 1 << 24  # tokens of a text that are counted, evenly spread
+COUNTED = 1 << 24  # tokens of a text that are counted at most
 
 
 class Vocabularies(NamedTuple):
@@ -57,11 +57,9 @@ class Vocabularies(NamedTuple):
     def sha256(self) -> str:
         return digest(self.to_json())
 
-    def spec(self, seq_len: int, written: NDArray[np.unsignedinteger[Any]] | None = None) -> DataSpec:
-        """What a model must know of its data. `written` (tokens,) are the ids that it is going to learn to write."""
-        size, source = self.target.vocab_size, None if self.shared else self.source.vocab_size
-        counts = None if written is None else np.bincount(written[:: 1 + len(written) // COUNTED], minlength=size)
-        return DataSpec(size, seq_len, source, counts)
+    def spec(self, seq_len: int, counts: NDArray[np.int64] | None = None) -> DataSpec:
+        """What a model must know of its data; `counts` (V,) are those of the tokens that it is to write."""
+        return DataSpec(self.target.vocab_size, seq_len, None if self.shared else self.source.vocab_size, counts)
 
     def to_json(self) -> dict[str, Any]:
         if self.shared:
@@ -76,6 +74,11 @@ class Vocabularies(NamedTuple):
             return cls(*(from_json(side if isinstance(side, dict) else {}) for side in sides))
         tokenizer = from_json(value)
         return cls(tokenizer, tokenizer)
+
+
+def token_counts(ids: NDArray[np.unsignedinteger[Any]], vocab_size: int) -> NDArray[np.int64]:
+    """(V,) how often each token stands in ids (tokens,), of a long text in an even sample."""
+    return np.bincount(ids[:: 1 + len(ids) // COUNTED], minlength=vocab_size)
 
 
 def train_tokenizer(settings: DataSettings, chunks: Chunks) -> Tokenizer:

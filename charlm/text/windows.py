@@ -41,7 +41,9 @@ class Windows:
             return self.ids[starts[:, None] + steps].astype(np.int64), True
         epoch, index = divmod(number, self.per_epoch)
         cut = np.random.default_rng((self.seed, epoch)).integers(len(self.ids))
-        borders = np.arange(self.batch_size + 1) * len(self.ids) // self.batch_size  # of the rows, after the cut
+        borders = (
+            np.arange(self.batch_size + 1, dtype=np.int64) * len(self.ids) // self.batch_size
+        )  # of the rows, after the cut
         places = borders[:-1, None] + index * self.seq_len + steps  # (B, T + 1)
         windows = self.ids[(cut + places) % len(self.ids)].astype(np.int64)
         windows[places > borders[1:, None]] = PADDING

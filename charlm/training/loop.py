@@ -88,8 +88,8 @@ class Trainer:
 
     def pause(self) -> None:
         """Stop the clock until the next step, when the device has done all that it was given."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
         self.position.clock.stop()
 
     def progress(self) -> float:

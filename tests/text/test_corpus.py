@@ -74,7 +74,7 @@ def test_of_a_folder_it_is_said_what_is_left_out_and_how_to_read_it(tmp_path: Pa
     assert (read(project), read(pattern)) == ("README.md\n", "a.py\nb/c.py\n")
     assert not Corpus.open([pattern]).notes
     (project / "README.md").unlink()
-    with pytest.raises(CorpusError, match=r"holds no \.txt, \.text or \.md file; the others .*\*\.py'"):
+    with pytest.raises(CorpusError, match=r"holds no \.txt, \.text or \.md file; others .*\*\.py'"):
         Corpus.open([project])
 
 
@@ -293,3 +293,10 @@ def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "b.txt").unlink()
     with pytest.raises(CorpusError, match=r"cannot read .*b\.txt: No such file"):
         list(corpus.chunks())
+
+
+def test_a_pattern_may_match_a_folder_without_texts(tmp_path: Path) -> None:
+    (tmp_path / "img").mkdir()
+    (tmp_path / "img" / "cover.png").write_bytes(b"x")
+    (tmp_path / "a.txt").write_text("words")
+    assert "".join(Corpus.open([tmp_path / "*"]).chunks()) == "words"

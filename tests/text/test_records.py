@@ -159,3 +159,34 @@ def test_prose_is_never_taken_for_records(tmp_path: Path) -> None:
         assert isinstance(corpus, Corpus)
         assert "".join(corpus.chunks()) == text
         assert not corpus.notes
+
+
+def test_a_row_with_more_fields_than_the_header_is_left_out_and_not_cut(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text\nHello, world\nfine\n")
+    corpus = Corpus.open([tmp_path / "a.csv"])
+    assert "".join(corpus.chunks()) == "fine\n\n"
+    assert corpus.notes[-1] == f"1 records of {tmp_path / 'a.csv'} have no text and were left out"
+    (tmp_path / "b.csv").write_text("source,target\na, b,c\n\nd,e\n")
+    read = PairCorpus.open([tmp_path / "b.csv"])
+    assert list(read) == [("d", "e")]
+    assert "line 2 " in read.notes[0]
+
+
+def test_the_first_record_that_has_two_languages_says_which_is_the_source_for_all_files(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(jsonl({"translation": {"de": "x"}}, {"translation": {"de": "eins", "en": "one"}}))
+    (tmp_path / "b.jsonl").write_text(jsonl({"translation": {"en": "two", "de": "zwei"}}))
+    assert list(PairCorpus.open([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])) == [("eins", "one"), ("zwei", "two")]
+
+
+def test_records_in_the_order_of_their_numbers_are_not_sorted_sentences(tmp_path: Path) -> None:
+    words = [f"{7919 * n % 1000:03}" for n in range(400)]
+    (tmp_path / "a.jsonl").write_text(
+        jsonl(*({"id": f"{n:04}", "source": w, "target": w} for n, w in enumerate(words)))
+    )
+    assert not PairCorpus.open([tmp_path / "a.jsonl"]).sorted
+
+
+def test_what_is_left_out_is_said_at_the_first_training_too(typed: Typed) -> None:
+    Path("a.jsonl").write_text(jsonl(*({"text": "to be or not to be"} for _ in range(40)), {"no": 1}))
+    for _ in range(2):
+        assert "note: 1 records of a.jsonl have no text and were left out" in typed("train", "a.jsonl", *TINY)[1]

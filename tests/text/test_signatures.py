@@ -145,3 +145,11 @@ def test_what_comes_through_a_pipe_is_judged_as_well(typed: Typed, monkeypatch: 
         2,
         "charlm: standard input is compressed by xz and no text as it stands: xz -dk FILE\n",
     )
+
+
+@pytest.mark.parametrize(
+    "start", ["PAR1 is a receptor.", "GGUF is a format.", "GIF89a is another.", "x" * 254 + "ajustar la"]
+)
+def test_a_text_about_a_format_is_a_text(start: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(start + " And so on.\n" * 30)
+    assert "".join(Corpus.open([tmp_path / "a.txt"]).chunks()).startswith(start)
