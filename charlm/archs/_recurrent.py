@@ -31,7 +31,7 @@ class RecurrentConfig(Settings):
     embedding_size: Annotated[
         int | None, Arg("numbers per embedded token [default: 64; the hidden size if tied]", min=1, max=65536)
     ] = None
-    dropout: Annotated[float, Arg("on the output and between layers", min=0, max=0.95)] = 0.2
+    dropout: Annotated[float, Arg("on the output and between layers", min=0, max=0.95)] = 0.15
     input_dropout: Annotated[float, Arg("on the embedded tokens", min=0, max=0.95)] = 0.0
     weight_drop: Annotated[float, Arg("on the recurrent weights", min=0, max=0.95)] = 0.0
     tied: Annotated[bool, Arg("let the output use the embedding's weights")] = False
