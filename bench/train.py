@@ -17,14 +17,12 @@ import torch
 import torch.nn.functional as F
 
 from bench._table import Row, machine, parser, rate, show
-from charlm.archs._attention import BlockConfig
+from charlm.archs._blocks import BlockConfig
 from charlm.config import DataSpec
-from charlm.device import settle
-from charlm.model import LanguageModel, parameter_count
+from charlm.model import Network, parameter_count
 from charlm.plan import Plan
 from charlm.text.windows import Windows
 from charlm.training.loop import Trainer
-from charlm.training.optim import build_optimizers
 
 GPT = {"arch": "transformer", "layers": 6, "hidden_size": 384, "heads": 6, "batch_size": 16, "seq_len": 256}
 VARIANTS: list[dict[str, Any]] = [
@@ -48,12 +46,10 @@ def peak(device: str) -> float:
 
 
 def trainer(settings: dict[str, Any], device: str) -> Trainer:
-    plan = Plan.of({"steps": 10**9, "warmup": 0.0, **settings})
-    torch.manual_seed(0)
-    model = plan.build(DataSpec(VOCABULARY, plan.train.seq_len)).to(device)
-    s, _ = settle(plan.train, model)
+    plan = Plan.of({"steps": 10**9, "warmup": 0.0, "device": device, **settings})
+    s = plan.train
     windows = Windows(IDS, batch_size=s.batch_size, seq_len=s.seq_len, order="stream", seed=0)
-    return Trainer(model, windows, build_optimizers(model, s), s)
+    return Trainer.from_plan(plan, windows, DataSpec(VOCABULARY, plan.longest))
 
 
 def speed(settings: dict[str, Any], device: str, seconds: float = 12) -> Row:
@@ -61,11 +57,11 @@ def speed(settings: dict[str, Any], device: str, seconds: float = 12) -> Row:
     steps = iter(made)
     for _ in range(3):
         float(next(steps).nats)
-    work = flops(made.model) * made.batches.batch_size * made.batches.seq_len
+    work = flops(made.model) * made.batches.tokens
     steps_per_second = rate(lambda: float(next(steps).nats), seconds=seconds)
     updating = 1 / rate(lambda: update(made), seconds=2)
-    reading = 1 / rate(lambda: made.next_batch(7), seconds=0.5)
-    tokens = steps_per_second * made.batches.batch_size * made.batches.seq_len
+    reading = 1 / rate(lambda: made.feed(0.0), seconds=0.5)
+    tokens = steps_per_second * made.batches.tokens
     return {
         "precision": made.settings.precision,
         "tokens/s": tokens,
@@ -86,10 +82,10 @@ def update(made: Trainer) -> None:
         torch.cuda.synchronize()
 
 
-def flops(model: LanguageModel) -> float:
+def flops(model: Network) -> float:
     """Per token, forward and backward; of attention the products with all keys and values of a window."""
     c = model.config
-    attention = 12 * c.layers * c.hidden_size * model.spec.seq_len if isinstance(c, BlockConfig) else 0
+    attention = 12 * c.layers * c.hidden_size * model.spec.lengths.window if isinstance(c, BlockConfig) else 0
     return 6 * parameter_count(model) + attention
 
 

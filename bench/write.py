@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from bench._table import Row, machine, parser, rate, show
-from charlm.config import DataSpec
+from charlm.config import DataSpec, Lengths
 from charlm.model import LanguageModel
 from charlm.plan import Plan
 from charlm.quantize import quantize
@@ -28,7 +28,7 @@ from charlm.sampling.generate import fetched, generate
 from charlm.sampling.noise import streams
 from charlm.sampling.settings import SampleSettings
 
-SPEC = DataSpec(vocab_size=65, seq_len=256)
+SPEC = DataSpec(65, Lengths.of_text(256))
 LSTMS = [{"arch": "lstm", "layers": 1, "hidden_size": 256}, {"arch": "lstm", "layers": 2, "hidden_size": 512}]
 TRANSFORMER = {"arch": "transformer", "layers": 6, "hidden_size": 384, "heads": 6}
 

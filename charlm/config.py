@@ -24,6 +24,7 @@ from typing import (
 )
 
 from charlm.errors import SettingsError
+from charlm.interval import Interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +39,11 @@ S = TypeVar("S", bound="Settings")
 def flag(name: str) -> str:
     """A setting as it is typed: `--hidden-size`."""
     return "--" + name.replace("_", "-")
+
+
+def setting(flag: str) -> str:
+    """The name of what is typed: `hidden_size`."""
+    return flag.removeprefix("--").replace("-", "_")
 
 
 @dataclass(frozen=True)
@@ -97,8 +103,10 @@ def plain(hint: Any) -> tuple[Any, bool]:
 
 
 def value_of(field: Field, typed: Any) -> Any:
-    """What was typed, as a value of the field's type; what is none stays a text, for `check` to refuse."""
+    """What was typed, as a value of the field's type; what is none stays as it is, for `check` to refuse."""
     kind, _ = plain(field.type)
+    if get_origin(kind) is tuple:
+        return tuple(typed) if isinstance(typed, list) else typed
     if not isinstance(typed, str):
         return typed
     if kind is bool:
@@ -110,34 +118,73 @@ def value_of(field: Field, typed: Any) -> Any:
 
 def check(field: Field, value: Any) -> None:
     """Raise `SettingsError` unless `value` has the field's type and lies within its bounds."""
+    if must := demand(field, value):
+        raise SettingsError(f"{field.flag} must be {must}, got {value!r}", field=field.name)
+
+
+def demand(field: Field, value: Any) -> str:
+    """What the field asks for and `value` is not; empty if it fits."""
     kind, optional = plain(field.type)
     if value is None and optional:
-        return
+        return ""
     if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise SettingsError(f"{field.flag} must be one of {', '.join(get_args(kind))}, got {value!r}")
-        return
+        return "" if value in get_args(kind) else f"one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is tuple:
+        fits = isinstance(value, tuple) and all(isinstance(part, str) for part in value)
+        return "" if fits else "a list of texts"
     accepted = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise SettingsError(f"{field.flag} must be {_ARTICLES.get(kind, kind.__name__)}, got {value!r}")
+        return _ARTICLES.get(kind) or str(kind.__name__)
     if isinstance(value, float) and not math.isfinite(value):
-        raise SettingsError(f"{field.flag} must be a finite number, got {value!r}")
+        return "a finite number"
     if field.arg.min is not None and value < field.arg.min:
-        raise SettingsError(f"{field.flag} must be at least {field.arg.min:g}, got {value!r}")
+        return f"at least {plainly(field.arg.min)}"
     if field.arg.max is not None and value > field.arg.max:
-        raise SettingsError(f"{field.flag} must be at most {field.arg.max:g}, got {value!r}")
+        return f"at most {plainly(field.arg.max)}"
+    return ""
+
+
+def plainly(bound: float) -> str:
+    """All digits of a whole number."""
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
 _ARTICLES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+class Lengths(NamedTuple):
+    """How many tokens a network meets at once. Never a setting: a short text has room for less than was asked for."""
+
+    training: int  # of a row in training
+    window: int  # that a guess can look back on, where the architecture has a window
+    source: int  # that an encoder reads at the most
+    target: int  # that its decoder writes at the most, what it is fed first included
+
+    @classmethod
+    def of_text(cls, row: int) -> Lengths:
+        """For rows of a running text: an encoder and decoder reads the first half and writes the second."""
+        half = row // 2
+        return cls(row, row, half, row - half)
+
+    @classmethod
+    def of_pairs(cls, line: int) -> Lengths:
+        """For sources and targets of so many tokens each."""
+        return cls(2 * line, 2 * line, line, line)
 
 
 class DataSpec(NamedTuple):
     """Facts about the data that are known only once the corpus has been read. Never a setting."""
 
     vocab_size: int
-    seq_len: int  # tokens a model sees at once in training, and so the reach of one that has a window
+    lengths: Lengths
     source_vocab_size: int | None = None  # of what an encoder reads; None if that is the same vocabulary
     counts: NDArray[np.int64] | None = None  # (V,) of each token in the training text; only for a fresh model
+    symbols: int = 0  # ids beyond the vocabulary that a network can be fed: V is the first. No text holds them
+
+    @property
+    def input_size(self) -> int:
+        """Different ids that a network can be fed."""
+        return self.vocab_size + self.symbols
 
 
 @dataclass(frozen=True)
@@ -162,12 +209,14 @@ class DataSettings(Settings):
         super().__post_init__()
         if self.alphabet == "printable" and self.tokenizer != "char":
             raise SettingsError(
-                f"--alphabet printable is for --tokenizer char; {self.tokenizer} reads the text as it is written"
+                f"--alphabet printable is for --tokenizer char; {self.tokenizer} reads the text as it is written",
+                field="alphabet",
             )
         if self.val_frac + self.test_frac > 0.9:
             raise SettingsError(
                 f"--val-frac {self.val_frac:g} and --test-frac {self.test_frac:g} leave too little to train on; "
-                "together they may take 0.9"
+                "together they may take 0.9",
+                field="val_frac",
             )
 
 
@@ -185,13 +234,15 @@ class PairSettings(DataSettings):
 
     def __post_init__(self) -> None:
         if self.alphabet == "printable":
-            raise SettingsError("--alphabet printable changes what is to be written; pairs need --alphabet corpus")
+            raise SettingsError(
+                "--alphabet printable changes what is to be written; pairs need --alphabet corpus", field="alphabet"
+            )
         super().__post_init__()
 
 
 @dataclass(frozen=True)
 class TrainSettings(Settings):
-    """How weights are found. An architecture's `recipe` replaces those defaults that it was tuned for."""
+    """How weights are found. An architecture's `recipes` replace those defaults that it was tuned for."""
 
     minutes: Annotated[float | None, Arg("budget: minutes of training", min=0.01, max=1e6)] = None
     steps: Annotated[int | None, Arg("budget: optimizer steps", min=1, max=10**12)] = None
@@ -208,17 +259,11 @@ class TrainSettings(Settings):
     optimizer: Annotated[Literal["adamw", "muon"], Arg("muon: for matrices, with adamw for the rest")] = "adamw"
     beta2: Annotated[float, Arg("memory of the gradients' sizes", min=0, max=0.99999)] = 0.99
     weight_decay: Annotated[float, Arg("pull of matrices towards zero", min=0, max=10)] = 0.01
-    label_smoothing: Annotated[
-        float, Arg("share of each target's weight that all tokens get alike", min=0, max=0.9)
-    ] = 0.0
     clip: Annotated[float, Arg("largest gradient norm, 0 = no limit", min=0, max=1e9)] = 1.0
     accumulate: Annotated[int, Arg("batches per optimizer step", min=1, max=65_536)] = 1
     ema: Annotated[float, Arg("decay of the averaged weights that are kept, 0 = no averaging", min=0, max=0.99999)] = (
         0.0
     )
-    teacher_forcing: Annotated[
-        float, Arg("chance that the model is fed the true token and not its own guess", min=0, max=1)
-    ] = 1.0
     precision: Annotated[Literal["auto", "fp32", "bf16"], Arg("arithmetic of the matrix products")] = "auto"
     compile: Annotated[
         Literal["auto", "on", "off"], Arg("let torch.compile translate the model first; auto: if the budget repays it")
@@ -232,9 +277,14 @@ class TrainSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.budgets) > 1:
-            raise SettingsError(f"{' and '.join(map(flag, self.budgets))} are different budgets; give one of them")
+            raise SettingsError(
+                f"{' and '.join(map(flag, self.budgets))} are different budgets; give one of them",
+                field=next(iter(self.budgets)),
+            )
         if self.schedule == "inverse-sqrt" and not self.warmup:
-            raise SettingsError("--schedule inverse-sqrt falls from where --warmup ends; give a --warmup above 0")
+            raise SettingsError(
+                "--schedule inverse-sqrt falls from where --warmup ends; give a --warmup above 0", field="schedule"
+            )
         Interval.parse("--eval-every", self.eval_every, auto=True)
         Interval.parse("--save-every", self.save_every)
 
@@ -242,28 +292,3 @@ class TrainSettings(Settings):
     def budgets(self) -> dict[str, float]:
         """The one that was given, by its name; none where none was."""
         return {name: value for name in BUDGETS if (value := getattr(self, name)) is not None}
-
-
-class Interval(NamedTuple):
-    """A distance between two events, in steps or in seconds; neither means automatic."""
-
-    steps: int | None = None
-    seconds: float | None = None
-
-    @classmethod
-    def parse(cls, flag: str, text: str, *, auto: bool = False) -> Interval:
-        """Read `500`, `30s`, `2m`, `1h` or, where allowed, `auto`; raises `SettingsError` for anything else."""
-        if auto and text == "auto":
-            return cls()
-        number, unit = (text[:-1], text[-1:]) if text[-1:] in _SECONDS else (text, "")
-        try:
-            value = float(number) if unit else int(number)
-        except ValueError:
-            value = 0
-        if not 0 < value < math.inf:
-            forms = "steps (500) or a time (30s, 2m, 1h)" + (" or auto" if auto else "")
-            raise SettingsError(f"{flag} must be a number of {forms}, got {text!r}")
-        return cls(seconds=value * _SECONDS[unit]) if unit else cls(steps=int(value))
-
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600}

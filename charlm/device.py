@@ -11,10 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from charlm.config import TrainSettings
 from charlm.errors import SettingsError, out_of_memory
-from charlm.model import LanguageModel
+from charlm.model import Network
 
 
 def choose_device(name: str) -> torch.device:
@@ -23,14 +24,14 @@ def choose_device(name: str) -> torch.device:
     torch.backends.cuda.enable_cudnn_sdp(False)
     usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(kind for kind, there in usable.items() if there))
+        return torch.device(next(kind for kind, ok in usable.items() if ok))
     if not usable.get(name):
-        there = ", ".join(kind for kind, ok in usable.items() if ok)
-        raise SettingsError(f"--device {name} is not available here; use auto or {there}")
+        others = ", ".join(kind for kind, ok in usable.items() if ok)
+        raise SettingsError(f"--device {name} is not available here; use auto or {others}", field="device")
     return torch.device(name)
 
 
-def bf16_pays(kind: type[LanguageModel], hidden_size: int, device: torch.device) -> bool:
+def bf16_pays(kind: type[Network], hidden_size: int, device: torch.device) -> bool:
     """Whether bf16 makes a model of this kind and size faster on a device that has it."""
     return kind.bf16_from < math.inf if device.type == "cuda" else hidden_size >= kind.bf16_from
 
@@ -40,19 +41,18 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def hindrance(model: LanguageModel, precision: str) -> str:
-    """Why the model's device cannot train it in that precision; empty if it can, which is tried on a few tokens.
-
-    Not every processor has every kind of layer in bf16, nor every GPU every function.
+def hindrance(model: Network, precision: str, attempt: Callable[[], Tensor]) -> str:
+    """Why the model's device cannot train it in that precision; empty if it can. That is tried on the loss () which
+    `attempt` gives for a few tokens: not every processor has every kind of layer in bf16, nor every GPU every function.
     """
     device = next(model.parameters()).device
-    tokens = torch.zeros(1, 2, dtype=torch.long, device=device)  # which the smallest window holds
+    model.train()
     try:
         with autocast(device, precision):
             if precision == "bf16" and not torch.is_autocast_enabled(device.type):
                 return "PyTorch would compute in fp32"
-            logits = model.train()(tokens, None, tokens).logits
-        torch.autograd.backward(logits.float().sum())
+            loss = attempt()
+        torch.autograd.backward(loss)
     except (RuntimeError, TypeError) as error:
         if out_of_memory(error):
             raise
@@ -62,15 +62,18 @@ def hindrance(model: LanguageModel, precision: str) -> str:
     return ""
 
 
-def choose_precision(asked: str, model: LanguageModel) -> str:
-    """`auto` is bf16 where that is faster, else fp32. Raises `SettingsError` for what the device cannot compute."""
+def choose_precision(asked: str, model: Network, attempt: Callable[[], Tensor]) -> str:
+    """`auto` is bf16 where that is faster, else fp32. Raises `SettingsError` for what the device cannot compute, which
+    is seen as in `hindrance`."""
     device = next(model.parameters()).device
     if asked == "auto":
         fast = bf16_pays(type(model), getattr(model.config, "hidden_size", 0), device) and multiplies_bf16(device)
-        asked = "bf16" if fast and not hindrance(model, "bf16") else "fp32"
+        if fast and not hindrance(model, "bf16", attempt):
+            return "bf16"
+        asked = "fp32"
     if (asked, device.type) == ("fp32", "cpu"):  # which has everything
         return asked
-    if why := hindrance(model, asked):
+    if why := hindrance(model, asked, attempt):
         given, better = ("--precision bf16", "fp32 or auto") if asked == "bf16" else (f"--device {device.type}", "cpu")
         raise SettingsError(f"{given} is not available here for {type(model).__name__} ({why}); use {better}")
     return asked
@@ -79,13 +82,13 @@ def choose_precision(asked: str, model: LanguageModel) -> str:
 REPAYS = {"cpu": 20.0, "cuda": 3.0}  # minutes of a budget that repay the wait for torch.compile
 
 
-def settle(settings: TrainSettings, model: LanguageModel) -> tuple[TrainSettings, str]:
+def settle(settings: TrainSettings, model: Network, attempt: Callable[[], Tensor]) -> tuple[TrainSettings, str]:
     """The settings with nothing left automatic, and one line that says what was chosen and why.
 
-    Raises `SettingsError` if the model's device cannot train it in the precision that was asked for.
+    Raises `SettingsError` if the model's device cannot train it in the precision that was asked for: see `hindrance`.
     """
     device, notes = next(model.parameters()).device, list[str]()
-    precision = choose_precision(settings.precision, model)
+    precision = choose_precision(settings.precision, model, attempt)
     long = (settings.minutes or 0) >= REPAYS.get(device.type, math.inf)
     wanted = settings.compile == "on" or (settings.compile == "auto" and model.compiles and long)
     compiled = wanted and can_compile(device)
@@ -124,11 +127,11 @@ def refuse_what_cannot_fit(params: int, logits: int, device: torch.device, flags
 
     `flags` are those that say how large a batch is.
     """
-    needed, there = 16 * params + 12 * logits, memory(device)
-    if there is not None and needed > there:
+    needed, room = 16 * params + 12 * logits, memory(device)
+    if room is not None and needed > room:
         raise SettingsError(
             f"{params:,} parameters and logits need at least {needed / 1e9:.1f} GB to train and {device.type} "
-            f"has {there / 1e9:.1f}; try a smaller --hidden-size, {flags}"
+            f"has {room / 1e9:.1f}; try a smaller --hidden-size, {flags}"
         )
 
 

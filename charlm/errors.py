@@ -12,6 +12,11 @@ traceback.
 
 from __future__ import annotations
 
+from copy import copy
+from typing import TypeVar
+
+E = TypeVar("E", bound="CharlmError")
+
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether it tells of memory that could not be had; PyTorch's kinds are known by their names and words."""
@@ -21,9 +26,19 @@ def out_of_memory(error: BaseException) -> bool:
 class CharlmError(Exception):
     """Base of all errors meant for the person at the keyboard."""
 
+    def at(self: E, where: str) -> E:
+        """The same error, with the place where it came up before its message."""
+        error = copy(self)
+        error.args = (f"{where}: {self}",)
+        return error
+
 
 class SettingsError(CharlmError):
-    """A setting is out of bounds, unknown, or contradicts another."""
+    """A setting is out of bounds, unknown, or contradicts another. `field` is its name, where it is about one."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class CorpusError(CharlmError):

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlm.baselines import Baselines
+from charlm.kinds._base import AnyPart
 from charlm.plan import Plan
 from charlm.progress import Progress
-from charlm.text.pair_store import PairSplit
-from charlm.text.store import Split
-from charlm.training.evaluate import Score
+from charlm.score import Score
 from charlm.training.loop import Step
 
 
@@ -34,7 +33,7 @@ class Started(NamedTuple):
     path: Path
     plan: Plan
     params: int
-    splits: dict[str, Split | PairSplit]
+    splits: dict[str, AnyPart]
     vocab_size: int
     where: str  # device, precision and why
 

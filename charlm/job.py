@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -11,26 +10,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from charlm.config import BUDGETS, Interval, TrainSettings, flag
-from charlm.device import choose_device, refuse_what_cannot_fit, settle
+from charlm import kinds
+from charlm.baselines import Baselines
+from charlm.config import BUDGETS, TrainSettings, flag
 from charlm.errors import RunError, SettingsError
 from charlm.events import Ended, Event, Note, Started, Stopped, Validated, Wishes, Wrote
-from charlm.glimpse import translated, written
+from charlm.interval import Interval
+from charlm.kinds._base import AnyCorpus, AnyStore
 from charlm.model import parameter_count
 from charlm.plan import Plan, merge
 from charlm.runs import folder
 from charlm.runs.record import Record
-from charlm.scoring import prepare_any, same_store, score_split, store_baselines
-from charlm.text.corpus import Corpus
-from charlm.text.pair_store import PairSplit, PairStore
-from charlm.text.pairs import PairCorpus
-from charlm.text.store import Split, Store
-from charlm.text.windows import Windows
+from charlm.score import BITS
+from charlm.scoring import same_store
 from charlm.timer import Timer
 from charlm.training.loop import Trainer
-from charlm.training.optim import build_optimizers
 from charlm.writer import Writer
 
 VALIDATION_SHARE, SAMPLE_SHARE = 0.05, 0.02  # of the time, where nothing else is asked for
@@ -40,7 +34,7 @@ ROLLBACKS = 3
 
 def train(
     plan: Plan,
-    corpus: Corpus | PairCorpus,
+    corpus: AnyCorpus,
     *,
     out: Path | None = None,
     cache_dir: Path | None = None,
@@ -52,7 +46,7 @@ def train(
     Stops after `stop_after` steps of the plan, to be resumed; `wishes` may be set meanwhile. Raises `RunError` if the
     folder holds a run, is in use or cannot be written, or if the loss stays no number whatever the learning rate.
     """
-    store = yield from prepare_any(corpus, plan.data, cache_dir)
+    store = yield from kinds.load(plan.kind).prepare(corpus, plan.data, cache_dir)
     job = Job(plan, store, wishes)
     path = job.record.path = folder.claim(out, f"{corpus.name}-{plan.arch}")  # what cannot be trained leaves no folder
     with folder.locked(path):
@@ -101,27 +95,13 @@ def resume(
 class Job:
     """One training with everything around it; `run` is the generator."""
 
-    def __init__(self, plan: Plan, store: Store | PairStore, wishes: Wishes | None) -> None:
-        device = choose_device(plan.train.device)
-        self.store, self.wishes = store, wishes or Wishes()
-        self.batches, spec = store.batches(plan.train), store.spec(plan.train)
-        logits = self.batches.tokens * spec.vocab_size
-        flags = "--batch-tokens or --max-length" if plan.pairs else "--batch-size or --seq-len"
-        refuse_what_cannot_fit(parameter_count(plan.outline(spec)), logits, device, flags)
-        torch.manual_seed(plan.train.seed)
-        model = plan.build(spec).to(device)
-        train, self.where = settle(plan.train, model)
-        self.plan = replace(plan, train=train)
-        self.average = copy.deepcopy(model).to(device).requires_grad_(False) if train.ema else None
-        self.trainer = Trainer(
-            model,
-            self.batches,
-            build_optimizers(model, train),
-            train,
-            average=self.average,
-            objective=plan.objective,
-        )
-        self.writer = Writer(self.average or model, store.vocabularies, pairs=plan.pairs)
+    def __init__(self, plan: Plan, store: AnyStore, wishes: Wishes | None) -> None:
+        self.store, self.wishes, self.kind = store, wishes or Wishes(), kinds.load(plan.kind)
+        self.batches = store.batches(plan.train)
+        self.trainer = Trainer.from_plan(plan, self.batches, store.spec(plan.train))
+        self.plan = replace(plan, train=self.trainer.settings)
+        kept = self.trainer.average or self.trainer.model
+        self.writer = Writer(kept, store.vocabularies, kind=plan.kind, objective=plan.objective)
         self.record = Record(Path(), plan.arch)
         self.last_cost: float | None = None  # seconds of the last validation
         self.sample_cost = 0.0
@@ -129,12 +109,8 @@ class Job:
     def run(self, stop_after: int | None = None) -> Iterator[Event]:
         """Train until the budget is spent, patience ends, or someone or `stop_after` steps stop it."""
         trainer, here, train, wishes = self.trainer, self.trainer.position, self.plan.train, self.wishes
-        splits: dict[str, Split | PairSplit] = {
-            "train": self.store.train,
-            "validation": self.store.validation,
-            "test": self.store.test,
-        }
-        facts = parameter_count(trainer.model), splits, self.store.tokenizer.vocab_size, self.where
+        splits = {"train": self.store.train, "validation": self.store.validation, "test": self.store.test}
+        facts = parameter_count(trainer.model), splits, self.store.tokenizer.vocab_size, trainer.where
         yield Started(self.record.path, self.plan, *facts)
         yield from self.warnings()
         if train.compile == "on":
@@ -145,10 +121,10 @@ class Job:
         if pending := self.record.pending:  # it was stopped when a validation was due
             yield from self.validate()
         last = here.step + (stop_after or sys.maxsize)
-        for step in () if pending and not self.patient() else trainer:
+        for step in () if pending and not self.has_patience() else trainer:
             self.record.add(step)
             yield step
-            if (step.number % LOOK == 0 or step.progress == 1 or wishes.stop) and (yield from self.look()):
+            if (step.number % LOOK == 0 or step.progress == 1 or wishes.stop) and (yield from self.check_explosion()):
                 continue
             if wishes.stop or here.step >= last:
                 self.record.pending = step.progress < 1 and validation.due(here.step, self.validation_cost())
@@ -160,7 +136,7 @@ class Job:
                 yield from self.validate()
                 validation.reset()
                 saving.reset()
-                if not self.patient():
+                if not self.has_patience():
                     break
             elif wishes.save or saving.due(step.number):
                 yield from self.save(asked=wishes.save)
@@ -170,17 +146,23 @@ class Job:
                 yield from self.sample()
                 sampling.reset()
         trainer.pause()
-        if not self.patient():
+        if not self.has_patience():
             yield Note(f"stopped early: {self.record.stale} validations without a new best (--patience)")
         trainer.skipped.zero_()  # the end is kept, even if its last step was skipped
         if here.step > self.record.validated:
             yield from self.validate()
             yield from self.sample()
         self.record.finish(trainer, self.writer.model)
-        record, seconds, simple = self.record, here.clock.seconds, partial(store_baselines, self.store)
-        yield Ended(record.path, record.best, record.best_step, here.step, seconds, here.tokens / seconds, simple)
+        record, seconds = self.record, here.clock.seconds
+        speed = here.tokens / seconds
+        yield Ended(record.path, record.best, record.best_step, here.step, seconds, speed, self.baselines)
 
-    def patient(self) -> bool:
+    def baselines(self) -> Baselines | None:
+        """What simple methods reach; None where that does not compare."""
+        best = self.record.best
+        return self.kind.baselines(self.store) if best and best.measure == BITS else None
+
+    def has_patience(self) -> bool:
         return not self.plan.train.patience or self.record.stale < self.plan.train.patience
 
     def save(self, *, asked: bool = False) -> Iterator[Note]:
@@ -189,11 +171,11 @@ class Job:
             return
         self.trainer.pause()
         before = self.record.saved
-        yield from self.attempt(partial(self.record.save, self.trainer, self.writer.model))
+        yield from self.try_writing(partial(self.record.save, self.trainer, self.writer.model))
         if asked and self.record.saved > before:
             yield Note(f"saved, as asked, at step {self.record.saved}")
 
-    def attempt(self, write: Callable[[], object]) -> Iterator[Note]:
+    def try_writing(self, write: Callable[[], object]) -> Iterator[Note]:
         """Write something; a disk that is full today need not end the training."""
         try:
             write()
@@ -206,7 +188,7 @@ class Job:
         self.record.save(self.trainer, self.writer.model)
         return Stopped(self.record.path, self.record.saved)
 
-    def look(self) -> Generator[Event, None, bool]:
+    def check_explosion(self) -> Generator[Event, None, bool]:
         """Go back to the last checkpoint, with half the learning rate, if many steps in a row were skipped.
 
         Returns whether it did. Raises `RunError` if that was done `ROLLBACKS` times before.
@@ -237,19 +219,15 @@ class Job:
     def validation_cost(self) -> float:
         """Seconds that a validation will take: as the last one did, or by the speed of training so far."""
         if self.last_cost is None:
-            here, sliding = self.trainer.position, 1 if self.trainer.model.window is None else 2
+            here, sliding = self.trainer.position, 2 if getattr(self.trainer.model, "window", None) else 1
             return sliding * len(self.store.validation) * here.clock.seconds / (3 * here.tokens)
         return self.last_cost
 
     def warnings(self) -> Iterator[Note]:
         """What was done differently from what was asked, because of the text."""
-        asked, got = self.plan.train, self.batches
         yield from map(Note, self.store.notes)
-        if isinstance(got, Windows) and (got.seq_len, got.batch_size) != (asked.seq_len, asked.batch_size):
-            yield Note(
-                f"the training text holds only {len(self.store.train)} tokens: "
-                f"sequences of {got.seq_len} (asked: {asked.seq_len}), {got.batch_size} per batch ({asked.batch_size})"
-            )
+        if shortened := self.kind.shortened(self.store, self.plan.train):
+            yield Note(shortened)
         if not len(self.store.validation):
             yield Note("no validation text: the last weights are kept, and nothing tells learning from copying")
 
@@ -263,17 +241,17 @@ class Job:
         train_nats = float(record.nats) / max(int(record.tokens), 1)
         record.nats, record.tokens, record.validated, record.pending = 0.0, 0, step, False
         if len(self.store.validation):
-            score = yield from score_split(self.writer, self.store.validation, self.store.train)
-            yield from self.attempt(partial(record.take, score, step, trainer, kept))
+            score = yield from trainer.objective.score(kept, self.store.validation)
+            yield from self.try_writing(partial(record.take, score, step, trainer, kept))
         else:
-            yield from self.attempt(partial(record.save_best, None, step, trainer, kept))
-        yield from self.attempt(partial(record.log, trainer, train_nats, score))
+            yield from self.try_writing(partial(record.save_best, None, step, trainer, kept))
+        yield from self.try_writing(partial(record.log, trainer, train_nats, score))
         if score:
             yield Validated(step, trainer.position.clock.seconds, train_nats, score, record.best is score)
-            yield from self.gap((train_nats, score.nats_per_token))
+            yield from self.warn_of_overfitting((train_nats, score.nats_per_token))
         self.last_cost = time.monotonic() - began
 
-    def gap(self, losses: tuple[float, float]) -> Iterator[Note]:
+    def warn_of_overfitting(self, losses: tuple[float, float]) -> Iterator[Note]:
         """Say so when the model gets better at the training text alone."""
         before, self.record.losses = self.record.losses, losses
         if before and losses[0] < before[0] and losses[1] > before[1] and self.record.stale >= 2:
@@ -288,10 +266,8 @@ class Job:
         if self.record.saved < self.trainer.position.step:
             yield from self.save()
         began, step = time.monotonic(), self.trainer.position.step
-        if isinstance(store := self.store, PairStore):
-            text = translated(self.writer, store.validation if store.validation.count else store.train)
-        else:
-            text = written(self.writer, self.plan.train.seed)
+        text = self.kind.glimpse(self.writer, self.store, self.plan.train.seed)
         self.sample_cost = time.monotonic() - began
-        yield from self.attempt(partial(self.record.log_sample, step, text))
-        yield Wrote(step, text)
+        if text:
+            yield from self.try_writing(partial(self.record.log_sample, step, text))
+            yield Wrote(step, text)

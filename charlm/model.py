@@ -1,16 +1,17 @@
-"""The one interface that every architecture implements: the text so far goes in, a guess for each next token comes out.
+"""What networks can do, as interfaces: an architecture implements one of them, and nothing else knows more of it.
 
-Shapes: B batch, T tokens fed, S source, P past, V vocabulary, D width, H heads, L layers.
+Shapes: B batch, T tokens fed, S source, P past, W window, V vocabulary, D width, E embedding, H heads, L layers.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charlm.config import Arg, DataSpec, Settings
@@ -18,10 +19,8 @@ from charlm.errors import SettingsError
 
 State = Any  # a tree (tuples) of tensors, batch first; only the architecture that made it looks inside
 
-Step = Callable[[Tensor, State], tuple[Tensor, State]]  # see LanguageModel.step
-
 PAD = -1
-"""No token here: masked when read, not scored when a target."""
+"""No token: masked when read, not scored when a target."""
 
 Start = Annotated[Literal["unigram", "published"], Arg("a fresh model guesses by token frequency, or by chance")]
 
@@ -30,7 +29,7 @@ READ = 1024  # tokens taken at once when a long text is only read, so that memor
 
 class Features(NamedTuple):
     hidden: Tensor  # (B, T, D) one vector per input token
-    state: State = None  # what to pass in next time
+    state: State  # what to pass in next time
 
 
 class Output(NamedTuple):
@@ -38,61 +37,96 @@ class Output(NamedTuple):
     state: State
 
 
-class LanguageModel(nn.Module, ABC):
-    """Maps a piece of text, and what it remembers of the text before, to a guess per position.
-
-    The streaming law, tested for every architecture: for any state `s`, `features(a + b, s)` ends with the vectors of
-    `features(b, features(a, s).state)`. Outside autograd a model may write into the state that it is given: a state is
-    used once, and whoever forks one copies it first (`fork`).
-    """
+class Network(nn.Module, ABC):
+    """What can be trained: built from its settings and from what is known of the data."""
 
     Config: ClassVar[type[Settings]]
-    objectives: ClassVar[tuple[str, ...]] = ("causal",)  # what it can be trained on, the default first
-    recipe: ClassVar[Mapping[str, Any]] = {}  # settings that were measured to suit it
-    pair_recipe: ClassVar[Mapping[str, Any]] = {}  # the same for pairs
-    long_recipe: ClassVar[Mapping[str, Any]] = {}  # what replaces them where the budget is LONG minutes or more
+    objective: ClassVar[str]  # what it is trained for on a running text, where nothing else is asked for
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Settings that were measured to suit it, for each kind of data; `long` replaces those for a text where the budget
+    is LONG minutes or more."""
     compiles: ClassVar[bool] = False  # whether torch.compile was measured to make it faster
-    bf16_from: ClassVar[float] = math.inf  # hidden size from which bf16 trains it faster on a CPU; on a GPU any, if one
-    head: Callable[[Tensor], Tensor]  # (..., D) -> (..., V)
+    bf16_from: ClassVar[float] = math.inf  # hidden size from which bf16 trains it faster on a CPU; finite: on a GPU any
 
     def __init__(self, config: Settings, spec: DataSpec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
 
+    def stages(self) -> Sequence[nn.Module]:
+        """The parts in order, from the embedding to the head: what is spread over devices or thawed one by one.
+
+        Together they hold all weights but those that are the network's own.
+        """
+        parts: list[nn.Module] = []
+        for child in self.children():
+            parts += child if isinstance(child, nn.ModuleList) else [child]
+        return parts
+
+
+class Stepper(Protocol):
+    """Writes on from a state, token by token, in rows whose number is fixed. It owns all the memory that it changes."""
+
+    def begin(self, state: State) -> None:
+        """Go on from `state`, which stays as it is."""
+
+    def __call__(self, token: Tensor) -> Tensor:
+        """The next token (B,) of each row -> logits (B, V) for the one after it."""
+
+
+class LanguageModel(Network):
+    """Reads from left to right: maps a text, and what it remembers of the text before, to a guess per position.
+
+    The streaming law, tested for every architecture: for any state `s`, `features(a + b, s)` ends with the vectors of
+    `features(b, features(a, s).state)`. A state is a value: nothing changes it, so it may be used any number of times.
+    """
+
+    objective = "causal"
+    head: Callable[[Tensor], Tensor]  # (..., D) -> (..., V)
+
     @property
     def window(self) -> int | None:
         """The most tokens a guess can look back on; None if the state remembers without a limit."""
-        return self.spec.seq_len
+        return self.spec.lengths.window
 
     @abstractmethod
-    def features(self, tokens: Tensor, state: State = None) -> Features:
-        """Vectors for `tokens` (B, T), T of any size, that continue the text remembered in `state`."""
+    def start(self, rows: int) -> State:
+        """The state before any text, for so many rows: a blank page."""
 
-    def read(self, source: Tensor) -> State:
-        """What the model remembers of `source` (B, S). Encoders override this."""
-        state = None
-        for piece in torch.split(source, READ, 1):
+    @abstractmethod
+    def features(self, tokens: Tensor, state: State) -> Features:
+        """Vectors for `tokens` (B, T), T >= 1, that continue the text remembered in `state`."""
+
+    def read(self, text: Tensor) -> State:
+        """The state after `text` (B, P)."""
+        state = self.start(len(text))
+        for piece in torch.split(text, READ, 1) if text.size(1) else ():
             state = self.features(piece, state).state
         return state
 
-    def carry(self, state: State) -> State:  # noqa: ARG002
-        """What survives into the next training segment, cut from the graph. Default: nothing."""
-        return None
+    def carry(self, state: State) -> State:
+        """What the next training segment begins with, cut from the graph, always of the same shapes. Default: `start`.
+
+        Numbers, and no truth values: it is saved in checkpoints.
+        """
+        return detach(self.start(len(leaves(state)[0])))
 
     def step(self, token: Tensor, state: State) -> tuple[Tensor, State]:
         """One token (B,) -> logits (B, V) and the next state: `features` with T = 1."""
         out = self.features(token[:, None], state)
         return self.head(out.hidden[:, 0]), out.state
 
-    def stepper(self, batch_size: int) -> Step:  # noqa: ARG002
-        """`step` for as many rows, overridden where it can be made faster for the weights as they are now."""
-        return self.step
+    def stepper(self, rows: int) -> Stepper:  # noqa: ARG002
+        """`step` for so many rows, overridden where it can be made faster for the weights as they are now."""
+        return PlainStepper(self)
 
     def forward(self, tokens: Tensor, state: State = None, source: Tensor | None = None) -> Output:
-        """All that torch.compile wraps; not overridden. A `source` (B, S) is read first and replaces `state`."""
+        """All that torch.compile wraps; not overridden. A `source` (B, S) is read first and replaces `state`.
+
+        Without either the text begins with `tokens` (B, T).
+        """
         if source is not None:
             state = self.read(source)
-        hidden, state = self.features(tokens, state)
+        hidden, state = self.features(tokens, self.start(len(tokens)) if state is None else state)
         return Output(self.head(hidden), state)
 
     def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:  # noqa: ARG002
@@ -118,21 +152,68 @@ class LanguageModel(nn.Module, ABC):
         )
 
 
-def map_state(change: Callable[[Tensor], Tensor], state: State) -> State:
-    """The same tree with `change` applied to each tensor."""
+class EncoderDecoder(LanguageModel):
+    """Reads a source, then writes with an eye on it. A blank page is a source of no tokens."""
+
+    objective = "continuation"
+
+    @abstractmethod
+    def read(self, source: Tensor) -> State:
+        """The state after `source` (B, S), padded on the right with PAD, was encoded."""
+
+    def start(self, rows: int) -> State:
+        device = next(self.parameters()).device
+        return self.read(torch.empty(rows, 0, dtype=torch.long, device=device))
+
+
+class Encoder(Network):
+    """Reads a text both ways at once: a vector says what stands before its token and what stands after it."""
+
+    head: Callable[[Tensor], Tensor]  # (..., D) -> (..., V)
+
+    @abstractmethod
+    def encode(self, tokens: Tensor) -> Tensor:
+        """tokens (B, S), padded on the right with PAD, which is masked -> vectors (B, S, D)."""
+
+    @abstractmethod
+    def hidden_states(self, tokens: Tensor) -> list[Tensor]:
+        """Every layer's vectors, (B, S, D) each, those of the embedding first and those of `encode` last."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens (B, S) -> logits (B, S, V). All that torch.compile wraps; not overridden."""
+        return self.head(self.encode(tokens))
+
+
+class PlainStepper:
+    """The model's own `step`, with the state kept."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.model, self.state = model, None
+
+    def begin(self, state: State) -> None:
+        self.state = state
+
+    @torch.inference_mode()
+    def __call__(self, token: Tensor) -> Tensor:
+        logits, self.state = self.model.step(token, self.state)
+        return logits
+
+
+def map_state(change: Callable[..., Tensor], state: State, *others: State) -> State:
+    """The same tree with `change` applied to each tensor, together with those in the same place of other trees."""
     if isinstance(state, Tensor):
-        return change(state)
+        return change(state, *others)
     if isinstance(state, tuple):
-        parts = [map_state(change, part) for part in state]
+        parts = [map_state(change, *parts) for parts in zip(state, *others, strict=True)]
         return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
     return state
 
 
 def leaves(state: State) -> list[Tensor]:
     """The tree's tensors, in order."""
-    found: list[Tensor] = []
-    map_state(lambda t: found.append(t) or t, state)  # type: ignore[func-returns-value]
-    return found
+    if isinstance(state, Tensor):
+        return [state]
+    return [leaf for part in state or () for leaf in leaves(part)]
 
 
 def detach(state: State) -> State:
@@ -140,15 +221,28 @@ def detach(state: State) -> State:
     return map_state(Tensor.detach, state)
 
 
-def fork(state: State, batch_size: int) -> State:
-    """A copy of a state of one row, repeated for `batch_size` rows."""
-    return map_state(lambda x: x.repeat_interleave(batch_size, 0), state)
+def repeated(state: State, rows: int) -> State:
+    """A state of one row, for so many rows."""
+    return map_state(lambda t: t.repeat_interleave(rows, 0), state)
 
 
-def tie(head: nn.Linear, embed: nn.Embedding) -> None:
-    """Let the head use the embedding's weights (Press & Wolf 2017, arXiv:1608.05859, section 3)."""
-    assert head.weight.shape == embed.weight.shape
-    head.weight = embed.weight
+class Head(nn.Linear):
+    """Vectors (..., D) -> logits (..., V). Its weights may be the embedding's (`tie`)."""
+
+    def __init__(self, size: int, spec: DataSpec, *, bias: bool = True) -> None:
+        super().__init__(size, spec.vocab_size, bias)
+
+    def tie(self, embed: nn.Embedding) -> None:
+        """Share the embedding's weights (Press & Wolf 2017, arXiv:1608.05859, section 3)."""
+        self.weight = embed.weight
+
+    @property
+    def output_weight(self) -> Tensor:
+        """(V, D) the weights without those of symbols, which can be fed but not guessed."""
+        return self.weight if len(self.weight) == self.out_features else self.weight[: self.out_features]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.output_weight, self.bias)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charlm.errors import SettingsError
-from charlm.model import LanguageModel, parameter_count
+from charlm.model import Head, Network, parameter_count
 
 VECTOR = 16  # weights that a processor takes at once: rows of other widths are filled up with zeros
 
@@ -27,9 +27,10 @@ class Int8Linear(nn.Module):
     def __init__(self, exact: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features, self.bias = exact.in_features, exact.out_features, exact.bias
-        scale = (exact.weight.abs().amax(1) / 127).clamp(min=1e-12).bfloat16()
+        weight = exact.output_weight if isinstance(exact, Head) else exact.weight  # (O, I)
+        scale = (weight.abs().amax(1) / 127).clamp(min=1e-12).bfloat16()
         self.register_buffer("scale", scale)
-        rounded = (exact.weight / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+        rounded = (weight / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
         self.register_buffer("weight", F.pad(rounded, (0, -exact.in_features % VECTOR)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,17 +48,20 @@ def product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     return torch._weight_int8pack_mm(filled.contiguous(), weight, scale).to(x.dtype)
 
 
-def quantize(model: LanguageModel) -> None:
+def quantize(model: Network) -> None:
     """Round every linear layer of `model`, in place, for good.
 
     Raises `SettingsError` if it is not on a CPU, or has most of its weights elsewhere, where nothing would be gained.
     """
     if any(p.device.type != "cpu" for p in model.parameters()):
-        raise SettingsError("--quantize int8 is for writing on a CPU; add --device cpu or leave it out")
-    linear = {name: module for name, module in model.named_modules() if type(module) is nn.Linear}
+        raise SettingsError(
+            "--quantize int8 is for writing on a CPU; add --device cpu or leave it out", field="quantize"
+        )
+    linear = {name: module for name, module in model.named_modules() if type(module) in (nn.Linear, Head)}
     if 2 * sum(module.weight.numel() for module in linear.values()) < parameter_count(model):
         raise SettingsError(
-            "--quantize int8 rounds linear layers, and most weights of this architecture are in others; leave it out"
+            "--quantize int8 rounds linear layers, and most weights of this architecture are in others; leave it out",
+            field="quantize",
         )
     for name, module in linear.items():
         parent, _, own = name.rpartition(".")

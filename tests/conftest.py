@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 import pytest
 import torch
+from clock import Time
+from shared import shared
 from texts import VERSES, backwards
 
 from charlm import job
 from charlm.cli.app import run
+from charlm.compare import measure
 from charlm.plan import Plan
 from charlm.text.corpus import Corpus
 from charlm.text.pairs import PairCorpus
@@ -24,6 +30,7 @@ torch.cuda.is_available = torch.backends.mps.is_available = lambda: False  # the
 os.environ["OMP_NUM_THREADS"] = "1"  # of programs that tests start, too: several run at once
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what runs in the background ignore it
 torch.set_num_threads(1)  # small models are faster so, and every run gives the same numbers
+measure.WRITE_SECONDS = 0.05  # for which a speed is timed that no test judges
 
 # Not in pyproject.toml: there they would also judge what other plugins say before the first test.
 WARNINGS = "error", "ignore::DeprecationWarning:torch.*", "ignore::FutureWarning:torch.*"
@@ -82,6 +89,31 @@ def typed(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, st
 
 
 @pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ModuleType, str, str], None]]:
+    """Save a file as if it stood in a package: in a folder beside it, where processes that are started look, too."""
+    saved: list[tuple[ModuleType, str]] = []
+    early = tmp_path / "early"
+
+    def save(package: ModuleType, name: str, code: str) -> None:
+        folder = tmp_path / package.__name__
+        for made in (folder, early):
+            made.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text(code, encoding="utf-8")
+        if str(folder) not in package.__path__:
+            package.__path__.append(str(folder))
+            with (early / "sitecustomize.py").open("a", encoding="utf-8") as found:
+                found.write(f"import {package.__name__} as package\npackage.__path__.append({str(folder)!r})\n")
+        saved.append((package, name))
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(early), *sys.path]))
+    yield save
+    for package, name in saved:
+        sys.modules.pop(f"{package.__name__}.{name}", None)
+        with suppress(ValueError):  # of a file in the same folder
+            package.__path__.remove(str(tmp_path / package.__name__))
+
+
+@pytest.fixture
 def verses(tmp_path: Path) -> Path:
     """A small text as a file."""
     path = tmp_path / "verses.txt"
@@ -89,7 +121,22 @@ def verses(tmp_path: Path) -> Path:
     return path
 
 
-def train_on_verses(folder: Path, **settings: object) -> Path:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
+    """What trainings in this process take for the time."""
+    monkeypatch.setattr("charlm.timer.now", time := Time())
+    return time
+
+
+def trained_once(name: str, factory: pytest.TempPathFactory, train: Callable[[Path], object]) -> Path:
+    """The run that `train` makes in the folder that it is given."""
+    with shared(name, factory) as folder:
+        if not (folder / "run").exists():
+            train(folder)
+    return folder / "run"
+
+
+def train_on_verses(folder: Path, **settings: object) -> None:
     """A small run in `folder`, beside its text."""
     text = folder / "verses.txt"
     text.write_text(VERSES, encoding="utf-8")
@@ -97,36 +144,38 @@ def train_on_verses(folder: Path, **settings: object) -> Path:
     plan = Plan.of({"arch": "lstm", "dropout": 0.0, **sizes, **settings})
     for _ in job.train(plan, Corpus.open([text]), out=folder / "run", cache_dir=folder / "cache"):
         pass
-    return folder / "run"
+
+
+def train_backwards(folder: Path) -> None:
+    """A small run on pairs in `folder`, beside them."""
+    sizes = {"hidden_size": 48, "batch_tokens": 256, "steps": 250, "lr": 1e-2, "dropout": 0.0, "val_frac": 0.2}
+    plan = Plan.of({"arch": "seq2seq", "attention": "additive", "tokenizer": "char", **sizes}, kind="pairs")
+    for _ in job.train(plan, PairCorpus.open([backwards(folder / "back.tsv")]), out=folder / "run"):
+        pass
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was really trained, for a moment: tests may read it, not change it."""
-    return train_on_verses(tmp_path_factory.mktemp("trained"))
+    return trained_once("trained", tmp_path_factory, train_on_verses)
 
 
 @pytest.fixture(scope="session")
 def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run from another seed."""
-    return train_on_verses(tmp_path_factory.mktemp("twin"), seed=1)
+    return trained_once("twin", tmp_path_factory, lambda folder: train_on_verses(folder, seed=1))
 
 
 @pytest.fixture(scope="session")
 def parrot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that knows its text by heart."""
-    return train_on_verses(tmp_path_factory.mktemp("parrot"), steps=300)
+    return trained_once("parrot", tmp_path_factory, lambda folder: train_on_verses(folder, steps=300))
 
 
 @pytest.fixture(scope="session")
 def translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that writes words backwards, mostly."""
-    folder = tmp_path_factory.mktemp("translator")
-    sizes = {"hidden_size": 48, "batch_tokens": 256, "steps": 250, "lr": 1e-2, "dropout": 0.0, "val_frac": 0.2}
-    plan = Plan.of({"arch": "seq2seq", "attention": "additive", "tokenizer": "char", **sizes}, pairs=True)
-    for _ in job.train(plan, PairCorpus.open([backwards(folder / "back.tsv")]), out=folder / "run"):
-        pass
-    return folder / "run"
+    return trained_once("translator", tmp_path_factory, train_backwards)
 
 
 @pytest.fixture

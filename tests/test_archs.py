@@ -6,7 +6,7 @@ import copy
 import importlib
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from charlm import archs
-from charlm.config import DataSpec, TrainSettings, fields_of, take
+from charlm import archs, objectives
+from charlm.config import DataSpec, Lengths, TrainSettings, fields_of, take
 from charlm.device import choose_precision, hindrance
 from charlm.errors import SettingsError
-from charlm.model import PAD, LanguageModel, State
-from charlm.objectives import OBJECTIVES, summed_nats
+from charlm.evaluate import token_nats
+from charlm.model import PAD, Encoder, EncoderDecoder, LanguageModel, Network, leaves, parameter_count
+from charlm.objectives._base import summed_nats
+from charlm.objectives._guess import scheduled_sampling
 from charlm.runs import checkpoint
 from charlm.sampling.filters import Picker
 from charlm.sampling.generate import generate
@@ -29,17 +31,22 @@ from charlm.sampling.noise import streams
 from charlm.sampling.settings import SampleSettings
 from charlm.text.buckets import Buckets, Lines
 from charlm.text.windows import Windows
-from charlm.training.evaluate import token_nats
-from charlm.training.loop import Trainer, listen
+from charlm.training.loop import Trainer
 from charlm.training.optim import build_optimizers
 
-SPEC = DataSpec(vocab_size=11, seq_len=16)
+SPEC = DataSpec(11, Lengths.of_text(16))
 SMALL = {"layers": 2, "hidden_size": 16, "heads": 2, "dropout": 0.0}
 
-pytestmark = pytest.mark.parametrize("arch", archs.names())
+
+def able(ability: type[Network]) -> pytest.MarkDecorator:
+    """For every architecture that has it."""
+    return pytest.mark.parametrize("arch", [name for name in archs.names() if issubclass(archs.load(name), ability)])
 
 
-def build(arch: str, spec: DataSpec = SPEC, **changes: Any) -> LanguageModel:
+every_network, language_models, encoder_decoders = able(Network), able(LanguageModel), able(EncoderDecoder)
+
+
+def build(arch: str, spec: DataSpec = SPEC, **changes: Any) -> Any:
     torch.manual_seed(0)
     kind = archs.load(arch)
     model = kind(take(kind.Config, {**SMALL, **changes}), spec).eval()
@@ -49,29 +56,43 @@ def build(arch: str, spec: DataSpec = SPEC, **changes: Any) -> LanguageModel:
     return model
 
 
+def own(arch: str) -> Any:
+    """A network with the symbols that its own objective shows it."""
+    return build(arch, SPEC._replace(symbols=objectives.load(archs.load(arch).objective).symbols))
+
+
 def tokens(batch: int, length: int, seed: int = 0) -> Tensor:
     return torch.randint(SPEC.vocab_size, (batch, length), generator=torch.Generator().manual_seed(seed))
 
 
-def tensors(state: State) -> Iterator[Tensor]:
-    if isinstance(state, Tensor):
-        yield state
-    elif isinstance(state, tuple):
-        for part in state:
-            yield from tensors(part)
-
-
-def trainer(arch: str, *, steps: int, changes: dict[str, Any] | None = None, **settings: Any) -> Trainer:
+def trainer(
+    arch: str, *, steps: int, changes: dict[str, Any] | None = None, goal: str | None = None, **settings: Any
+) -> Trainer:
     """A training of a small model on a text in which 7 tokens repeat with some surprises."""
     values = {"batch_size": 4, "seq_len": 16, "lr": 1e-2, "steps": steps, "warmup": 0.0, "schedule": "constant"}
     s = take(TrainSettings, {**values, **settings})
+    kind = objectives.load(goal or archs.load(arch).objective)
     text = np.where(np.arange(331) % 13 == 5, np.arange(331) % 5, np.arange(331) % 7).astype(np.uint8)
-    windows = Windows(text, batch_size=s.batch_size, seq_len=s.seq_len, order=s.order, seed=s.seed)
-    model = build(arch, **(changes or {}))
-    if s.precision == "bf16" and hindrance(model, "bf16"):
+    batches: Any = Windows(text, batch_size=s.batch_size, seq_len=s.seq_len, order=s.order, seed=s.seed)
+    if kind.kind == "pairs":
+        batches = Buckets(*backwards(), batch_tokens=64, seed=0)
+    model = build(arch, SPEC._replace(symbols=kind.symbols), **(changes or {}))
+    if s.precision == "bf16" and hindrance(model, "bf16", few_tokens(model)):
         s = replace(s, precision="fp32")  # what it says is then said of fp32
     average = copy.deepcopy(model).requires_grad_(False) if s.ema else None
-    return Trainer(model, windows, build_optimizers(model, s), s, average=average)
+    return Trainer(model, batches, build_optimizers(model, s), s, average=average, objective=take(kind, settings))
+
+
+def few_tokens(network: Network) -> Callable[[], Tensor]:
+    """The loss of the network's own objective for a few tokens."""
+    objective = objectives.load(network.objective)()
+    batch = objective.batch((tokens(1, 9),), network.spec, torch.Generator())
+    return lambda: objective.loss(network, batch, objective.start(network, 1)).nats
+
+
+def logits(network: Network, text: Tensor) -> Tensor:
+    out = network(text)
+    return out if isinstance(out, Tensor) else out.logits
 
 
 def backwards() -> tuple[Lines, Lines]:
@@ -87,92 +108,67 @@ def close(a: Tensor, b: Tensor) -> None:
     torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("size", [11, 5000])
+# ---- what every network must do
+
+
+@every_network
+def test_its_stages_hold_every_weight_from_the_embedding_to_the_head(arch: str) -> None:
+    network = build(arch)
+    staged = [p for stage in network.stages() for p in stage.parameters()] + list(network.parameters(recurse=False))
+    assert {id(p) for p in staged} == {id(p) for p in network.parameters()}
+    assert any(isinstance(module, torch.nn.Embedding) for module in network.stages()[0].modules())
+
+
+@every_network
+def test_symbols_can_be_fed_and_are_never_guessed(arch: str) -> None:
+    """Two ids beyond the vocabulary, with weights of their own, tied or not."""
+    for changes in ({}, {"tied": True}):
+        network = build(arch, SPEC._replace(symbols=2), **changes)
+        assert parameter_count(network) > parameter_count(build(arch, **changes))
+        text = tokens(2, 8)
+        marked = text.clone()
+        marked[:, 3] = SPEC.vocab_size + 1
+        out = [logits(network, t) for t in (text, marked)]
+        assert out[0].shape[-1] == SPEC.vocab_size
+        assert not torch.allclose(out[0][:, 3:], out[1][:, 3:])
+
+
+def padding_changes_nothing(network: Encoder) -> None:
+    text = tokens(2, 9)
+    padded = torch.cat([text, torch.full((2, 3), PAD)], 1)
+    close(network.encode(padded)[:, :9], network.encode(text))
+
+
+def it_sees_both_sides(network: Encoder) -> None:
+    text = tokens(1, 9)
+    for place in (3, 5):
+        changed = text.clone()
+        changed[:, place] = (changed[:, place] + 1) % SPEC.vocab_size
+        assert not torch.allclose(network.encode(changed)[:, 4], network.encode(text)[:, 4], atol=1e-4)
+
+
+def its_layers_end_with_what_it_says(network: Encoder) -> None:
+    layers = network.hidden_states(tokens(2, 9))
+    assert len(layers) > 1
+    assert all(layer.shape[:2] == (2, 9) for layer in layers)
+    close(layers[-1], network.encode(tokens(2, 9)))
+    assert network(tokens(2, 9)).shape == (2, 9, SPEC.vocab_size)
+
+
+ENCODER_LAWS = padding_changes_nothing, it_sees_both_sides, its_layers_end_with_what_it_says
+
+
+@every_network
 @torch.no_grad()
-def test_a_fresh_model_guesses_each_token_as_often_as_the_text_has_it(arch: str, size: int) -> None:
-    """On a blank page, and on average along a text: its loss is the unigram's, whatever the vocabulary."""
-    rng = np.random.default_rng(0)
-    counts = np.floor(1e6 / np.arange(1, size + 1))[rng.permutation(size)].astype(np.int64)
-    share = torch.from_numpy(counts / counts.sum())
-    torch.manual_seed(0)
-    kind = archs.load(arch)
-    model = kind(kind.Config(), DataSpec(size, 16, counts=counts)).eval()
-    blank = model(torch.zeros(1, 1, dtype=torch.long)).logits[0, 0].double().log_softmax(-1)
-    assert float((share * (share.log() - blank)).sum()) < 0.1
-    text = torch.from_numpy(rng.choice(size, (20, 51), p=share.numpy()))
-    nats = summed_nats(model(text[:, :-1]).logits, text[:, 1:]) / 1000
-    assert float(nats) == pytest.approx(float(-share.log()[text[:, 1:]].mean()), abs=0.1)
+def test_it_has_one_ability_and_keeps_its_laws(arch: str) -> None:
+    """Those of language models are tests of their own, below."""
+    network = build(arch)
+    assert isinstance(network, LanguageModel) + isinstance(network, Encoder) == 1
+    for law in ENCODER_LAWS if isinstance(network, Encoder) else ():
+        law(network)
 
 
-def test_a_guess_for_every_token(arch: str) -> None:
-    out = build(arch)(tokens(3, 10))
-    assert out.logits.shape == (3, 10, SPEC.vocab_size)
-
-
-@pytest.mark.parametrize("read", [0, 3, 16, 40])
-@torch.no_grad()
-def test_text_in_pieces_means_the_same_as_text_at_once(arch: str, read: int) -> None:
-    """The streaming law, from nothing and from something read, within the window and far past it."""
-    model, text = build(arch), tokens(2, 45, seed=1)
-    start = lambda: model.read(tokens(2, read)) if read else None  # noqa: E731  # a state is used once
-    whole = model.features(text, start()).hidden
-    for cuts in ([7], [1, 2, 16, 17], list(range(1, 45))):
-        state, parts = start(), []
-        for piece in torch.tensor_split(text, cuts, dim=1):
-            out = model.features(piece, state)
-            state = out.state
-            parts.append(out.hidden)
-        close(torch.cat(parts, 1), whole)
-
-
-@torch.no_grad()
-def test_a_step_is_features_of_one_token(arch: str) -> None:
-    """From nothing and from a state that was read, for one row and for two, within the window and past it."""
-    for rows, read in itertools.product((1, 2), (0, 5, 30)):
-        model, text = build(arch), tokens(rows, 40)
-        start = lambda: model.read(tokens(rows, read, seed=7)) if read else None  # noqa: B023, E731
-        expected, state, step = model.head(model.features(text, start()).hidden), start(), model.stepper(rows)
-        for t in range(text.size(1)):
-            logits, state = step(text[:, t], state)
-            close(logits, expected[:, t])
-
-
-@torch.no_grad()
-def test_no_guess_sees_the_future(arch: str) -> None:
-    model, text = build(arch), tokens(2, 14)
-    changed = text.clone()
-    changed[:, 8] = (changed[:, 8] + 1) % SPEC.vocab_size
-    before, after = model(text).logits, model(changed).logits
-    close(before[:, :8], after[:, :8])
-    assert not torch.allclose(before[:, 8:], after[:, 8:], atol=1e-4)
-
-
-def test_state_is_batch_first_and_what_is_carried_is_cut_from_the_graph(arch: str) -> None:
-    model = build(arch)
-    state = model(tokens(3, 9)).state
-    assert all(t.size(0) == 3 for t in tensors(state))
-    assert not any(t.requires_grad for t in tensors(model.carry(state)))
-
-
-@torch.no_grad()
-def test_a_row_does_not_depend_on_its_batch(arch: str) -> None:
-    model, text, source = build(arch), tokens(4, 10), tokens(4, 8, seed=3)
-    together = model(text, source=source).logits
-    for row in range(4):
-        close(model(text[row : row + 1], source=source[row : row + 1]).logits, together[row : row + 1])
-
-
-@torch.no_grad()
-def test_padding_a_source_changes_nothing(arch: str) -> None:
-    model = build(arch)
-    if "continue" not in model.objectives:
-        return  # it has no encoder
-    text, source = tokens(2, 8), tokens(2, 6, seed=5)
-    source[1, 4:] = PAD
-    alone = model(text[1:], source=source[1:, :4]).logits
-    close(model(text, source=source).logits[1:], alone)
-
-
+@every_network
 def test_every_parameter_learns(arch: str) -> None:
     fit = trainer(arch, steps=3, weight_decay=0.0)
     start = {name: p.detach().clone() for name, p in fit.model.named_parameters()}
@@ -181,58 +177,30 @@ def test_every_parameter_learns(arch: str) -> None:
     assert still == []
 
 
+@every_network
 def test_every_objective_overfits_a_tiny_text(arch: str) -> None:
-    for objective in archs.load(arch).objectives:
-        fit = trainer(arch, steps=150)
-        fit.objective = OBJECTIVES[objective]
-        if objective == "pairs":
-            fit.batches = Buckets(*backwards(), batch_tokens=64, seed=0)
-        losses = [float(step.nats) for step in fit]
+    network = archs.load(arch)
+    goals = [name for kind in ("text", "pairs") for name in objectives.suitable(kind, network)]
+    assert network.objective in goals
+    for goal in goals:
+        losses = [float(step.nats) for step in trainer(arch, steps=150, goal=goal)]
         assert losses[0] > 1.5
-        assert np.mean(losses[-10:]) < (0.7 if objective == "continue" else 0.5)  # 0.58: the last token alone
+        assert np.mean(losses[-10:]) < (0.7 if goal == "continuation" else 0.5)  # 0.58: the last token alone
 
 
-@pytest.mark.parametrize("prompt", [1, 4, 50])
-def test_writing_goes_on_past_the_window(arch: str, prompt: int) -> None:
-    """From a blank page, a short prompt and one of three windows; rows of a batch write what they write alone."""
-    model = build(arch)
-    greedy = lambda logits: logits.argmax(-1)  # noqa: E731
-    written = torch.stack([ids for ids, _ in itertools.islice(generate(model, tokens(1, prompt), greedy), 40)], 1)
-    assert written.shape == (1, 40)
-    both = [ids for ids, _ in itertools.islice(generate(model, tokens(1, prompt), greedy, samples=2), 40)]
-    assert torch.equal(torch.stack(both, 1), written.repeat(2, 1))
-
-
-def test_the_same_seed_writes_the_same_text(arch: str) -> None:
-    def write(seed: int) -> list[int]:
-        pick = Picker(SampleSettings("1.0"), streams(seed, [0]))
-        return [int(ids) for ids, _ in itertools.islice(generate(build(arch), tokens(1, 2), pick), 30)]
-
-    assert write(1) == write(1)
-    assert write(1) != write(2)
-
-
-def test_evaluation_scores_each_token_once_and_as_streaming_does(arch: str) -> None:
-    model, text = build(arch), tokens(1, 900)[0].numpy()
-    nats = np.concatenate(list(token_nats(model, text[100:], text[:100])))
-    assert nats.shape == (800,)
-    with torch.no_grad():
-        out = model(torch.from_numpy(text)[None, :-1])
-        expected = torch.nn.functional.cross_entropy(out.logits[0], torch.from_numpy(text[1:]), reduction="none")[99:]
-    assert nats.mean() == pytest.approx(float(expected.mean()), rel=0.02)  # rows differ in the context they have
-
-
+@every_network
 def test_weights_survive_a_file(arch: str, tmp_path: Path) -> None:
-    model, text = build(arch), tokens(2, 8)
+    model, text = own(arch), tokens(2, 8)
     checkpoint.save_weights(tmp_path / "m.safetensors", model, {})
-    other = build(arch)
+    other = own(arch)
     with torch.no_grad():
         for p in other.parameters():
             p.zero_()
     checkpoint.set_weights(other, checkpoint.read_weights(tmp_path / "m.safetensors", other)[0], tmp_path)
-    assert torch.equal(model(text).logits, other(text).logits)
+    assert torch.equal(logits(model, text), logits(other, text))
 
 
+@every_network
 @pytest.mark.parametrize(
     "settings", [{}, {"optimizer": "muon", "precision": "bf16"}, {"accumulate": 2, "ema": 0.9, "order": "random"}]
 )
@@ -257,15 +225,18 @@ def test_stopping_and_resuming_changes_nothing(arch: str, settings: dict[str, An
                 assert torch.equal(a, b)
 
 
+@every_network
 def test_bf16_learns_too_or_is_refused(arch: str) -> None:
-    if why := hindrance(build(arch), "bf16"):  # this processor has no such layers
-        with pytest.raises(SettingsError, match=f"^--precision bf16 .*{why}.* use fp32 or auto$"):
-            choose_precision("bf16", build(arch))
+    network = own(arch)
+    if why := hindrance(network, "bf16", few_tokens(network)):  # this processor has no such layers
+        with pytest.raises(SettingsError, match=f"^--precision bf16 .*{re.escape(why)}.* use fp32 or auto$"):
+            choose_precision("bf16", network, few_tokens(network))
         return
     losses = [float(step.nats) for step in trainer(arch, steps=60, precision="bf16")]
     assert np.mean(losses[-5:]) < 0.7 * losses[0]
 
 
+@every_network
 def test_what_bf16_began_goes_on_in_fp32(arch: str, tmp_path: Path) -> None:
     first, second = (trainer(arch, steps=4, precision=precision) for precision in ("bf16", "fp32"))
     list(itertools.islice(first, 2))
@@ -274,16 +245,7 @@ def test_what_bf16_began_goes_on_in_fp32(arch: str, tmp_path: Path) -> None:
     assert all(step.nats.isfinite() for step in second)
 
 
-def test_hearing_itself_is_learning_too(arch: str) -> None:
-    """Scheduled sampling: always told the truth, token by token equals all at once; told half of it, it learns."""
-    told = trainer(arch, steps=1)
-    text = tokens(2, 8)
-    close(listen(told.model, text, None, None, truth=1.0).logits, told.model(text).logits)
-    fit = trainer(arch, steps=40, teacher_forcing=0.5)
-    losses = [float(step.nats) for step in fit]
-    assert np.mean(losses[-5:]) < losses[0]
-
-
+@every_network
 def test_the_file_names_its_paper_and_the_settings_their_bounds(arch: str) -> None:
     page = importlib.import_module(f"charlm.archs.{arch.replace('-', '_')}").__doc__ or ""
     assert re.search(r"[A-Z][a-z]+.*\b(19|20)\d\d, (arXiv:\d{4}\.\d{4,5}|doi:10\.\d+/\S+)", page)
@@ -291,3 +253,190 @@ def test_the_file_names_its_paper_and_the_settings_their_bounds(arch: str) -> No
     for field in fields_of(archs.load(arch).Config):
         assert field.arg.help
         assert field.name == field.name.lower()
+
+
+# ---- what every language model must do
+
+
+@language_models
+@pytest.mark.parametrize("size", [11, 5000])
+@torch.no_grad()
+def test_a_fresh_model_guesses_each_token_as_often_as_the_text_has_it(arch: str, size: int) -> None:
+    """On a blank page, and on average along a text: its loss is the unigram's, whatever the vocabulary."""
+    rng = np.random.default_rng(0)
+    counts = np.floor(1e6 / np.arange(1, size + 1))[rng.permutation(size)].astype(np.int64)
+    share = torch.from_numpy(counts / counts.sum())
+    torch.manual_seed(0)
+    kind = archs.load(arch)
+    model = kind(kind.Config(), DataSpec(size, Lengths.of_text(16), counts=counts)).eval()
+    blank = model(torch.zeros(1, 1, dtype=torch.long)).logits[0, 0].double().log_softmax(-1)
+    assert float((share * (share.log() - blank)).sum()) < 0.1
+    text = torch.from_numpy(rng.choice(size, (20, 51), p=share.numpy()))
+    nats = summed_nats(model(text[:, :-1]).logits, text[:, 1:]) / 1000
+    assert float(nats) == pytest.approx(float(-share.log()[text[:, 1:]].mean()), abs=0.1)
+
+
+@language_models
+def test_a_guess_for_every_token(arch: str) -> None:
+    out = build(arch)(tokens(3, 10))
+    assert out.logits.shape == (3, 10, SPEC.vocab_size)
+
+
+@language_models
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("read", [0, 3, 16, 40])
+def test_text_in_pieces_means_the_same_as_text_at_once(arch: str, read: int, grad: bool) -> None:
+    """The streaming law, from nothing and from something read, within the window and far past it."""
+    model, text = build(arch), tokens(2, 45, seed=1)
+    with torch.set_grad_enabled(grad):
+        start = model.read(tokens(2, read))
+        whole = model.features(text, start).hidden
+        for cuts in ([7], [1, 2, 16, 17], list(range(1, 45))):
+            state, parts = start, []
+            for piece in torch.tensor_split(text, cuts, dim=1):
+                out = model.features(piece, state)
+                state = out.state
+                parts.append(out.hidden)
+            close(torch.cat(parts, 1), whole)
+
+
+@language_models
+@torch.no_grad()
+def test_a_blank_page_is_where_a_text_begins(arch: str) -> None:
+    model, text = build(arch), tokens(2, 20)
+    assert all(len(leaf) == 2 for leaf in leaves(model.start(2)))
+    close(model.head(model.features(text, model.start(2)).hidden), model(text).logits)
+    close(model.features(text, model.read(text[:, :0])).hidden, model.features(text, model.start(2)).hidden)
+
+
+@language_models
+@torch.no_grad()
+def test_a_state_may_be_used_twice(arch: str) -> None:
+    """Two continuations of one state are both right, within the window and where it slides."""
+    for read in (0, 3, 14, 16, 40):
+        model, one, other = build(arch), tokens(2, 6, seed=1), tokens(2, 6, seed=2)
+        state = model.read(tokens(2, read))
+        before = [leaf.clone() for leaf in leaves(state)]
+        first = model.features(one, state)
+        second = model.features(other, state)
+        assert all(torch.equal(leaf, was) for leaf, was in zip(leaves(state), before, strict=True))
+        for text, out in ((one, first), (other, second)):
+            alone = model.features(text, model.read(tokens(2, read)))
+            close(out.hidden, alone.hidden)
+            close(model.features(one, out.state).hidden, model.features(one, alone.state).hidden)
+
+
+@language_models
+@torch.no_grad()
+def test_a_stepper_is_features_of_one_token(arch: str) -> None:
+    """From nothing and from a state that was read, for one row, two and many, within the window and past it. The state
+    stays as it is, and another text can be begun at any time."""
+    for rows, read in itertools.product((1, 2, 40), (0, 5, 30)):
+        model, text = build(arch), tokens(rows, 40)
+        state, step = model.read(tokens(rows, read, seed=7)), model.stepper(rows)
+        expected = model.head(model.features(text, state).hidden)
+        for length in (9, 40):
+            step.begin(state)
+            for t in range(length):
+                close(step(text[:, t]), expected[:, t])
+
+
+@language_models
+@torch.no_grad()
+def test_two_steppers_of_one_state_do_not_disturb_each_other(arch: str) -> None:
+    model, texts = build(arch), [tokens(1, 20, seed=1), tokens(1, 20, seed=2)]
+    state, steps = model.read(tokens(1, 5)), [model.stepper(1), model.stepper(1)]
+    for step in steps:
+        step.begin(state)
+    expected = [model.head(model.features(text, state).hidden) for text in texts]
+    for t in range(20):
+        for step, text, logits in zip(steps, texts, expected, strict=True):
+            close(step(text[:, t]), logits[:, t])
+
+
+@language_models
+@torch.no_grad()
+def test_no_guess_sees_the_future(arch: str) -> None:
+    model, text = build(arch), tokens(2, 14)
+    changed = text.clone()
+    changed[:, 8] = (changed[:, 8] + 1) % SPEC.vocab_size
+    before, after = model(text).logits, model(changed).logits
+    close(before[:, :8], after[:, :8])
+    assert not torch.allclose(before[:, 8:], after[:, 8:], atol=1e-4)
+
+
+@language_models
+def test_what_is_carried_is_batch_first_cut_from_the_graph_and_of_the_shapes_of_a_blank_page(arch: str) -> None:
+    model = build(arch)
+    for length in (1, 9, 40):
+        state = model(tokens(3, length)).state
+        assert all(t.size(0) == 3 for t in leaves(state))
+        carried = model.carry(state)
+        assert not any(t.requires_grad for t in leaves(carried))
+        assert [t.shape for t in leaves(carried)] == [t.shape for t in leaves(model.start(3))]
+        model.features(tokens(3, 4), carried)
+
+
+@language_models
+@torch.no_grad()
+def test_a_row_does_not_depend_on_its_batch(arch: str) -> None:
+    model, text, source = build(arch), tokens(4, 10), tokens(4, 8, seed=3)
+    together = model(text, source=source).logits
+    for row in range(4):
+        close(model(text[row : row + 1], source=source[row : row + 1]).logits, together[row : row + 1])
+
+
+@language_models
+@pytest.mark.parametrize("prompt", [1, 4, 50])
+def test_writing_goes_on_past_the_window(arch: str, prompt: int) -> None:
+    """From a blank page, a short prompt and one of three windows; rows of a batch write what they write alone."""
+    model = build(arch)
+    greedy = lambda logits: logits.argmax(-1)  # noqa: E731
+    written = torch.stack([ids for ids, _ in itertools.islice(generate(model, tokens(1, prompt), greedy), 40)], 1)
+    assert written.shape == (1, 40)
+    both = [ids for ids, _ in itertools.islice(generate(model, tokens(1, prompt), greedy, samples=2), 40)]
+    assert torch.equal(torch.stack(both, 1), written.repeat(2, 1))
+
+
+@language_models
+def test_the_same_seed_writes_the_same_text(arch: str) -> None:
+    def write(seed: int) -> list[int]:
+        pick = Picker(SampleSettings("1.0"), streams(seed, [0]))
+        return [int(ids) for ids, _ in itertools.islice(generate(build(arch), tokens(1, 2), pick), 30)]
+
+    assert write(1) == write(1)
+    assert write(1) != write(2)
+
+
+@language_models
+def test_evaluation_scores_each_token_once_and_as_streaming_does(arch: str) -> None:
+    model, text = build(arch), tokens(1, 900)[0].numpy()
+    nats = np.concatenate(list(token_nats(model, text[100:], text[:100])))
+    assert nats.shape == (800,)
+    with torch.no_grad():
+        out = model(torch.from_numpy(text)[None, :-1])
+        expected = torch.nn.functional.cross_entropy(out.logits[0], torch.from_numpy(text[1:]), reduction="none")[99:]
+    assert nats.mean() == pytest.approx(float(expected.mean()), rel=0.02)  # rows differ in the context they have
+
+
+@language_models
+def test_hearing_itself_is_learning_too(arch: str) -> None:
+    """Scheduled sampling: always told the truth, token by token equals all at once; told half of it, it learns."""
+    model, text = build(arch), tokens(2, 8)
+    close(scheduled_sampling(model, text, model.start(2), teacher_forcing=1.0).logits, model(text).logits)
+    fit = trainer(arch, steps=40, teacher_forcing=0.5)
+    losses = [float(step.nats) for step in fit]
+    assert np.mean(losses[-5:]) < losses[0]
+
+
+# ---- what everything that reads a source must do
+
+
+@encoder_decoders
+@torch.no_grad()
+def test_padding_a_source_changes_nothing(arch: str) -> None:
+    model = build(arch)
+    text, source = tokens(2, 8), tokens(2, 6, seed=5)
+    source[1, 4:] = PAD
+    alone = model(text[1:], source=source[1:, :4]).logits
+    close(model(text, source=source).logits[1:], alone)

@@ -9,7 +9,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from charlm.config import DataSpec
+from charlm.config import DataSpec, Lengths
 from charlm.plan import Plan
 
 
@@ -22,7 +22,7 @@ def test_the_work_of_a_transformer_is_what_pytorch_counts(
     from bench.train import flops
 
     plan = Plan.of({"arch": "transformer", **settings})
-    model = plan.build(DataSpec(65, plan.train.seq_len))
+    model = plan.build(DataSpec(65, Lengths.of_text(plan.train.seq_len)))
     tokens = torch.zeros(2, plan.train.seq_len, dtype=torch.long)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model(tokens).logits.sum().backward()

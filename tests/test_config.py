@@ -7,25 +7,31 @@ from pathlib import Path
 import pytest
 
 from charlm import archs
-from charlm.config import LONG, DataSettings, Interval, TrainSettings, check, fields_of
+from charlm.config import LONG, DataSettings, PairSettings, TrainSettings, check, fields_of
 from charlm.errors import RunError, SettingsError
+from charlm.interval import Interval
 from charlm.plan import Plan, merge
 from charlm.presets import read_settings
+from charlm.sampling.settings import SampleSettings
 
 
 @pytest.mark.parametrize(
     "settings", [TrainSettings, DataSettings, *[archs.load(name).Config for name in archs.names()]]
 )
 def test_every_number_is_refused_beyond_its_bounds_and_taken_at_them(settings: type) -> None:
+    tried = 0
     for field in fields_of(settings):
         for bound, beyond, word in ((field.arg.min, -1, "least"), (field.arg.max, 1, "most")):
             if bound is None:
                 continue
+            tried += 1
             whole = isinstance(field.default, int) or field.type in (int, int | None)
             kind = int if whole and not isinstance(field.default, float) else float
-            with pytest.raises(SettingsError, match=f"{field.flag} must be at {word}"):
+            with pytest.raises(SettingsError, match=f"{field.flag} must be at {word}") as refused:
                 settings(**{field.name: kind(bound) + kind(beyond)})
+            assert refused.value.field == field.name
             check(field, kind(bound))
+    assert tried >= 4
 
 
 @pytest.mark.parametrize(
@@ -44,6 +50,37 @@ def test_a_value_of_the_wrong_kind_is_named_with_what_is_allowed(values: dict[st
     with pytest.raises(SettingsError) as refused:
         TrainSettings(**values)  # type: ignore[arg-type]
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "field"),
+    [
+        (TrainSettings, {"schedule": "step"}, "schedule"),
+        (TrainSettings, {"schedule": "inverse-sqrt", "warmup": 0.0}, "schedule"),
+        (TrainSettings, {"steps": 1, "epochs": 1.0}, "steps"),
+        (TrainSettings, {"eval_every": "often"}, "eval_every"),
+        (DataSettings, {"val_frac": 0.8, "test_frac": 0.8}, "val_frac"),
+        (DataSettings, {"alphabet": "printable", "tokenizer": "byte"}, "alphabet"),
+        (PairSettings, {"alphabet": "printable"}, "alphabet"),
+        (SampleSettings, {"temperature": "hot"}, "temperature"),
+        (archs.load("lstm").Config, {"tied": True, "embedding_size": 5}, "tied"),
+        (archs.load("transformer").Config, {"hidden_size": 30, "heads": 4}, "hidden_size"),
+        (archs.load("transformer").Config, {"hidden_size": 12, "heads": 4}, "positions"),
+    ],
+)
+def test_an_error_says_which_field_it_is_about(settings: type, values: dict[str, object], field: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        settings(**values)
+    assert refused.value.field == field
+    told = refused.value.at("mine.toml")
+    assert (type(told), told.field, str(told)) == (SettingsError, field, f"mine.toml: {refused.value}")
+
+
+def test_a_setting_that_an_architecture_lacks_is_the_errors_field() -> None:
+    for settings in ({"layrs": 2}, {"share_vocab": True}):
+        with pytest.raises(SettingsError) as refused:
+            Plan.of(settings)
+        assert refused.value.field in settings
 
 
 @pytest.mark.parametrize(
@@ -72,8 +109,8 @@ def test_without_a_budget_a_training_takes_five_minutes() -> None:
 
 def test_a_long_budget_has_a_recipe_of_its_own() -> None:
     kind = archs.load("transformer")
-    assert kind.long_recipe
-    for name, value in kind.long_recipe.items():
+    assert kind.recipes["long"]
+    for name, value in kind.recipes["long"].items():
         short, long = (Plan.of({"arch": "transformer", "minutes": m}).to_dict() for m in (LONG / 2, LONG))
         group = next(part for part in ("model", "train") if name in short[part])
         assert long[group][name] == value != short[group][name]
@@ -85,7 +122,7 @@ def test_a_long_budget_has_a_recipe_of_its_own() -> None:
 
 def test_the_recipe_stands_between_the_defaults_and_what_is_typed() -> None:
     for name in archs.names():
-        recipe = archs.load(name).recipe
+        recipe = archs.load(name).recipes.get("text", {})
         plan = Plan.of({"arch": name})
         for key, value in recipe.items():
             assert getattr(plan.train, key, getattr(plan.model, key, None)) == value

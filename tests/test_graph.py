@@ -12,18 +12,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from charlm.archs._graph import CarriedStep, WindowStep
-from charlm.config import DataSpec
+from charlm.archs._graph import CarriedStepper, GraphStepper
+from charlm.config import DataSpec, Lengths
 from charlm.model import LanguageModel
 from charlm.plan import Plan
 
-SPEC = DataSpec(vocab_size=11, seq_len=12)
+SPEC = DataSpec(11, Lengths.of_text(12))
 MODELS = {
-    "lstm": CarriedStep,
-    "lstmcell": CarriedStep,
-    "gru": CarriedStep,
-    "rnn": CarriedStep,
-    "transformer": WindowStep,
+    "lstm": CarriedStepper,
+    "lstmcell": CarriedStepper,
+    "gru": CarriedStepper,
+    "rnn": CarriedStepper,
+    "transformer": GraphStepper,
 }
 
 
@@ -47,21 +47,21 @@ def test_a_step_on_tensors_that_stay_is_features_of_one_token(arch: str) -> None
     model, text = build(arch), tokens(2, 30)
     step = MODELS[arch](model, 2)
     for read in (0, 5, 25, 0):
-        start = lambda: model.read(tokens(2, read, seed=7)) if read else None  # noqa: B023, E731
-        expected, state = model.head(model.features(text, start()).hidden), start()
+        state = model.read(tokens(2, read, seed=7))
+        expected = model.head(model.features(text, state).hidden)
+        step.begin(state)
         for t in range(text.size(1)):
-            logits, state = step(text[:, t], state)
-            torch.testing.assert_close(logits, expected[:, t], atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(step(text[:, t]), expected[:, t], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("options", [{"positions": "learned"}, {"positions": "sinusoidal"}, {"ngram": 1}, {"ngram": 9}])
 @torch.no_grad()
 def test_so_it_is_with_every_kind_of_position(options: dict[str, object]) -> None:
     model, text = build("transformer", **options), tokens(2, 20)
-    step, state, expected = WindowStep(model, 2), None, model(text).logits
+    step, expected = GraphStepper(model, 2), model(text).logits
+    step.begin(model.start(2))
     for t in range(text.size(1)):
-        logits, state = step(text[:, t], state)
-        torch.testing.assert_close(logits, expected[:, t], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(step(text[:, t]), expected[:, t], atol=1e-4, rtol=1e-4)
 
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.device_count(), reason="there is no GPU with CUDA")
@@ -70,14 +70,15 @@ ON_GPU = """
 import sys, torch
 from itertools import islice
 from charlm.plan import Plan
-from charlm.config import DataSpec
+from charlm.config import DataSpec, Lengths
 from charlm.sampling.filters import Picker
 from charlm.sampling.noise import streams
 from charlm.sampling.generate import generate
 from charlm.sampling.settings import SampleSettings
 for arch in sys.argv[1:]:
     torch.manual_seed(0)
-    model = Plan.of({"arch": arch, "hidden_size": 64, "layers": 2}).build(DataSpec(11, 12)).cuda().eval()
+    plan = Plan.of({"arch": arch, "hidden_size": 64, "layers": 2})
+    model = plan.build(DataSpec(11, Lengths.of_text(12))).cuda().eval()
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.1 * torch.randn_like(p))

@@ -3,46 +3,72 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
+from clock import Time
 from safetensors.torch import load_file
+from torch import Tensor
 
-from charlm import events, job
+from charlm import archs, events, job
 from charlm.compare.measure import measured
 from charlm.errors import RunError, SettingsError
+from charlm.kinds._base import Trial
+from charlm.model import Features, LanguageModel, State
 from charlm.plan import Plan
 from charlm.progress import Progress
 from charlm.runs import folder
 from charlm.text.corpus import Corpus
-from charlm.training.loop import Position, Step, Trainer
+from charlm.training.loop import Step
 
 SMALL = {"arch": "lstm", "hidden_size": 16, "seq_len": 16, "batch_size": 4, "dropout": 0.1}
 
 
-def train(text: Path, out: str, stop_after: int | None = None, **settings: object) -> Iterator[events.Event]:
+Train = Callable[..., Iterator[events.Event]]
+
+
+def train(text: Path, out: Path | str, stop_after: int | None = None, **settings: object) -> Iterator[events.Event]:
     return job.train(Plan.of({**SMALL, **settings}), Corpus.open([text]), out=Path(out), stop_after=stop_after)
 
 
-def test_the_best_weights_are_kept_when_later_ones_are_worse(verses: Path) -> None:
-    seen = train(verses, "r", steps=60, eval_every="10", lr=1e-2)
-    scores = []
-    for event in seen:
-        if isinstance(event, events.Validated):
-            scores.append(event.score.bits_per_byte)
-            if len(scores) == 3:
-                best = load_file("r/model.safetensors")
-                with torch.no_grad():  # ruin it
-                    for p in seen.gi_frame.f_locals["job"].trainer.model.parameters():  # type: ignore[attr-defined]
-                        p.add_(torch.randn_like(p))
-    assert min(scores) == scores[2] < scores[-1]
-    kept = load_file("r/model.safetensors")
-    assert all(torch.equal(kept[name], best[name]) for name in best)
-    assert folder.info(Path("r")).bits_per_byte == scores[2]
+class Overfitted(NamedTuple):
+    run: Path
+    seen: list[events.Event]
+    best: dict[str, Tensor]  # the weights that were there when the best validation was told
+
+
+@pytest.fixture(scope="module")
+def overfitted(tmp_path_factory: pytest.TempPathFactory) -> Overfitted:
+    """A training on noise, which can only be learnt by heart."""
+    place = tmp_path_factory.mktemp("noise")
+    noise = torch.randint(26, (1500,), generator=torch.Generator().manual_seed(0))
+    (place / "noise.txt").write_text("".join(chr(97 + int(i)) for i in noise))
+    settings = {"hidden_size": 96, "val_frac": 0.4, "dropout": 0.0, "lr": 1e-2, "eval_every": "25", "weight_decay": 0.0}
+    plan, seen, best = Plan.of({**SMALL, **settings, "steps": 250}), [], {}
+    for event in job.train(plan, Corpus.open([place / "noise.txt"]), out=place / "run", cache_dir=place / "cache"):
+        seen.append(event)
+        if isinstance(event, events.Validated) and event.best:
+            best = load_file(place / "run" / "model.safetensors")
+    return Overfitted(place / "run", seen, best)
+
+
+def test_the_best_weights_are_kept_when_later_ones_are_worse(overfitted: Overfitted) -> None:
+    scores = [event.score.bits_per_byte for event in overfitted.seen if isinstance(event, events.Validated)]
+    assert min(scores) < scores[-1]
+    assert folder.info(overfitted.run).best.value == min(scores)
+    kept, last = (load_file(overfitted.run / f"{name}.safetensors") for name in ("model", "last"))
+    assert kept.keys() == overfitted.best.keys() == last.keys()
+    assert all(torch.equal(kept[name], weights) for name, weights in overfitted.best.items())
+    assert not any(torch.equal(kept[name], weights) for name, weights in last.items())
+
+
+def test_learning_by_heart_is_said_in_words(overfitted: Overfitted) -> None:
+    notes = [event.text for event in overfitted.seen if isinstance(event, events.Note)]
+    assert any("learning its training text by heart" in note for note in notes)
 
 
 def test_patience_ends_a_training_that_gets_no_better(verses: Path) -> None:
@@ -65,18 +91,11 @@ def test_patience_ends_a_run_that_was_killed_in_its_last_validation_too(verses: 
     assert folder.info(Path("r")).training["finished"]
 
 
-def test_learning_by_heart_is_said_in_words(tmp_path: Path) -> None:
-    text = tmp_path / "noise.txt"
-    generator = torch.Generator().manual_seed(0)
-    text.write_text("".join(chr(97 + int(i)) for i in torch.randint(26, (1500,), generator=generator)))
-    settings = {"hidden_size": 96, "val_frac": 0.4, "dropout": 0.0, "lr": 1e-2, "eval_every": "25", "weight_decay": 0.0}
-    seen = train(text, "r", steps=250, **settings)
-    assert any(isinstance(event, events.Note) and "learning its training text by heart" in event.text for event in seen)
-
-
-@pytest.mark.parametrize("changes", [{}, {"ema": 0.9, "optimizer": "muon"}, {"arch": "transformer", "heads": 2}])
-@pytest.mark.parametrize("at", [6, 8])
-def test_a_stopped_and_resumed_run_is_the_run(verses: Path, changes: dict[str, object], at: int) -> None:
+@pytest.mark.parametrize(
+    ("at", "changes"),
+    [(6, {}), (8, {}), (8, {"ema": 0.9, "optimizer": "muon"}), (8, {"arch": "transformer", "heads": 2})],
+)
+def test_a_stopped_and_resumed_run_is_the_run(verses: Path, at: int, changes: dict[str, object]) -> None:
     """Also when it is stopped just where a validation is due, as after 8 steps."""
     list(train(verses, "straight", steps=12, eval_every="4", **changes))
     assert not any(
@@ -92,8 +111,10 @@ def test_a_stopped_and_resumed_run_is_the_run(verses: Path, changes: dict[str, o
     assert one == other
 
 
-@pytest.mark.parametrize("tokenizer", ["char", "byte", "word", "bpe", "unigram"])
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize(
+    ("tokenizer", "optimizer"),
+    [("char", "adamw"), ("byte", "muon"), ("word", "adamw"), ("bpe", "muon"), ("unigram", "adamw")],
+)
 def test_every_tokenizer_and_optimizer_resumes_exactly(verses: Path, tokenizer: str, optimizer: str) -> None:
     """Across the border of an epoch, with batches accumulated, and through every folder in between."""
     settings = {"tokenizer": tokenizer, "vocab_size": 320, "optimizer": optimizer, "accumulate": 2, "epochs": 1.2}
@@ -138,40 +159,51 @@ def test_two_trainings_are_kept_out_of_one_run_and_a_dead_one_keeps_nobody_out(v
 
 
 def test_a_wish_to_save_is_granted_after_the_step(verses: Path) -> None:
-    wishes = events.Wishes()
+    wishes, said = events.Wishes(), []
     for event in job.train(Plan.of({**SMALL, "steps": 6}), Corpus.open([verses]), out=Path("r"), wishes=wishes):
         if isinstance(event, Step) and event.number == 2:
             wishes.save = True
         if isinstance(event, events.Note):
-            assert event.text == "saved, as asked, at step 2"
-            assert position("r")["step"] == 2
+            said.append((event.text, position("r")["step"]))
+    assert said == [("saved, as asked, at step 2", 2)]
     assert not wishes.save
 
 
-def explosive(text: Path, when: Callable[[Position], bool], **settings: object) -> Iterator[events.Event]:
-    """A training in which a weight's gradient is no number whenever `when` says so, as after an overflow."""
-    seen = train(text, "r", **settings)
-    for event in seen:
-        if isinstance(event, events.Started):
-            trainer = seen.gi_frame.f_locals["job"].trainer  # type: ignore[attr-defined]
-            weight = next(trainer.model.parameters())
-            spoil = lambda grad, here=trainer.position: torch.full_like(grad, torch.nan) if when(here) else grad  # noqa: E731
-            weight.register_hook(spoil)
-        yield event
+@pytest.fixture
+def explosive(verses: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """Trains a model that computes no numbers, as after an overflow, in each step that follows one `when` picks."""
+    lstm, explodes = archs.load("lstm"), False
+    features = lstm.features
+
+    def overflowing(model: LanguageModel, tokens: Tensor, state: State = None) -> Features:
+        made = features(model, tokens, state)
+        return made._replace(hidden=made.hidden * torch.nan) if explodes and model.training else made
+
+    def train_(when: Callable[[Step], bool], **settings: object) -> Iterator[events.Event]:
+        nonlocal explodes
+        for event in train(verses, "r", **settings):
+            if isinstance(event, Step):
+                explodes = when(event)
+            elif isinstance(event, events.Note) and event.text.startswith("back to step"):
+                explodes = False
+            yield event
+
+    monkeypatch.setattr(lstm, "features", overflowing)
+    return train_
 
 
-def test_a_single_explosion_is_skipped_and_said(verses: Path) -> None:
-    seen = list(explosive(verses, lambda here: here.step == 7, steps=20))
+def test_a_single_explosion_is_skipped_and_said(explosive: Train) -> None:
+    seen = list(explosive(lambda step: step.number == 7, steps=20))
     notes = [event.text for event in seen if isinstance(event, events.Note)]
     assert notes == ["the last step up to 8 changed nothing: the loss or its gradient was no finite number"]
     assert isinstance(seen[-1], events.Ended)
     assert all(p.isfinite().all() for p in load_file("r/training.safetensors").values())
 
 
-def test_an_explosion_that_goes_on_leads_back_with_half_the_rate_and_then_through(verses: Path) -> None:
+def test_an_explosion_that_goes_on_leads_back_with_half_the_rate_and_then_through(explosive: Train) -> None:
     """It explodes above a certain learning rate, so that two steps back are needed, and the run says so."""
     settings = {"save_every": "5", "eval_every": "1000", "schedule": "constant", "warmup": 0.0, "lr": 0.01}
-    seen = list(explosive(verses, lambda here: here.step > 12 and here.lr_scale > 0.25, steps=40, **settings))
+    seen = list(explosive(lambda step: step.number > 12 and step.lr > 0.0025, steps=40, **settings))
     notes = [event.text for event in seen if isinstance(event, events.Note)]
     assert [note for note in notes if note.startswith("back")] == [
         f"back to step 10, the last good checkpoint, with half the learning rate: {rate}" for rate in (0.005, 0.0025)
@@ -182,8 +214,8 @@ def test_an_explosion_that_goes_on_leads_back_with_half_the_rate_and_then_throug
     assert all(p.isfinite().all() for p in load_file("r/model.safetensors").values())
 
 
-def test_after_three_rollbacks_it_ends_with_an_explanation_and_the_last_good_checkpoint(verses: Path) -> None:
-    seen = explosive(verses, lambda here: here.step > 12, steps=1000, save_every="5", eval_every="1000")
+def test_after_three_rollbacks_it_ends_with_an_explanation_and_the_last_good_checkpoint(explosive: Train) -> None:
+    seen = explosive(lambda step: step.number > 12, steps=1000, save_every="5", eval_every="1000")
     with pytest.raises(
         RunError, match=r"halved 3 times; r stands at step 10, the last good one; train anew with a lower"
     ):
@@ -225,53 +257,41 @@ def test_a_text_that_changed_or_is_gone_is_noticed_at_resume(verses: Path) -> No
 
 
 def test_a_checkpoint_is_saved_before_every_validation(verses: Path) -> None:
-    for event in train(verses, "r", steps=9, eval_every="3", save_every="100"):
-        if isinstance(event, events.Validated):
-            assert json.loads(Path("r/training.json").read_text())["step"] == event.step
+    seen = train(verses, "r", steps=9, eval_every="3", save_every="100")
+    assert [(e.step, position("r")["step"]) for e in seen if isinstance(e, events.Validated)] == [
+        (n, n) for n in (3, 6, 9)
+    ]
 
 
-def test_a_checkpoint_is_saved_before_every_sample(verses: Path) -> None:
-    for event in train(verses, "r", minutes=0.15, eval_every="1h", save_every="1h"):
-        if isinstance(event, events.Wrote):
-            assert position("r")["step"] == event.step > 0
+def test_samples_are_written_on_the_way_each_after_a_checkpoint(verses: Path, clock: Time) -> None:
+    """One every now and then, and one at the end."""
+    seen = clock.passing(train(verses, "r", minutes=2.0, eval_every="1h", save_every="1h"), step=5.0)
+    wrote = [(event, position("r")["step"]) for event in seen if isinstance(event, events.Wrote)]
+    assert len(wrote) >= 3
+    assert all(event.step == saved > 0 for event, saved in wrote)
+    said = Path("r/samples.txt").read_text()
+    assert said == "".join(f"--- step {event.step}\n{event.text}\n" for event, _ in wrote)
 
 
-def test_with_minutes_the_budget_is_time(verses: Path) -> None:
-    seen = list(train(verses, "r", minutes=0.03))
-    ended = seen[-1]
+def test_with_minutes_the_budget_is_time(verses: Path, clock: Time) -> None:
+    seen = list(clock.passing(train(verses, "r", minutes=0.5), step=1.0))
+    rates, ended = [event.lr for event in seen if isinstance(event, Step)], seen[-1]
     assert isinstance(ended, events.Ended)
-    assert ended.seconds >= 1.8
-    rates = [event.lr for event in seen if isinstance(event, Step)]
+    assert ended.seconds == ended.steps == len(rates) == 30
     assert rates[-1] < 0.2 * max(rates)
 
 
-def test_seconds_are_those_of_the_steps_however_slow_validations_and_samples_are(
-    verses: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever looks on dawdles at everything that is no step, over a resume too; every place says the same."""
-    taken: list[float] = []
-    step = Trainer.step
-
-    def timed(self: Trainer, progress: float) -> Step:
-        began = time.perf_counter()
-        made = step(self, progress)
-        taken.append(time.perf_counter() - began)
-        return made
-
-    monkeypatch.setattr(Trainer, "step", timed)
+def test_seconds_are_those_of_the_steps_however_slow_validations_and_samples_are(verses: Path, clock: Time) -> None:
+    """Over a resume too; every place says the same."""
     settings = {"steps": 12, "eval_every": "4", "save_every": "3"}
-    seen = dawdling(train(verses, "r", 7, **settings)) + dawdling(job.resume(Path("r"), changes={}))
+    begun = train(verses, "r", 7, **settings)
+    assert isinstance([*clock.passing(begun, step=0.5, otherwise=60.0)][-1], events.Stopped)
+    seen = list(clock.passing(job.resume(Path("r"), changes={}), step=0.5, otherwise=60.0))
     ended, training, last = seen[-1], position("r"), json.loads(Path("r/metrics.jsonl").read_text().splitlines()[-1])
     assert isinstance(ended, events.Ended)
-    assert len(taken) == 12
-    assert sum(taken) <= ended.seconds < sum(taken) + 0.2
-    assert training["seconds"] == last["seconds"] == pytest.approx(ended.seconds, abs=1e-3)
-    assert ended.tokens_per_second == pytest.approx(training["tokens"] / ended.seconds)
-    assert measured(Path("r"), 1.0).train_speed == pytest.approx(ended.tokens_per_second, rel=0.05)  # a token, a letter
-
-
-def dawdling(seen: Iterator[events.Event]) -> list[events.Event]:
-    return [event for event in seen if isinstance(event, Step) or not time.sleep(0.1)]  # type: ignore[func-returns-value]
+    assert ended.seconds == training["seconds"] == last["seconds"] == 6.0
+    assert ended.tokens_per_second == training["tokens"] / 6.0
+    assert measured(Path("r"), Trial()).train_speed == pytest.approx(ended.tokens_per_second)  # a token, a letter
 
 
 @pytest.mark.parametrize("arch", ["lstm", "seq2seq"])
@@ -280,11 +300,3 @@ def test_epochs_are_passes_over_the_training_text(verses: Path, arch: str) -> No
     seen = list(takewhile(lambda event: not isinstance(event, events.Ended), train(verses, "r", epochs=2.0, arch=arch)))
     started = next(event for event in seen if isinstance(event, events.Started))
     assert position("r")["tokens"] == 2 * len(started.splits["train"])
-
-
-def test_samples_are_written_on_the_way(verses: Path) -> None:
-    """One every now and then, and one at the end."""
-    wrote = [event for event in train(verses, "r", minutes=0.2) if isinstance(event, events.Wrote)]
-    assert len(wrote) >= 2
-    assert wrote[-1].text in Path("r/samples.txt").read_text()
-    assert Path("r/samples.txt").read_text().count("--- step") == len(wrote)

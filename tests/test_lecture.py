@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from charlm import presets
-from charlm.config import DataSpec
+from charlm.config import DataSpec, Lengths
 from charlm.plan import Plan
 from charlm.text.vocabulary import train_tokenizer
 from charlm.text.windows import Windows
@@ -34,11 +34,12 @@ class Lecture(Windows):
         self.rng = random.Random(123)
         self.starts = [self.rng.randint(0, len(ids) - 200) for _ in range(2 + 401)][2:]
 
-    def batch(self, number: int) -> tuple[np.ndarray, bool]:
+    def batch(self, number: int) -> tuple[tuple[np.ndarray], bool]:
         start = self.starts[number]
-        return self.ids[None, start : start + 201].astype(np.int64), True
+        return (self.ids[None, start : start + 201].astype(np.int64),), True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "losses"),
     [
@@ -56,7 +57,7 @@ def test_the_presets_reproduce_the_notebooks_losses(preset: str, losses: dict[in
     windows = Lecture(tokenizer.encode(text))
     assert windows.starts[0] == 11427
     torch.manual_seed(123)
-    model = plan.build(DataSpec(tokenizer.vocab_size, plan.train.seq_len))
+    model = plan.build(DataSpec(tokenizer.vocab_size, Lengths.of_text(plan.train.seq_len)))
     trainer = Trainer(model, windows, build_optimizers(model, plan.train), plan.train)
     for iteration in range(max(losses) + 1):
         step = trainer.step(0.0)

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
+from charlm import objectives
+from charlm.config import DataSpec, Lengths
 from charlm.model import PAD
-from charlm.objectives import causal, continue_, pairs, summed_nats
+from charlm.objectives._base import Batch, summed_nats
+
+SPEC = DataSpec(11, Lengths.of_text(8))
+
+
+def shown(objective: str, *rows: Tensor) -> Batch:
+    return objectives.load(objective)().batch(rows, SPEC, torch.default_generator)
 
 
 def test_causal_asks_for_the_next_token_at_every_place() -> None:
-    batch = causal(torch.arange(9)[None])
+    batch = shown("causal", torch.arange(9)[None])
     assert batch.tokens.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7]]
     assert batch.targets.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8]]
     assert batch.source is None
 
 
-def test_continue_gives_the_first_half_to_read_and_asks_for_the_rest() -> None:
+def test_continuation_gives_the_first_half_to_read_and_asks_for_the_rest() -> None:
     torch.manual_seed(0)
     seen = set()
     for _ in range(200):
-        batch = continue_(torch.arange(9)[None])
+        batch = shown("continuation", torch.arange(9)[None])
         assert batch.tokens.tolist() == [[4, 5, 6, 7]]
         assert batch.targets.tolist() == [[5, 6, 7, 8]]
         assert batch.source is not None
@@ -32,17 +41,17 @@ def test_continue_gives_the_first_half_to_read_and_asks_for_the_rest() -> None:
 
 def test_what_lies_behind_the_end_of_a_row_is_fed_but_never_asked_for() -> None:
     windows = torch.tensor([[4, 5, 6, 7, PAD, PAD], [1, 2, 3, PAD, PAD, PAD]])
-    batch = causal(windows)
+    batch = shown("causal", windows)
     assert batch.tokens.tolist() == [[4, 5, 6, 7, 0], [1, 2, 3, 0, 0]]
     assert batch.targets.tolist() == [[5, 6, 7, PAD, PAD], [2, 3, PAD, PAD, PAD]]
 
 
 @pytest.mark.parametrize("columns", [2, 3, 4, 5, 8])
-def test_continue_asks_for_the_second_half_of_what_a_short_row_has(columns: int) -> None:
+def test_continuation_asks_for_the_second_half_of_what_a_short_row_has(columns: int) -> None:
     windows = torch.cat([torch.arange(columns)[None], torch.full((1, 9 - columns), PAD)], 1).repeat(2, 1)
     windows[1, columns - 1] = PAD  # a row may be shorter by one
     for _ in range(20):
-        batch = continue_(windows)
+        batch = shown("continuation", windows)
         half = (columns - 1) // 2
         assert batch.tokens[0].tolist() == list(range(half, columns - 1))
         assert batch.targets.tolist()[0] == list(range(half + 1, columns))
@@ -54,7 +63,7 @@ def test_continue_asks_for_the_second_half_of_what_a_short_row_has(columns: int)
 
 def test_pairs_are_fed_the_newline_before_and_asked_for_the_one_at_the_end() -> None:
     source, target = torch.tensor([[5, 6, 0], [7, 0, PAD]]), torch.tensor([[0, 8, 9, 0], [0, 4, 0, PAD]])
-    batch = pairs(source, target)
+    batch = shown("pairs", source, target)
     assert batch.source is source
     assert batch.tokens.tolist() == [[0, 8, 9], [0, 4, 0]]
     assert batch.targets.tolist() == [[8, 9, 0], [4, 0, PAD]]

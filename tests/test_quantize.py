@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import subprocess
@@ -12,12 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from pairwise import pairwise
 from torch import nn
 
 import charlm
 from charlm import job
-from charlm.archs._step import TransformerStep
-from charlm.config import DataSpec
+from charlm.archs._numpy import TransformerStepper
+from charlm.config import DataSpec, Lengths
 from charlm.errors import SettingsError
 from charlm.plan import Plan
 from charlm.quantize import Int8Linear, quantize
@@ -30,7 +30,8 @@ def train(folder: Path, **settings: object) -> Path:
     text = folder / "verses.txt"
     text.write_text(12 * "The lamp is out, the tide is in.\nWICK: I am wet to the knee, and the broth is cold.\n")
     sizes = {"hidden_size": 64, "layers": 2, "seq_len": 32, "batch_size": 8, "steps": 60}
-    for _ in job.train(Plan.of({"arch": "transformer", **sizes, **settings}), Corpus.open([text]), out=folder / "run"):
+    plan = Plan.of({"arch": "transformer", **sizes, **settings})
+    for _ in job.train(plan, Corpus.open([text]), out=folder / "run", cache_dir=folder):
         pass
     return folder / "run"
 
@@ -56,7 +57,7 @@ def test_every_weight_is_the_nearest_of_255_and_the_product_follows(bias: bool) 
 def products_are_exact() -> None:
     """Of every width up to 70, and of two that models have, with 1 to 40 rows."""
     torch.manual_seed(0)
-    for width, outputs, rows in itertools.product([*range(1, 71), 100, 341], (1, 4, 7), (1, 2, 3, 5, 40)):
+    for width, outputs, rows in pairwise([*range(1, 71), 100, 341], (1, 4, 7), (1, 2, 3, 5, 40)):
         exact, x = nn.Linear(width, outputs, bias=False), torch.randn(rows, width)
         rounded = Int8Linear(exact)
         expected = x.bfloat16().double() @ (rounded.weight[:, :width].double() * rounded.scale.double()[:, None]).T
@@ -78,11 +79,11 @@ def test_they_are_on_a_processor_with_shorter_vectors() -> None:
 def test_a_step_is_features_of_the_rounded_model(transformer: Path) -> None:
     lm = charlm.load(transformer, quantize="int8")
     text = torch.from_numpy(lm.tokenizer.encode("WICK:\nThe lamp is out, the tide is in"))[None]
-    expected, step, state = lm.model(text).logits, lm.model.stepper(1), None
-    assert isinstance(step, TransformerStep)
+    expected, step = lm.model(text).logits, lm.model.stepper(1)
+    assert isinstance(step, TransformerStepper)
+    step.begin(lm.model.start(1))
     for t in range(text.size(1)):
-        logits, state = step(text[:, t], state)
-        torch.testing.assert_close(logits, expected[:, t], atol=0.15, rtol=0.05)
+        torch.testing.assert_close(step(text[:, t]), expected[:, t], atol=0.15, rtol=0.05)
 
 
 def test_it_costs_less_than_a_hundredth_of_a_bit_and_eval_says_so(transformer: Path, typed: Typed) -> None:
@@ -112,6 +113,6 @@ def test_where_it_gains_nothing_it_is_refused(trained: Path, typed: Typed) -> No
     assert (code, out) == (2, "")
     assert "most weights of this architecture are in others; leave it out" in error
     with pytest.raises(SettingsError, match="for writing on a CPU"):
-        quantize(Plan.of({"arch": "transformer"}).outline(DataSpec(11, 8)))
-    with pytest.raises(SettingsError, match="must be int8 or None, got 'int4'"):
+        quantize(Plan.of({"arch": "transformer"}).outline(DataSpec(11, Lengths.of_text(8))))
+    with pytest.raises(SettingsError, match="must be one of int8, got 'int4'"):
         charlm.load(trained, quantize="int4")

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from charlm.archs._recurrent import dropout
-from charlm.config import DataSpec
+from charlm.config import DataSpec, Lengths
 from charlm.errors import SettingsError
 from charlm.model import Output, State
+from charlm.objectives._guess import scheduled_sampling
 from charlm.plan import Plan
-from charlm.training.loop import listen
 
-SPEC = DataSpec(vocab_size=13, seq_len=12)
+SPEC = DataSpec(13, Lengths.of_text(12))
 TOKENS = torch.randint(13, (2, 12), generator=torch.Generator().manual_seed(0))
 
 
@@ -50,7 +50,7 @@ def test_an_lstm_is_the_loop_that_its_docstring_shows() -> None:
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         h = o.sigmoid() * c.tanh()
         hidden.append(h)
-    torch.testing.assert_close(model.features(TOKENS).hidden, torch.stack(hidden, 1))
+    torch.testing.assert_close(model.features(TOKENS, model.start(2)).hidden, torch.stack(hidden, 1))
 
 
 def test_the_forget_gates_start_open() -> None:
@@ -83,12 +83,12 @@ def test_weight_drop_draws_one_mask_for_a_sequence_that_is_fed_token_by_token(ar
 
     def segments(feed: Callable[[State], Output]) -> list[Tensor]:
         torch.manual_seed(0)
-        first = feed(None)
+        first = feed(model.start(2))
         torch.manual_seed(1)
         return [first.logits, feed(model.carry(first.state)).logits]
 
     at_once = segments(lambda state: model(TOKENS, state))
-    by_token = segments(lambda state: listen(model, TOKENS, state, None, truth=1.0))
+    by_token = segments(lambda state: scheduled_sampling(model, TOKENS, state, teacher_forcing=1.0))
     torch.testing.assert_close(by_token, at_once)
     carried = model.carry(model(TOKENS).state)
     assert not torch.allclose(model(TOKENS, carried).logits, model(TOKENS, carried).logits)

@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from charlm.archs.seq2seq import Attention, Seq2Seq
-from charlm.config import DataSpec, take
+from charlm.archs.seq2seq import Seq2Seq, SourceAttention
+from charlm.config import DataSpec, Lengths, take
 from charlm.errors import SettingsError
 from charlm.model import PAD, leaves
-from charlm.objectives import pairs, summed_nats
+from charlm.objectives._base import summed_nats
+from charlm.objectives.pairs import shown
 
-SPEC = DataSpec(vocab_size=11, seq_len=16)
-TWO = DataSpec(vocab_size=11, seq_len=16, source_vocab_size=23)
+SPEC = DataSpec(11, Lengths.of_text(16))
+TWO = DataSpec(11, Lengths.of_text(16), source_vocab_size=23)
 SMALL = {"layers": 2, "hidden_size": 6, "dropout": 0.0}
 SCORES = ["additive", "dot", "general"]
 KINDS = [
@@ -54,7 +55,7 @@ def close(a: Tensor, b: Tensor) -> None:
     torch.testing.assert_close(a, b, atol=2e-6, rtol=1e-4)
 
 
-def score(kind: str, attention: Attention, d: Tensor, f: Tensor, g: Tensor) -> Tensor:
+def score(kind: str, attention: SourceAttention, d: Tensor, f: Tensor, g: Tensor) -> Tensor:
     """How a decoder's state d (D,) is compared with an annotation [f; g]; g is empty if the encoder reads one way."""
     h = torch.cat([f, g])
     if kind == "dot":
@@ -122,9 +123,9 @@ def test_every_kind_is_what_the_papers_say(kind: dict[str, Any]) -> None:
 @torch.no_grad()
 def test_attention_is_the_papers_over_the_tokens_that_are_there(kind: str, directions: int) -> None:
     torch.manual_seed(0)
-    attention = Attention(kind, 6, directions)
+    attention = SourceAttention(kind, 6, directions)
     d, annotations, lengths = torch.randn(3, 4, 6), torch.randn(3, 5, 6 * directions), [5, 3, 1]
-    source = attention.remember(annotations, torch.arange(5) < torch.tensor(lengths)[:, None])
+    source = attention.prepare(annotations, torch.arange(5) < torch.tensor(lengths)[:, None])
     weights, contexts = attention.weights(d, source), attention(d, source)
     for b, t in itertools.product(range(3), range(4)):
         h = annotations[b, : lengths[b]]
@@ -136,8 +137,8 @@ def test_attention_is_the_papers_over_the_tokens_that_are_there(kind: str, direc
 
 @torch.no_grad()
 def test_additive_attention_in_pieces_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    attention, d, mask = Attention("additive", 6, 2), torch.randn(2, 9, 6), torch.ones(2, 5, dtype=torch.bool)
-    source = attention.remember(torch.randn(2, 5, 12), mask)
+    attention, d, mask = SourceAttention("additive", 6, 2), torch.randn(2, 9, 6), torch.ones(2, 5, dtype=torch.bool)
+    source = attention.prepare(torch.randn(2, 5, 12), mask)
     whole = attention.weights(d, source)
     for piece in (1, 2 * 5 * 6 * 4):
         monkeypatch.setattr("charlm.archs.seq2seq.PIECE", piece)
@@ -162,7 +163,7 @@ def test_a_pair_costs_the_same_in_any_batch_order_and_padding(kind: dict[str, An
     model, sources, targets = build(**kind), padded([3, 7, 1, 5]), padded([6, 2, 8, 4], seed=1)
 
     def cost(source: Tensor, target: Tensor) -> Tensor:
-        batch = pairs(source, target)
+        batch = shown((source, target))
         return summed_nats(model(batch.tokens, source=batch.source).logits, batch.targets)
 
     alone = [cost(s[s != PAD][None], t[t != PAD][None]) for s, t in zip(sources, targets, strict=True)]
@@ -217,10 +218,10 @@ def test_text_in_pieces_and_in_steps_means_the_same_as_at_once(kind: dict[str, A
         parts.append(hidden)
     close(torch.cat(parts, 1), whole)
     assert all(len(leaf) == 2 for leaf in leaves(state))
-    state, step = model.read(source), model.stepper(2)
+    step = model.stepper(2)
+    step.begin(model.read(source))
     for t, token in enumerate(text.unbind(1)):
-        logits, state = step(token, state)
-        close(logits, model.head(whole[:, t]))
+        close(step(token), model.head(whole[:, t]))
 
 
 def test_without_a_source_vocabulary_one_table_serves_both() -> None:
@@ -251,7 +252,7 @@ def test_what_can_be_seen_inside_is_what_the_model_computes(kind: dict[str, Any]
     """The decoder's traces over several windows, and where it looked at each step."""
     model, text, source, states, looked = build(**kind), tokens(1, 21), tokens(1, 6, seed=1), [], []
     decoding = model.decoder.register_forward_hook(lambda *call: states.append(call[-1][0][0]))
-    model.features(text)
+    model.features(text, model.start(1))
     decoding.remove()
     traces = model.traces(text[0])
     close(traces["hidden"][-1], torch.cat(states))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pairwise import pairwise
 
-from charlm.archs._attention import rotate, rotations, sinusoids
-from charlm.config import DataSpec
+from charlm.archs._numpy import KNOWN, NUMBERS, TransformerStepper
+from charlm.archs._positions import Rotary, rotate, sinusoids
+from charlm.config import DataSpec, Lengths
 from charlm.errors import SettingsError
 from charlm.plan import Plan
 from charlm.presets import read
 
-SPEC = DataSpec(vocab_size=29, seq_len=24)
+SPEC = DataSpec(29, Lengths.of_text(24))
 
 
 def build(**settings: object) -> torch.nn.Module:
@@ -26,15 +28,19 @@ def test_gpt2_tiny_gives_the_logits_of_gpt2() -> None:
     ours = plan.build(SPEC).eval()
     c = plan.model
     config = transformers.GPT2Config(
-        vocab_size=SPEC.vocab_size, n_positions=SPEC.seq_len, n_embd=c.hidden_size, n_layer=c.layers, n_head=c.heads
+        vocab_size=SPEC.vocab_size,
+        n_positions=SPEC.lengths.window,
+        n_embd=c.hidden_size,
+        n_layer=c.layers,
+        n_head=c.heads,
     )
     torch.manual_seed(1)
     theirs = transformers.GPT2LMHeadModel(config).eval()
     for p in theirs.parameters():
         p.add_(0.02 * torch.randn_like(p))  # GPT-2 starts with zero biases, which would hide a missing one
     given = theirs.transformer.state_dict()
-    names = {"embed": "wte", "place": "wpe", "norm": "ln_f"}
-    parts = {"norm1": "ln_1", "norm2": "ln_2", "attention.qkv": "attn.c_attn", "attention.out": "attn.c_proj"}
+    names = {"embed": "wte", "positions.embed": "wpe", "norm": "ln_f"}
+    parts = {"norm1": "ln_1", "norm3": "ln_2", "attention.qkv": "attn.c_attn", "attention.out": "attn.c_proj"}
     parts |= {"feed_forward.up": "mlp.c_fc", "feed_forward.out": "mlp.c_proj"}
     for block in range(c.layers):
         names |= {f"blocks.{block}.{our}": f"h.{block}.{their}" for our, their in parts.items()}
@@ -42,16 +48,21 @@ def test_gpt2_tiny_gives_the_logits_of_gpt2() -> None:
         module, _, kind = name.rpartition(".")
         weight = given[f"{names[module]}.{kind}"]
         p.copy_(weight.T if ".c_" in names[module] and kind == "weight" else weight)  # theirs are Conv1D
-    tokens = torch.randint(SPEC.vocab_size, (3, SPEC.seq_len))
+    tokens = torch.randint(SPEC.vocab_size, (3, SPEC.lengths.window))
     torch.testing.assert_close(ours(tokens).logits, theirs(tokens).logits, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("positions", ["sinusoidal", "learned", "rotary", "none"])
-@pytest.mark.parametrize("norm", ["layer", "rms"])
-@pytest.mark.parametrize("norm_place", ["pre", "post"])
-@pytest.mark.parametrize("activation", ["relu", "gelu", "relu2", "swiglu"])
+MIXTURES = pairwise(
+    ["sinusoidal", "learned", "rotary", "none"],
+    ["layer", "rms"],
+    ["pre", "post"],
+    ["relu", "gelu", "relu2", "swiglu"],
+)
+
+
+@pytest.mark.parametrize(("positions", "norm", "norm_place", "activation"), MIXTURES)
 @torch.no_grad()
-def test_every_mixture_of_options_streams(positions: str, norm: str, norm_place: str, activation: str) -> None:
+def test_every_mixture_of_two_options_streams(positions: str, norm: str, norm_place: str, activation: str) -> None:
     options = {"positions": positions, "norm": norm, "norm_place": norm_place, "activation": activation}
     model = build(**options, bias=norm == "layer", qk_norm=norm == "rms", tied=activation == "gelu")
     for p in model.parameters():
@@ -60,10 +71,19 @@ def test_every_mixture_of_options_streams(positions: str, norm: str, norm_place:
     whole = model(tokens).logits
     first = model(tokens[:, :11])
     torch.testing.assert_close(model(tokens[:, 11:], first.state).logits, whole[:, 11:], atol=1e-4, rtol=1e-4)
-    step, state = model.stepper(1), model(tokens[:1, :11]).state
+    step = model.stepper(1)
+    assert isinstance(step, TransformerStepper)
+    step.begin(model(tokens[:1, :11]).state)
     for t in range(11, 30):
-        logits, state = step(tokens[:1, t], state)
-        torch.testing.assert_close(logits, whole[:1, t], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(step(tokens[:1, t]), whole[:1, t], atol=1e-4, rtol=1e-4)
+
+
+def test_an_option_that_the_fast_step_does_not_know_is_left_to_the_slow_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build()
+    monkeypatch.setitem(KNOWN, "activation", ("relu", "gelu", "swiglu"))  # as if squared ReLU were new
+    assert not isinstance(model.stepper(1), TransformerStepper)
+    monkeypatch.setattr("charlm.archs._numpy.NUMBERS", NUMBERS - {"ngram"})  # as if that were a new option
+    assert not isinstance(build(activation="gelu").stepper(1), TransformerStepper)
 
 
 def test_a_fresh_pre_norm_model_says_what_its_last_token_says_and_nothing_else() -> None:
@@ -74,7 +94,7 @@ def test_a_fresh_pre_norm_model_says_what_its_last_token_says_and_nothing_else()
 
 def test_rotary_scores_depend_on_the_distance_alone() -> None:
     q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
-    turn = rotations(50, 8)
+    turn = Rotary(50, 8).table
     score = lambda i, j: float((rotate(q, turn[i : i + 1]) * rotate(k, turn[j : j + 1])).sum())  # noqa: E731
     assert score(3, 1) == pytest.approx(score(40, 38), abs=1e-4)
     assert score(3, 1) != pytest.approx(score(5, 1), abs=1e-3)

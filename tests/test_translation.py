@@ -24,12 +24,13 @@ from charlm.cli.translate import blocks
 from charlm.errors import CorpusError, RunError, SettingsError, VocabularyError
 from charlm.events import Note, Wrote
 from charlm.inside.attend import aligned, attend
+from charlm.kinds._quality import by_length, quality
 from charlm.plan import Plan
 from charlm.progress import result
 from charlm.runs import folder
-from charlm.sampling.settings import SampleSettings, TranslateSettings
+from charlm.sampling.settings import TranslateSettings
+from charlm.scoring import score_run
 from charlm.text.pairs import PairCorpus
-from charlm.translation import by_length, quality, score_pairs
 
 Typed = Callable[..., tuple[int, str, str]]
 SMALL = {"arch": "seq2seq", "hidden_size": 16, "tokenizer": "char", "batch_tokens": 64, "dropout": 0.1}
@@ -58,7 +59,7 @@ def test_it_translates_words_that_it_never_saw(translator: Path) -> None:
 
 @pytest.mark.parametrize("arch", ["seq2seq", "encdec"])
 def test_a_resumed_training_is_the_training(arch: str, tmp_path: Path) -> None:
-    plan = Plan.of({**SMALL, "arch": arch, "steps": 12, "label_smoothing": 0.1}, pairs=True)
+    plan = Plan.of({**SMALL, "arch": arch, "steps": 12, "label_smoothing": 0.1}, kind="pairs")
     corpus = PairCorpus.open([backwards(tmp_path / "back.tsv")])
     list(job.train(plan, corpus, out=tmp_path / "straight"))
     list(job.train(plan, corpus, out=tmp_path / "cut", stop_after=7))
@@ -70,19 +71,20 @@ def test_a_resumed_training_is_the_training(arch: str, tmp_path: Path) -> None:
 def test_on_the_way_it_shows_translations_and_says_what_was_left_out(tmp_path: Path) -> None:
     file = backwards(tmp_path / "back.tsv")
     file.write_text(file.read_text() + "no pair\n")
-    plan = Plan.of({**SMALL, "steps": 3, "max_length": 3}, pairs=True)
+    plan = Plan.of({**SMALL, "steps": 3, "max_length": 3}, kind="pairs")
     events = list(job.train(plan, PairCorpus.open([file]), out=tmp_path / "run"))
     notes = [event.text for event in events if isinstance(event, Note)]
     assert notes[0] == "1 line is no pair and was left out: line 341 (has no tab)"
     assert "pairs are longer than --max-length 3" in notes[1]
     wrote = [event.text.splitlines() for event in events if isinstance(event, Wrote)]
-    assert all(len(lines) == 8 and all(line.startswith("  ") for line in lines[1::2]) for lines in wrote)
+    assert len(wrote) == 1
+    assert [line.startswith("  ") for line in wrote[0]] == [False, True] * 4
 
 
 def test_the_loss_of_the_targets_is_the_models_own(translator: Path) -> None:
     """Each pair alone, without padding."""
     writer = charlm.load(translator)
-    made = result(score_pairs(translator))
+    made = result(score_run(translator))
     nats, tokens = 0.0, 0
     for word in words(translator.parent / "back.tsv")[255:323]:  # 20 % to validate, the last 5 % to test
         encode = lambda tokenizer, text: torch.from_numpy(tokenizer.encode(text))[None]  # noqa: E731
@@ -137,8 +139,8 @@ def test_what_is_drawn_depends_on_the_seed_and_the_number_of_the_line_alone(tran
     writer, sources = charlm.load(translator), ["abcd", "dcba"] * 5
 
     def draw(lines: list[str], seed: int = 1, first: int = 0) -> list[str]:
-        how = {"sampling": SampleSettings("3.0"), "seed": seed, "first": first}
-        return [best.text for best, *_ in writer.translate(lines, **how)]
+        settings = TranslateSettings("3.0", seed=seed)
+        return [best.text for best, *_ in writer.translate(lines, settings, first=first)]
 
     whole = draw(sources)
     assert draw(sources) == whole != draw(sources, seed=2)
@@ -343,9 +345,9 @@ def test_what_makes_no_sense_is_one_line(
 
 
 def test_more_lines_than_beams_are_refused(translator: Path) -> None:
-    assert charlm.load(translator).translate([], TranslateSettings(beam=4), n_best=4) == []
+    assert charlm.load(translator).translate([], TranslateSettings(beam=4, n_best=4)) == []
     with pytest.raises(SettingsError, match="--n-best 5 is more than --beam 4 can find; give --beam 5 or more"):
-        charlm.load(translator).translate([], TranslateSettings(beam=4), n_best=5)
+        TranslateSettings(beam=4, n_best=5)
 
 
 def test_a_character_that_the_run_never_saw_is_named(
@@ -406,22 +408,8 @@ def test_eval_scores_other_pairs_and_its_own_and_draws_the_lengths(translator: P
     assert [band["pairs"] for band in said["by_source_length"]] == [1, 1]
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["sample"],
-        ["score", "back.tsv"],
-        ["explain", "--prompt", "a"],
-        ["context"],
-        ["novelty"],
-        ["compress", "back.tsv"],
-        ["eval", "--text", "back.tsv"],
-    ],
-)
-def test_what_is_for_running_text_says_so(command: list[str], translator: Path, typed: Typed, tmp_path: Path) -> None:
-    backwards(tmp_path / "back.tsv")
-    name, *rest = command
-    code, _, err = typed(name, translator, *rest)
+def test_a_running_text_is_not_what_it_is_scored_on(translator: Path, typed: Typed, tmp_path: Path) -> None:
+    code, _, err = typed("eval", translator, "--text", backwards(tmp_path / "back.tsv"))
     assert code == 2
     assert "trained on pairs" in err
 
@@ -442,11 +430,11 @@ def test_last_and_best_are_looked_for_among_runs_of_the_kind(translator: Path, t
     for name, run in (("a", trained), ("b", translator)):
         shutil.copytree(run, tmp_path / "runs" / name)
     for name in ("last", "best"):
-        assert folder.find(name, pairs=True).name == "b"
-        assert folder.find(name, pairs=False).name == "a"
+        assert folder.find(name, kind="pairs").name == "b"
+        assert folder.find(name, kind="text").name == "a"
     shutil.rmtree(tmp_path / "runs" / "b")
     with pytest.raises(RunError, match="none of the 1 runs here was trained on pairs"):
-        folder.find("last", pairs=True)
+        folder.find("last", kind="pairs")
 
 
 def test_a_run_with_settings_that_its_architecture_lacks_is_of_another_charlm(translator: Path, tmp_path: Path) -> None:
@@ -473,7 +461,7 @@ def test_a_run_of_running_text_translates_nothing_and_says_so(
     [
         (
             ["back.tsv", "--arch", "seq2seq", "--seq-len", "8"],
-            "--seq-len is for running text; the batches of pairs have",
+            "--seq-len is for running text; for pairs of source and target there are",
         ),
         (["text.txt", "--arch", "seq2seq", "--max-length", "8"], "--max-length is for pairs of source and target"),
         (["text.txt", "--max-length", "8"], "--max-length is for pairs of source and target"),
@@ -499,7 +487,7 @@ def test_a_file_that_is_named_as_pairs_is_trained_on_by_an_encoder_and_decoder(t
     assert code == 0
     assert "model: seq2seq" in out
     out = typed("train", "back.tsv", "--arch", "lstm", "--hidden-size", 8, "--steps", 1)[1]
-    assert "note: back.tsv holds pairs, of which lstm reads the lines as they stand" in out
+    assert "note: back.tsv holds pairs of source and target, of which lstm reads the lines as they stand" in out
     assert "model: lstm" in out
 
 

@@ -13,7 +13,7 @@ import torch
 import charlm
 from charlm.errors import SettingsError, VocabularyError
 from charlm.sampling import generate
-from charlm.sampling.settings import SampleSettings
+from charlm.sampling.settings import Request
 
 
 def test_streamed_text_is_returned_text(trained: Path) -> None:
@@ -24,10 +24,11 @@ def test_streamed_text_is_returned_text(trained: Path) -> None:
 
 
 def test_a_device_may_write_ahead_of_what_is_fetched(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lm, how = charlm.load(trained), SampleSettings("0.7")
-    one_by_one = [(p.texts, p.logprobs.tolist()) for p in islice(lm.pieces("WICK", how, samples=2, seed=5), 25)]
+    lm, request = charlm.load(trained), Request("0.7", prompt="WICK", length=25, samples=2, seed=5)
+    one_by_one = [(p.texts, p.logprobs.tolist()) for p in lm.pieces(request)]
+    assert len(one_by_one) == 25
     monkeypatch.setitem(generate.AHEAD, "cpu", 10)
-    assert [(p.texts, p.logprobs.tolist()) for p in islice(lm.pieces("WICK", how, samples=2, seed=5), 25)] == one_by_one
+    assert [(p.texts, p.logprobs.tolist()) for p in lm.pieces(request)] == one_by_one
 
 
 def test_one_token_at_a_time_without_end(trained: Path) -> None:
@@ -54,7 +55,7 @@ def test_a_trained_model_finds_its_text_likelier_than_noise(trained: Path) -> No
 
 def test_the_log_probabilities_are_the_models_own_before_any_filter(trained: Path) -> None:
     lm = charlm.load(trained)
-    made = list(islice(lm.pieces("PEG:", SampleSettings("0.3", top_k=2), seed=0), 20))
+    made = list(lm.pieces(Request("0.3", top_k=2, prompt="PEG:", length=20)))
     text = "".join(piece.texts[0] for piece in made)
     ids = torch.from_numpy(lm.tokenizer.encode("PEG:" + text))[None]
     with torch.no_grad():
@@ -66,7 +67,7 @@ def test_rows_of_a_batch_differ_and_greedy_rows_do_not(trained: Path) -> None:
     lm = charlm.load(trained)
 
     def rows(temperature: str) -> set[str]:
-        made = list(islice(lm.pieces("", SampleSettings(temperature), samples=4), 40))
+        made = list(lm.pieces(Request(temperature, samples=4, length=40)))
         return {"".join(piece.texts[row] for piece in made) for row in range(4)}
 
     assert len(rows("1.0")) == 4

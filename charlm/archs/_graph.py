@@ -12,12 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charlm.archs._attention import Past
+from charlm.archs._window import Window, WindowStepper
 from charlm.model import LanguageModel, State, leaves, map_state
 
 
 class Recorded:
-    """`work`, which reads and writes tensors that stay where they are, as a graph. It is called once before."""
+    """`work`, which reads and writes tensors at fixed addresses, as a CUDA graph; on a CPU it is called as it is.
+
+    For CUDA it is called once before it is recorded, as a warm-up.
+    """
 
     def __init__(self, work: Callable[[], Tensor], device: torch.device) -> None:
         self.replay: Callable[[], object] | None = None
@@ -32,7 +35,7 @@ class Recorded:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 self.result = work()
-            self.replay = graph.replay  # and not `work`, which would keep its owner and all its memory in a ring
+            self.replay = graph.replay  # and not `work`: with its owner that would be a reference cycle
 
     def __call__(self) -> Tensor:
         if self.replay is None:
@@ -41,77 +44,59 @@ class Recorded:
         return self.result.clone()
 
 
-class CarriedStep:
-    """For a model whose state keeps its shapes and is zero before a text: the recurrent ones. The state is its own."""
+class CarriedStepper:
+    """For a model whose state keeps its shapes: the recurrent ones."""
 
     @torch.inference_mode()
     def __init__(self, model: LanguageModel, rows: int) -> None:
         device = next(model.parameters()).device
         self.model = model  # whose weights the graph reads
         self.token = torch.zeros(rows, dtype=torch.long, device=device)
-        self.state = map_state(torch.zeros_like, model.step(self.token, None)[1])
+        self.state = map_state(torch.clone, model.start(rows))
 
         def work() -> Tensor:
             logits, state = model.step(self.token, self.state)
-            self.take(state)
+            self.begin(state)
             return logits
 
         self.recorded = Recorded(work, device)
 
-    def take(self, state: State) -> None:
+    @torch.inference_mode()
+    def begin(self, state: State) -> None:
         for to, value in zip(leaves(self.state), leaves(state), strict=True):
             to.copy_(value)
 
     @torch.inference_mode()
-    def __call__(self, token: Tensor, state: State) -> tuple[Tensor, State]:
-        if state is None:
-            map_state(Tensor.zero_, self.state)
-        elif state is not self.state:
-            self.take(state)
+    def __call__(self, token: Tensor) -> Tensor:
         self.token.copy_(token)
-        return self.recorded(), self.state
+        return self.recorded()
 
 
-class WindowStep:
-    """For a transformer: keys and values have room for a whole window, and the device knows what is there."""
+class GraphStepper(WindowStepper):
+    """For a transformer: the cache has room for a whole window, and the device knows how much of it is filled."""
 
     @torch.inference_mode()
     def __init__(self, model: Any, rows: int) -> None:
-        device = next(model.parameters()).device
-        self.model, self.room, c = model, model.spec.seq_len, model.config
+        super().__init__(model, rows)
+        device = model.embed.weight.device
         self.token = torch.zeros(rows, dtype=torch.long, device=device)
-        self.at = torch.zeros(1, dtype=torch.long, device=device)
-        shape = (2, rows, c.head_count, self.room, c.hidden_size // c.head_count)
-        buffers = [torch.zeros(shape, dtype=model.embed.weight.dtype, device=device) for _ in range(c.layers)]
-        self.layers = tuple(Past(*pair) for pair in buffers)
-        self.tokens: list[Tensor] = []  # (rows,) each: what the window holds
         self.before = torch.zeros(rows, model.ngram - 1, dtype=torch.long, device=device)
 
         def work() -> Tensor:
-            token = self.token[:, None]
-            hidden, _ = model.through(model.embedded(token, self.before), self.at, self.layers)
+            token, position = self.token[:, None], self.cache.position
+            hidden, _ = model.through(model.embedded(token, self.before), position, self.cache.slots())
             self.before.copy_(torch.cat([self.before, token], 1)[:, 1:])
-            self.at += 1
+            position += 1
             logits: Tensor = model.head(hidden[:, 0])
             return logits
 
         self.recorded = Recorded(work, device)
 
-    def adopt(self, cache: Any) -> None:
-        """Go on from the model's own cache, or from nothing."""
-        known = self.token[:, None][:, :0] if cache is None else cache.tokens  # (rows, P)
-        self.tokens = list(known.unbind(1))
-        self.before.copy_(self.model.newest(known))
-        self.at.fill_(len(self.tokens))
-        for to, past in zip(leaves(self.layers), leaves(cache.layers) if self.tokens else (), strict=False):
-            to[:, :, : len(self.tokens)] = past[:, :, : len(self.tokens)]
-
     @torch.inference_mode()
-    def __call__(self, token: Tensor, state: State) -> tuple[Tensor, State]:
-        if state is not self:
-            self.adopt(state)
-        if len(self.tokens) == self.room:  # slide as the model does
-            self.adopt(self.model.features(torch.stack(self.tokens[-(self.room // 2) :], 1)).state)
-        self.tokens.append(token)
+    def begin(self, state: Window) -> None:
+        super().begin(state)
+        self.before.copy_(self.model.newest(state.tokens))
+
+    def logits(self, token: Tensor) -> Tensor:
         self.token.copy_(token)
-        return self.recorded(), self
+        return self.recorded()

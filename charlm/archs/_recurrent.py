@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils.rnn import PackedSequence
 
-from charlm.archs._graph import CarriedStep
+from charlm.archs import _traces
+from charlm.archs._graph import CarriedStepper
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import Features, LanguageModel, Start, State, Step, detach, map_state, start_at_unigram, tie
+from charlm.model import Features, Head, LanguageModel, Start, State, Stepper, detach, map_state, start_at_unigram
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class RecurrentConfig(Settings):
     embedding_size: Annotated[
         int | None, Arg("numbers per embedded token [default: 64; the hidden size if tied]", min=1, max=65536)
     ] = None
-    dropout: Annotated[float, Arg("on the output and between layers", min=0, max=0.95)] = 0.15
+    dropout: Annotated[float, Arg("on the output and between layers", min=0, max=0.95)] = 0.1
     input_dropout: Annotated[float, Arg("on the embedded tokens", min=0, max=0.95)] = 0.0
     weight_drop: Annotated[float, Arg("on the recurrent weights", min=0, max=0.95)] = 0.0
     tied: Annotated[bool, Arg("let the output use the embedding's weights")] = False
@@ -42,7 +43,8 @@ class RecurrentConfig(Settings):
         if self.tied and self.embedding_size not in (None, self.hidden_size):
             raise SettingsError(
                 "--tied needs an --embedding-size equal to --hidden-size "
-                f"({self.hidden_size}), got {self.embedding_size}"
+                f"({self.hidden_size}), got {self.embedding_size}",
+                field="tied",
             )
 
 
@@ -51,18 +53,20 @@ class Recurrent(LanguageModel):
 
     Config = RecurrentConfig
     config: RecurrentConfig
-    recipe = {"weight_decay": 0.1}
+    recipes = {"text": {"weight_decay": 0.1}}
+    parts = 1  # of the state: h, and perhaps cells
+    equations: ClassVar[Any]  # `_traces.Equations` of one step, to look inside
 
     def __init__(self, config: RecurrentConfig, spec: DataSpec) -> None:
         super().__init__(config, spec)
         self.masks: dict[nn.Parameter, Tensor] = {}  # of weight drop, for the sequence at hand
         embedding_size = config.embedding_size or (config.hidden_size if config.tied else 64)
-        self.embed = nn.Embedding(spec.vocab_size, embedding_size)
+        self.embed = nn.Embedding(spec.input_size, embedding_size)
         self.rnn = self.build(self.embed.embedding_dim)
-        self.head = nn.Linear(config.hidden_size, spec.vocab_size)
+        self.head = Head(config.hidden_size, spec)
         if config.tied:  # and small, as Merity et al. have it: a table of unit variance makes wild guesses
             nn.init.uniform_(self.embed.weight, -0.1, 0.1)
-            tie(self.head, self.embed)
+            self.head.tie(self.embed)
         if config.start == "unigram":
             start_at_unigram(self.head, spec)
 
@@ -78,7 +82,11 @@ class Recurrent(LanguageModel):
     def window(self) -> int | None:
         return None
 
-    def features(self, tokens: Tensor, state: State = None) -> Features:
+    def start(self, rows: int) -> State:
+        zeros = self.embed.weight.new_zeros(rows, self.config.layers, self.config.hidden_size)  # (B, L, D)
+        return zeros if self.parts == 1 else (zeros,) * self.parts
+
+    def features(self, tokens: Tensor, state: State) -> Features:
         x = F.dropout(self.embed(tokens), self.config.input_dropout, self.training)  # (B, T, E)
         hidden, state = self.recur(x, state)
         return Features(dropout(hidden, self.config.dropout, self.training), state)
@@ -86,8 +94,16 @@ class Recurrent(LanguageModel):
     def carry(self, state: State) -> State:
         return map_state(Tensor.float, detach(state))  # whatever precision the next segment has
 
-    def stepper(self, batch_size: int) -> Step:
-        return CarriedStep(self, batch_size) if self.embed.weight.is_cuda else self.step
+    def stepper(self, rows: int) -> Stepper:
+        return CarriedStepper(self, rows) if self.embed.weight.is_cuda else super().stepper(rows)
+
+    @property
+    def all_weights(self) -> Any:
+        """Of each layer W, U and their biases, as PyTorch's fused layers order them."""
+        return self.rnn.all_weights
+
+    def traces(self, tokens: Tensor) -> dict[str, Tensor]:
+        return _traces.trace(type(self).equations, self.all_weights, self.embed(tokens))
 
     def dropped(self, module: nn.Module, state: State) -> dict[str, Tensor]:
         """The module's recurrent weights, some of them zero when weight drop is on; else nothing to replace.
@@ -98,7 +114,7 @@ class Recurrent(LanguageModel):
             return {}
         weights = {name: weight for name, weight in module.named_parameters() if "weight_hh" in name}
         h = state[0] if isinstance(state, tuple) else state
-        if h is None or not h.requires_grad:
+        if not h.requires_grad:
             self.masks |= {w: F.dropout(torch.ones_like(w), self.config.weight_drop) for w in weights.values()}
         return {name: weight * self.masks[weight] for name, weight in weights.items()}
 
@@ -114,10 +130,9 @@ class Stacked(Recurrent):
         return self.kind(input_size, c.hidden_size, c.layers, dropout=between, batch_first=True)
 
     def recur(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        if state is not None:
-            state = map_state(layers_first, state)
+        state = map_state(layers_first, state)
         weights = self.dropped(self.rnn, state)
-        with without_half(x):
+        with fp32_on_cuda(x):
             hidden, state = functional_call(self.rnn, weights, (x, state)) if weights else self.rnn(x, state)
         return hidden, map_state(batch_first, state)
 
@@ -132,7 +147,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     return x * kept * (2**16 / (2**16 - dropped))
 
 
-def without_half(x: Tensor | PackedSequence) -> AbstractContextManager[object]:
+def fp32_on_cuda(x: Tensor | PackedSequence) -> AbstractContextManager[object]:
     """Autocast would give cuDNN's layers fp16, whose gradients vanish, and not bf16. Their fp32 products are TF32."""
     return torch.autocast("cuda", enabled=False) if x.is_cuda else nullcontext()
 

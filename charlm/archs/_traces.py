@@ -1,7 +1,7 @@
 """Gates and cells of recurrent layers at every step, from the weights and the papers' equations; the papers are named
 in `lstm.py`, `gru.py` and `rnn.py`.
 
-PyTorch's layers give only what they hand on. Dropout has no place here: this is for looking at a trained model.
+PyTorch's layers give only what they hand on. There is no dropout: this is for looking at a trained model.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def trace(equations: Equations, layers: Any, x: Tensor, start: Now | None = None
 
     `layers` holds W, U and their biases, as PyTorch orders them; `start` what the state is before, (L, D) by name.
     """
-    found = []
+    stack = []
     for layer, (w, u, b_w, b_u) in enumerate(layers):
         blank = x.new_zeros(u.size(1))
         now: Now = {name: value[layer] for name, value in start.items()} if start else {"hidden": blank, "cell": blank}
@@ -48,6 +48,6 @@ def trace(equations: Equations, layers: Any, x: Tensor, start: Now | None = None
         for entered in F.linear(x, w, b_w):  # T times (G D,) for G gates
             now = equations(entered, F.linear(now["hidden"], u, b_u), now)
             steps.append(now)
-        found.append({name: torch.stack([step[name] for step in steps]) for name in now})  # (T, D)
-        x = found[-1]["hidden"]
-    return {name: torch.stack([traces[name] for traces in found]) for name in found[0]}
+        stack.append({name: torch.stack([step[name] for step in steps]) for name in now})  # (T, D)
+        x = stack[-1]["hidden"]
+    return {name: torch.stack([traces[name] for traces in stack]) for name in stack[0]}

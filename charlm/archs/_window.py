@@ -1,14 +1,16 @@
-"""A model with a window: it holds so many tokens, and slides when they do not suffice."""
+"""Models with a window: they hold so many tokens, and slide when these do not suffice."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from charlm.archs._attention import KV, Cache
 from charlm.errors import SettingsError
-from charlm.model import PAD, Features, LanguageModel, State
+from charlm.model import PAD, EncoderDecoder, Features, LanguageModel, State
 
 
 class Windowed(LanguageModel):
@@ -18,69 +20,90 @@ class Windowed(LanguageModel):
     streaming law holds at any length.
     """
 
+    @property
     @abstractmethod
-    def blank(self, tokens: Tensor) -> State:
-        """The state before anything was written, for as many rows as `tokens` has."""
+    def capacity(self) -> int:
+        """How many tokens a state can hold: its `tokens` (B, P), those since the text began or the window slid."""
 
     @abstractmethod
-    def room(self, state: State) -> int:
-        """How many more tokens the state can take."""
+    def slide(self, tokens: Tensor) -> State:
+        """A state with room again, made from the tokens (B, P) of a full one."""
 
     @abstractmethod
-    def slide(self, state: State) -> State:
-        """A state with room again, made from the newest tokens of a full one."""
-
-    @abstractmethod
-    def write(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+    def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Vectors (B, T, D) for tokens that fit, and the state with them in it."""
 
-    def read(self, source: Tensor) -> State:
+    def read(self, text: Tensor) -> State:
         """Only what the window still holds in the end: a slide forgets all that is older."""
-        size = self.spec.seq_len
+        size = self.spec.lengths.window
         fresh = size - size // 2  # tokens between two slides
-        slides = max(0, -(-(source.size(1) - size) // fresh))
-        return super().read(source[:, slides * fresh :])
+        slides = max(0, -(-(text.size(1) - size) // fresh))
+        return super().read(text[:, slides * fresh :])
 
-    def features(self, tokens: Tensor, state: State = None) -> Features:
-        if state is None:
-            state = self.blank(tokens)
+    def features(self, tokens: Tensor, state: State) -> Features:
         hidden = []
         while tokens.size(1):
-            if self.room(state) == 0:
-                state = self.slide(state)
-            room = self.room(state)
-            vectors, state = self.write(tokens[:, :room], state)
+            if state.tokens.size(1) == self.capacity:
+                state = self.slide(state.tokens)
+            room = self.capacity - state.tokens.size(1)
+            vectors, state = self.advance(tokens[:, :room], state)
             hidden.append(vectors)
             tokens = tokens[:, room:]
         return Features(hidden[0] if len(hidden) == 1 else torch.cat(hidden, 1), state)
 
 
-class EncoderDecoder(Windowed):
-    """Reads half a window, then writes the other half; what was written becomes the next source.
+class Window(NamedTuple):
+    """A state of tokens that look back at each other."""
 
-    Nothing read at all is a source of no tokens. The state has `written` (B, P): what was fed since it read.
-    """
+    tokens: Tensor  # (B, P)
+    layers: tuple[KV, ...]
 
-    objectives = ("continue", "pairs")
 
-    def blank(self, tokens: Tensor) -> State:
-        return self.read(tokens[:, :0])
+class WindowStepper(ABC):
+    """Writes with a model whose state is a `Window`, on a cache of its own."""
 
-    def room(self, state: State) -> int:
-        return self.spec.seq_len - self.spec.seq_len // 2 - int(state.written.size(1))
+    def __init__(self, model: Any, rows: int) -> None:
+        c = model.config
+        self.model, self.size = model, model.capacity
+        shape = (c.layers, rows, c.head_count, self.size, c.hidden_size // c.head_count)
+        self.cache = Cache(shape, model.embed.weight)
+        self.tokens: list[Tensor] = []  # (B,) each, what the window holds
 
-    def slide(self, state: State) -> State:
+    def begin(self, state: Window) -> None:
+        self.tokens = list(state.tokens.unbind(1))
+        self.cache.load(state.layers)
+
+    @torch.inference_mode()
+    def __call__(self, token: Tensor) -> Tensor:
+        if len(self.tokens) == self.size:
+            self.begin(self.model.slide(torch.stack(self.tokens, 1)))
+        self.tokens.append(token)
+        return self.logits(token)
+
+    @abstractmethod
+    def logits(self, token: Tensor) -> Tensor:
+        """logits (B, V) for what follows `token` (B,), the last of `tokens`; the cache has it now."""
+
+
+class SlidingEncoderDecoder(Windowed, EncoderDecoder):
+    """Reads a source, then writes; when it has written all that it can, that becomes the next source."""
+
+    @property
+    def capacity(self) -> int:
+        return self.spec.lengths.target
+
+    def slide(self, tokens: Tensor) -> State:
         """Raises `SettingsError` if the model reads another vocabulary than it writes."""
         if self.spec.source_vocab_size is not None:
             raise SettingsError(
-                f"this run writes at most {state.written.size(1)} tokens to a source: it reads another vocabulary "
+                f"this run writes at most {tokens.size(1)} tokens to a source: it reads another vocabulary "
                 "than it writes, and so cannot read on from its own text; train with a longer --max-length"
             )
-        return self.read(state.written)
+        return self.read(tokens)
 
     def newest(self, source: Tensor) -> Tensor:
         """As much of each row of `source` (B, S) as is read: the last before its padding."""
-        size = self.spec.seq_len // 2
+        size = self.spec.lengths.source
         if source.size(1) <= size:
             return source
         first = ((source != PAD).sum(1, keepdim=True) - size).clamp(min=0)  # (B, 1)
@@ -90,10 +113,10 @@ class EncoderDecoder(Windowed):
         """What is read (1, S) and what is written (1, T), to look inside; without a source, half of `tokens` each."""
         if source is None:
             source, tokens = tokens.tensor_split([len(tokens) // 2])
-        most = self.spec.seq_len // 2
-        if not (1 <= len(source) <= most and 1 <= len(tokens) <= self.spec.seq_len - most):
+        lengths = self.spec.lengths
+        if not (1 <= len(source) <= lengths.source and 1 <= len(tokens) <= lengths.target):
             raise SettingsError(
                 f"{len(source)} tokens to read and {len(tokens)} to write were given; "
-                f"this run reads 1 to {most} and writes 1 to {self.spec.seq_len - most}; give texts that fit"
+                f"this run reads 1 to {lengths.source} and writes 1 to {lengths.target}; give texts that fit"
             )
         return source[None], tokens[None]

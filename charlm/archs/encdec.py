@@ -23,104 +23,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charlm.archs._attention import (
-    BlockConfig,
-    Dropout,
-    FeedForward,
-    Heads,
-    NormPlace,
-    Past,
-    Residual,
-    SelfAttention,
-    norm,
-    sinusoids,
-    watch,
-)
-from charlm.archs._window import EncoderDecoder
+from charlm.archs._attention import KV, Attention, watch
+from charlm.archs._blocks import Block, BlockConfig, Dropout, Heads, NormPlace, norm
+from charlm.archs._positions import positions
+from charlm.archs._window import SlidingEncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
-from charlm.model import PAD, Start, start_at_unigram, tie
+from charlm.model import PAD, Head, Start, start_at_unigram
 
 
 class Memory(NamedTuple):
-    source: tuple[Past, ...]  # per layer of the decoder, keys and values of the source, (B, H, S, D/H) each
-    mask: Tensor  # (B, S) True where the source has a token
-    layers: tuple[Past | None, ...]  # per layer of the decoder, keys and values of what was written
-    written: Tensor  # (B, P) what the decoder was fed since the source was read
+    source: tuple[KV, ...]  # per layer of the decoder, keys and values of the source, (B, H, S, D/H) each
+    mask: Tensor  # (B, 1, 1, S) True where the source has a token
+    layers: tuple[KV, ...]  # per layer of the decoder, keys and values of what was written
+    tokens: Tensor  # (B, P) what the decoder was fed since the source was read
 
 
-class SourceAttention(nn.Module):
-    """Heads that look at all of a source (section 3.2.2): the encoder's at its own, the decoder's at the encoder's."""
-
-    def __init__(self, c: BlockConfig) -> None:
-        super().__init__()
-        self.heads, self.dropout = c.head_count, c.dropout
-        self.query = nn.Linear(c.hidden_size, c.hidden_size)
-        self.key_value = nn.Linear(c.hidden_size, 2 * c.hidden_size)
-        self.out = nn.Linear(c.hidden_size, c.hidden_size)
-
-    def remember(self, source: Tensor) -> Past:
-        """Keys and values (B, H, S, D/H) of a source (B, S, D)."""
-        return Past(*self.key_value(source).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4))
-
-    def ask(self, x: Tensor) -> Tensor:
-        """Queries (B, H, T, D/H)."""
-        q: Tensor = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        return q
-
-    def forward(self, x: Tensor, source: Past, mask: Tensor) -> Tensor:
-        """What x (B, T, D) finds where `mask` (B, S) is True: of a source without a token zeros, before `out`."""
-        dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(self.ask(x), *source, mask[:, None, None], dropout)  # (B, H, T, D/H)
-        found: Tensor = self.out(y.transpose(1, 2).flatten(2))
-        return found
-
-    def weights(self, x: Tensor, source: Past, mask: Tensor) -> Tensor:
-        """Attention (B, H, T, S), 0 on padding, which the fused product in `forward` never shows."""
-        energy = self.ask(x) @ source.keys.mT / math.sqrt(source.keys.size(-1))
-        return energy.masked_fill(~mask[:, None, None], -math.inf).softmax(-1)
-
-
-class EncoderBlock(Residual):
-    def __init__(self, c: BlockConfig, inner: int | None) -> None:
-        super().__init__(c)
-        self.norm1, self.attention = norm(c), SourceAttention(c)
-        self.norm2, self.feed_forward = norm(c), FeedForward(c, inner)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """One layer on x (B, S, D)."""
-        y = self.before(x, self.norm1)
-        x = self.after(x, self.attention(y, self.attention.remember(y), mask), self.norm1)
-        return self.after(x, self.feed_forward(self.before(x, self.norm2)), self.norm2)
-
-
-class DecoderBlock(Residual):
-    def __init__(self, c: BlockConfig, inner: int | None) -> None:
-        super().__init__(c)
-        self.norm1, self.attention = norm(c), SelfAttention(c)
-        self.norm2, self.cross = norm(c), SourceAttention(c)
-        self.norm3, self.feed_forward = norm(c), FeedForward(c, inner)
-
-    def forward(
-        self, x: Tensor, past: Past | None, here: slice, room: int, source: Past, mask: Tensor
-    ) -> tuple[Tensor, Past]:
-        """One layer on x (B, T, D); the arguments are those of both kinds of attention."""
-        y, past = self.attention(self.before(x, self.norm1), None, past, here, room)
-        x = self.after(x, y, self.norm1)
-        x = self.after(x, self.cross(self.before(x, self.norm2), source, mask), self.norm2)
-        return self.after(x, self.feed_forward(self.before(x, self.norm3)), self.norm3), past
-
-
-class EncDec(EncoderDecoder):
+class EncDec(SlidingEncoderDecoder):
     """A stack of blocks reads the source at once; another writes, and each of its layers looks at what was read."""
 
-    recipe = {"lr": 1e-3, "seq_len": 128}
-    pair_recipe = {
-        "hidden_size": 256,
-        "tokenizer": "bpe",
-        "lr": 1e-3,
-        "warmup": 0.1,
-        "beta2": 0.98,
-        "label_smoothing": 0.1,
+    recipes = {
+        "text": {"lr": 1e-3, "seq_len": 128},
+        "pairs": {
+            "hidden_size": 256,
+            "tokenizer": "bpe",
+            "lr": 1e-3,
+            "warmup": 0.1,
+            "beta2": 0.98,
+            "label_smoothing": 0.1,
+        },
     }
     bf16_from = 128
 
@@ -143,7 +73,7 @@ class EncDec(EncoderDecoder):
 
         @property
         def block(self) -> BlockConfig:
-            """A block of the paper, in the words of those that came after."""
+            """The paper's block as a BlockConfig."""
             return BlockConfig(
                 hidden_size=self.hidden_size,
                 heads=self.heads,
@@ -157,23 +87,22 @@ class EncDec(EncoderDecoder):
             )
 
     config: Config
-    table: Tensor  # (positions, D)
 
     def __init__(self, config: Config, spec: DataSpec) -> None:
         super().__init__(config, spec)
         size, c, inner = config.hidden_size, config.block, config.feed_forward
-        self.embed = nn.Embedding(spec.vocab_size, size)
+        self.embed = nn.Embedding(spec.input_size, size)
         self.source_embed = nn.Embedding(spec.source_vocab_size, size) if spec.source_vocab_size else None
-        self.register_buffer("table", sinusoids(spec.seq_len - spec.seq_len // 2, size), persistent=False)
-        self.encoder = nn.ModuleList(EncoderBlock(c, inner) for _ in range(config.layers))
-        self.decoder = nn.ModuleList(DecoderBlock(c, inner) for _ in range(config.layers))
+        self.positions = positions(c.positions, max(spec.lengths.source, spec.lengths.target), size, c.head_count)
+        self.encoder: Any = nn.ModuleList(Block(c, inner=inner) for _ in range(config.layers))
+        self.decoder: Any = nn.ModuleList(Block(c, cross=True, inner=inner) for _ in range(config.layers))
         self.encoder_norm, self.decoder_norm = (
             norm(c) if config.norm_place == "pre" else nn.Identity() for _ in range(2)
         )
-        self.head = nn.Linear(size, spec.vocab_size, bias=config.start == "unigram")
+        self.head = Head(size, spec, bias=config.start == "unigram")
         self.initialise()
         if config.tied:
-            tie(self.head, self.embed)
+            self.head.tie(self.embed)
         if config.start == "unigram":
             start_at_unigram(self.head, spec)
             # By the paper's embeddings, vectors of unit variance would make wild guesses: the last norm shrinks them.
@@ -191,38 +120,38 @@ class EncDec(EncoderDecoder):
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=self.config.hidden_size**-0.5)
 
-    def embedded(self, tokens: Tensor, embed: nn.Embedding, here: slice) -> Tensor:
+    def embedded(self, tokens: Tensor, embed: nn.Embedding, places: slice) -> Tensor:
         """tokens (B, T) at these places -> (B, T, D)."""
-        x = embed(tokens) * math.sqrt(self.config.hidden_size) + self.table[here]
+        x = self.positions.add(embed(tokens) * math.sqrt(self.config.hidden_size), places)
         return F.dropout(x, self.config.dropout, self.training)
 
     def read(self, source: Tensor) -> Memory:
-        """Encode `source` (B, S), right-padded with PAD; of a text longer than half a window, its newest part."""
+        """Encode `source` (B, S), right-padded with PAD; of what is longer than it reads, the newest part."""
         source = self.newest(source)
-        mask = source != PAD
+        mask = (source != PAD)[:, None, None]  # (B, 1, 1, S)
         x = self.embedded(source.clamp(min=0), self.source_embed or self.embed, slice(source.size(1)))
         for block in self.encoder:
-            x = block(x, mask)
+            x = block.feed(block.bidirectional_attention(x, mask))
         x = self.encoder_norm(x)
-        seen = tuple(attention.remember(x) for attention in self.looking_back())
-        return Memory(seen, mask, (None,) * self.config.layers, source[:, :0])
+        seen = tuple(attention.keys_values(x) for attention in self.cross_attentions())
+        nothing = seen[0].keys[:, :, :0]
+        return Memory(seen, mask, (KV(nothing, nothing),) * self.config.layers, source[:, :0])
 
-    def write(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
-        size = state.written.size(1)
-        here = slice(size, size + tokens.size(1))
-        room = min(len(self.table), max(64, 1 << here.stop.bit_length()))  # a cache of a beam is large: it grows
-        x, layers = self.embedded(tokens, self.embed, here), []
+    def advance(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
+        size = state.tokens.size(1)
+        x, layers = self.embedded(tokens, self.embed, slice(size, size + tokens.size(1))), []
         for block, past, source in zip(self.decoder, state.layers, state.source, strict=True):
-            x, past = block(x, past, here, room, source, state.mask)
-            layers.append(past)
-        state = state._replace(layers=tuple(layers), written=torch.cat([state.written, tokens], 1))
+            x, kv = block.causal_attention(x, past)
+            x = block.feed(block.cross_attention(x, source, state.mask))
+            layers.append(kv)
+        state = state._replace(layers=tuple(layers), tokens=torch.cat([state.tokens, tokens], 1))
         return self.decoder_norm(x), state
 
     def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
         """Of the decoder over the source. Without a source it reads half of the tokens."""
         source, tokens = self.halves(tokens, source)
-        return watch(self.looking_back(), lambda: self.write(tokens, self.read(source)))
+        return watch(self.cross_attentions(), lambda: self.advance(tokens, self.read(source)))
 
-    def looking_back(self) -> list[SourceAttention]:
-        """The decoder's attention over the source, layer by layer."""
-        return [module for module in self.decoder.modules() if isinstance(module, SourceAttention)]
+    def cross_attentions(self) -> list[Attention]:
+        """The decoder's cross-attention, layer by layer."""
+        return [block.cross for block in self.decoder]

@@ -9,7 +9,7 @@ PyTorch's form, which applies the reset gate after the recurrent product:
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from charlm.archs import _traces
 from charlm.archs._recurrent import Stacked
@@ -18,7 +18,4 @@ from charlm.archs._recurrent import Stacked
 class GRU(Stacked):
     """State: h (B, L, D)."""
 
-    kind = nn.GRU
-
-    def traces(self, tokens: Tensor) -> dict[str, Tensor]:
-        return _traces.trace(_traces.gru, self.rnn.all_weights, self.embed(tokens))
+    kind, equations = nn.GRU, staticmethod(_traces.gru)

@@ -10,12 +10,12 @@ With forget gates (Gers, Schmidhuber & Cummins 2000, doi:10.1162/089976600300015
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from charlm.archs import _traces
+from charlm.archs._numpy import LSTMStepper, on_cpu
 from charlm.archs._recurrent import LSTMConfig, Stacked, raise_forget_bias
-from charlm.archs._step import LSTMStep, on_cpu
-from charlm.model import Step
+from charlm.model import Stepper
 
 
 class LSTM(Stacked):
@@ -24,7 +24,8 @@ class LSTM(Stacked):
     Config = LSTMConfig
     config: LSTMConfig
     kind = nn.LSTM
-    long_recipe = {"hidden_size": 512, "dropout": 0.5, "weight_decay": 0.15, "lr": 4e-3}
+    parts, equations = 2, staticmethod(_traces.lstm)
+    recipes = Stacked.recipes | {"long": {"hidden_size": 512, "dropout": 0.5, "weight_decay": 0.15, "lr": 4e-3}}
     bf16_from = 192
 
     def build(self, input_size: int) -> nn.Module:
@@ -32,10 +33,7 @@ class LSTM(Stacked):
         raise_forget_bias(rnn, self.config.forget_bias)
         return rnn
 
-    def stepper(self, batch_size: int) -> Step:
-        if batch_size > 1 or not on_cpu(self):
-            return super().stepper(batch_size)
-        return LSTMStep(self.embed, self.rnn.all_weights, self.head)
-
-    def traces(self, tokens: Tensor) -> dict[str, Tensor]:
-        return _traces.trace(_traces.lstm, self.rnn.all_weights, self.embed(tokens))
+    def stepper(self, rows: int) -> Stepper:
+        if rows > 1 or not on_cpu(self):
+            return super().stepper(rows)
+        return LSTMStepper(self.embed, self.all_weights, self.head)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from charlm.archs import _traces
+from charlm.archs._numpy import LSTMStepper, on_cpu
 from charlm.archs._recurrent import LSTMConfig, Recurrent, raise_forget_bias
-from charlm.archs._step import LSTMStep, on_cpu
-from charlm.model import State, Step
+from charlm.model import State, Stepper
 
 
 class LSTMCell(Recurrent):
@@ -24,6 +24,7 @@ class LSTMCell(Recurrent):
 
     Config = LSTMConfig
     config: LSTMConfig
+    parts, equations = 2, staticmethod(_traces.lstm)
     rnn: nn.ModuleList
 
     def build(self, input_size: int) -> nn.Module:
@@ -33,18 +34,14 @@ class LSTMCell(Recurrent):
         raise_forget_bias(cells, c.forget_bias)
         return cells
 
-    def stepper(self, batch_size: int) -> Step:
-        if batch_size > 1 or not on_cpu(self):
-            return super().stepper(batch_size)
-        return LSTMStep(self.embed, self.all_weights, self.head)
+    def stepper(self, rows: int) -> Stepper:
+        if rows > 1 or not on_cpu(self):
+            return super().stepper(rows)
+        return LSTMStepper(self.embed, self.all_weights, self.head)
 
     @property
     def all_weights(self) -> list[Any]:
-        """Of each layer W, U and their biases, as those of PyTorch's fused layer."""
         return [[cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh] for cell in self.rnn]
-
-    def traces(self, tokens: Tensor) -> dict[str, Tensor]:
-        return _traces.trace(_traces.lstm, self.all_weights, self.embed(tokens))
 
     def recur(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         last = []
@@ -52,7 +49,7 @@ class LSTMCell(Recurrent):
             if layer:
                 x = F.dropout(x, self.config.dropout, self.training)
             weights = self.dropped(cell, state)
-            now = None if state is None else (state[0][:, layer], state[1][:, layer])
+            now = state[0][:, layer], state[1][:, layer]
             hidden = []
             for x_t in x.unbind(1):  # T times (B, E)
                 now = functional_call(cell, weights, (x_t, now)) if weights else cell(x_t, now)

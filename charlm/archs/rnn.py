@@ -5,7 +5,7 @@ h_t = tanh(W x_t + U h_{t-1} + b)
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from charlm.archs import _traces
 from charlm.archs._recurrent import Stacked
@@ -14,8 +14,5 @@ from charlm.archs._recurrent import Stacked
 class RNN(Stacked):
     """State: h (B, L, D)."""
 
-    kind = nn.RNN
-    recipe = {**Stacked.recipe, "lr": 2e-3}
-
-    def traces(self, tokens: Tensor) -> dict[str, Tensor]:
-        return _traces.trace(_traces.rnn, self.rnn.all_weights, self.embed(tokens))
+    kind, equations = nn.RNN, staticmethod(_traces.rnn)
+    recipes = {"text": {**Stacked.recipes["text"], "lr": 2e-3}}

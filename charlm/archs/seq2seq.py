@@ -18,7 +18,7 @@ If it reads one way, h_s = f_s and d_0 = f_S, as Sutskever et al. have it. At ea
     o_t = tanh(W [c_t; d_t] + b), the attentional vector; without attention d_t
 
 For a dot both vectors must be of one size: d.(f + g) is [d; d].h, which needs no weights. Without input feeding d_t
-does not depend on what was found, so all steps of a target are computed at once; Bahdanau et al. feed c_t back instead.
+does not depend on o_{t-1}, so all steps of a target are computed at once; Bahdanau et al. feed c_t back instead.
 
 On plain text the model continues what it has read: half a window goes to the encoder, the decoder writes the other
 half, and then what was written becomes the next source.
@@ -35,11 +35,11 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from charlm.archs import _traces
-from charlm.archs._recurrent import batch_first, layers_first, without_half
-from charlm.archs._window import EncoderDecoder
+from charlm.archs._recurrent import batch_first, fp32_on_cuda, layers_first
+from charlm.archs._window import SlidingEncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import PAD, Start, State, leaves, map_state, start_at_unigram
+from charlm.model import PAD, Head, Start, State, leaves, map_state, start_at_unigram
 
 CELLS = {"lstm": (nn.LSTM, _traces.lstm), "gru": (nn.GRU, _traces.gru)}
 PIECE = 1 << 20  # numbers that additive attention compares at once; more would not stay in a CPU's cache
@@ -57,10 +57,10 @@ class Memory(NamedTuple):
     source: Source | None  # None if nothing looks back at it
     decoder: State  # h (B, L, D); of an LSTM (h, c)
     fed: Tensor | None  # (B, 1, D) the newest attentional vector, for input feeding
-    written: Tensor  # (B, P) what the decoder was fed since the source was read
+    tokens: Tensor  # (B, P) what the decoder was fed since the source was read
 
 
-class Steps(NamedTuple):
+class Decoded(NamedTuple):
     """What the decoder does with T tokens."""
 
     inputs: Tensor  # (B, T, I) y_t, and what input feeding adds
@@ -68,7 +68,7 @@ class Steps(NamedTuple):
     attentional: Tensor  # (B, T, D) o_t
 
 
-class Attention(nn.Module):
+class SourceAttention(nn.Module):
     """Context vectors for decoder states over annotations."""
 
     def __init__(self, kind: str, size: int, directions: int) -> None:
@@ -78,7 +78,7 @@ class Attention(nn.Module):
         self.query = nn.Linear(size, size, bias=False) if kind == "additive" else None
         self.score = nn.Linear(size, 1, bias=False) if kind == "additive" else None
 
-    def remember(self, annotations: Tensor, mask: Tensor) -> Source:
+    def prepare(self, annotations: Tensor, mask: Tensor) -> Source:
         """What of a source is the same for every decoder state."""
         ways = annotations.chunk(self.directions, -1)  # (B, S, D) each
         return Source(annotations, torch.stack(ways).sum(0) if self.key is None else self.key(annotations), mask)
@@ -91,23 +91,25 @@ class Attention(nn.Module):
             pieces = self.query(hidden).split(max(1, PIECE // source.keys.numel()), 1)
             keys = source.keys[:, None]  # (B, 1, S, D)
             energy = torch.cat([self.score((piece[:, :, None] + keys).tanh()) for piece in pieces], 1).squeeze(-1)
-        there = source.mask[:, None]  # (B, 1, S)
-        return energy.masked_fill(~there, torch.finfo(energy.dtype).min).softmax(-1) * there
+        mask = source.mask[:, None]  # (B, 1, S)
+        return energy.masked_fill(~mask, torch.finfo(energy.dtype).min).softmax(-1) * mask
 
     def forward(self, hidden: Tensor, source: Source) -> Tensor:
         return self.weights(hidden, source) @ source.annotations  # (B, T, E)
 
 
-class Seq2Seq(EncoderDecoder):
-    recipe = {"seq_len": 128, "lr": 4e-3, "bidirectional": False}
-    pair_recipe = {
-        "bidirectional": True,
-        "tokenizer": "bpe",
-        "lr": 3e-3,
-        "warmup": 0.1,
-        "dropout": 0.3,
-        "input_dropout": 0.2,
-        "label_smoothing": 0.1,
+class Seq2Seq(SlidingEncoderDecoder):
+    recipes = {
+        "text": {"seq_len": 128, "lr": 4e-3, "bidirectional": False},
+        "pairs": {
+            "bidirectional": True,
+            "tokenizer": "bpe",
+            "lr": 3e-3,
+            "warmup": 0.1,
+            "dropout": 0.3,
+            "input_dropout": 0.2,
+            "label_smoothing": 0.1,
+        },
     }
 
     @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Seq2Seq(EncoderDecoder):
             Literal["additive", "dot", "general", "none"], Arg("how decoder and source are compared")
         ] = "general"
         bidirectional: Annotated[bool, Arg("let the encoder read both ways")] = True
-        input_feeding: Annotated[bool, Arg("tell the decoder what it found the step before; slower")] = False
+        input_feeding: Annotated[bool, Arg("feed the decoder what attention gave it a step before; slower")] = False
         dropout: Annotated[float, Arg("on the output and between layers", min=0, max=0.95)] = 0.2
         input_dropout: Annotated[float, Arg("on the embedded tokens", min=0, max=0.95)] = 0.0
         start: Start = "unigram"
@@ -136,15 +138,15 @@ class Seq2Seq(EncoderDecoder):
         kind, self.equations = CELLS[config.cell]
         between = config.dropout if config.layers > 1 else 0.0
         shape = {"num_layers": config.layers, "dropout": between, "batch_first": True}
-        self.embed = nn.Embedding(spec.vocab_size, embedding_size)
+        self.embed = nn.Embedding(spec.input_size, embedding_size)
         self.source_embed = nn.Embedding(spec.source_vocab_size, embedding_size) if spec.source_vocab_size else None
         self.encoder = kind(embedding_size, size, bidirectional=config.bidirectional, **shape)
         self.bridge = nn.Sequential(nn.Linear(2 * size, size), nn.Tanh()) if config.bidirectional else nn.Identity()
         self.decoder = kind(embedding_size + size * config.input_feeding, size, **shape)
         attends = config.attention != "none"
-        self.attention = Attention(config.attention, size, directions) if attends else None
+        self.attention = SourceAttention(config.attention, size, directions) if attends else None
         self.mix = nn.Linear((directions + 1) * size, size) if attends else None
-        self.head = nn.Linear(size, spec.vocab_size)
+        self.head = Head(size, spec)
         if config.start == "unigram":
             start_at_unigram(self.head, spec)
 
@@ -156,18 +158,18 @@ class Seq2Seq(EncoderDecoder):
         mask = source != PAD  # (B, S)
         annotations, decoder = self.encode(source.clamp(min=0), mask)
         return Memory(
-            source=self.attention.remember(annotations, mask) if self.attention else None,
+            source=self.attention.prepare(annotations, mask) if self.attention else None,
             decoder=decoder,
             fed=annotations.new_zeros(len(source), 1, self.config.hidden_size) if self.config.input_feeding else None,
-            written=source[:, :0],
+            tokens=source[:, :0],
         )
 
     def encode(self, source: Tensor, mask: Tensor) -> tuple[Tensor, State]:
         """Annotations (B, S, E) and the decoder's state before its first step."""
-        lengths = mask.sum(1).clamp(min=1).cpu()  # the one wait for a GPU
+        lengths = mask.sum(1).clamp(min=1).cpu()  # packing wants them on the host: a GPU is waited for
         x = self.embedded(source, self.source_embed or self.embed)
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        with without_half(packed):  # packed, so that a row ends, and is begun from behind, at its last token
+        with fp32_on_cuda(packed):  # packed, so that a row ends, and is begun from behind, at its last token
             packed, last = self.encoder(packed)
         annotations, _ = pad_packed_sequence(packed, batch_first=True, total_length=source.size(1))
 
@@ -181,28 +183,28 @@ class Seq2Seq(EncoderDecoder):
     def embedded(self, tokens: Tensor, embed: nn.Embedding) -> Tensor:
         return F.dropout(embed(tokens), self.config.input_dropout, self.training)
 
-    def write(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
-        steps, state = self.advance(tokens, state)
+    def advance(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
+        steps, state = self.decode(tokens, state)
         return F.dropout(steps.attentional, self.config.dropout, self.training), state
 
-    def advance(self, tokens: Tensor, state: Memory) -> tuple[Steps, Memory]:
+    def decode(self, tokens: Tensor, state: Memory) -> tuple[Decoded, Memory]:
         """All steps at once; with input feeding one after the other."""
-        found = []
+        parts = []
         for piece in torch.split(tokens, 1, 1) if self.config.input_feeding else [tokens]:
             inputs = self.embedded(piece, self.embed)
             if state.fed is not None:
                 inputs = torch.cat([inputs, state.fed], -1)
-            with without_half(inputs):
+            with fp32_on_cuda(inputs):
                 hidden, decoder = self.decoder(inputs, map_state(layers_first, state.decoder))
             attentional = hidden
             if self.attention is not None and self.mix is not None:
                 context = self.attention(hidden, state.source)
                 attentional = torch.tanh(self.mix(torch.cat([context, hidden], -1)))
-            found.append((inputs, hidden, attentional))
+            parts.append((inputs, hidden, attentional))
             fed = attentional if self.config.input_feeding else None
             state = state._replace(decoder=map_state(batch_first, decoder), fed=fed)
-        steps = Steps(*(torch.cat(parts, 1) for parts in zip(*found, strict=True)))
-        return steps, state._replace(written=torch.cat([state.written, tokens], 1))
+        steps = Decoded(*(torch.cat(tensors, 1) for tensors in zip(*parts, strict=True)))
+        return steps, state._replace(tokens=torch.cat([state.tokens, tokens], 1))
 
     def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
         """The alignment of Bahdanau et al., section 5.2.1. Without a source it reads half of the tokens."""
@@ -214,15 +216,15 @@ class Seq2Seq(EncoderDecoder):
         source, tokens = self.halves(tokens, source)
         memory = self.read(source)
         assert memory.source is not None, "kept wherever something looks back at it"
-        steps, _ = self.advance(tokens, memory)
+        steps, _ = self.decode(tokens, memory)
         return self.attention.weights(steps.hidden, memory.source)[None]  # (1, 1, T, S)
 
     def traces(self, tokens: Tensor) -> dict[str, Tensor]:
         """Those of the decoder; its state begins anew where `features` makes what was written the next source."""
-        state, found = self.blank(tokens[None]), []
-        for piece in torch.split(tokens[None], self.room(state), 1):
+        state, pieces = self.start(1), list[dict[str, Tensor]]()
+        for piece in torch.split(tokens[None], self.capacity, 1):
+            state = self.slide(state.tokens) if pieces else state
             start = dict(zip(("hidden", "cell"), [part[0] for part in leaves(state.decoder)], strict=False))
-            steps, state = self.advance(piece, state)
-            found.append(_traces.trace(self.equations, self.decoder.all_weights, steps.inputs[0], start))
-            state = self.slide(state)
-        return {name: torch.cat([traces[name] for traces in found], 1) for name in found[0]}
+            steps, state = self.decode(piece, state)
+            pieces.append(_traces.trace(self.equations, self.decoder.all_weights, steps.inputs[0], start))
+        return {name: torch.cat([traces[name] for traces in pieces], 1) for name in pieces[0]}

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from charlm.cli.options import Encoding, Json, Run, naming
+from charlm.cli.opened import OPENING, opened
+from charlm.cli.options import Encoding, Json, Run, with_settings
 from charlm.cli.pictures import Html, Png, Svg, heat, present
 from charlm.cli.texts import PIPED, read_words, refuse_file, refuse_idle
+from charlm.config import take
 from charlm.runs import folder
+from charlm.runs.opening import Opening
 from charlm.text.characters import characters
 from charlm.text.visible import visible
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 LONGEST = 10  # columns of a token's name
 
 
+@with_settings(OPENING, without={"quantize"})
 def attend(
     run: Run = "last",
     *,
@@ -40,6 +44,7 @@ def attend(
     html: Html = None,
     svg: Svg = None,
     png: Png = None,
+    given: dict[str, Any],
 ) -> None:
     refuse_idle(encoding, read=PIPED in (text, source), where="--text -")
     for option, words in (("--text", text), ("--source", source or "")):
@@ -48,10 +53,9 @@ def attend(
     source = None if source is None else read_words("--source", source, encoding)
     path = folder.find(run)
     from charlm.inside.attend import attend as look
-    from charlm.writer import Writer
 
-    with naming(run, path):
-        found = look(Writer.load(path), text, source=source, layer=layer, head=head)
+    with opened(run, path, take(Opening, given)) as writer:
+        found = look(writer, text, source=source, layer=layer, head=head)
     present(Map(found), found.to_json(), json=json, html=html, svg=svg, png=png)
 
 

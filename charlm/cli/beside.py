@@ -10,6 +10,7 @@ from rich.text import Text
 
 from charlm.cli.rows import Row
 from charlm.progress import Progress
+from charlm.sampling.settings import Request
 from charlm.text.characters import characters
 from charlm.text.visible import printable
 
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
 STRIDE = 32  # tokens between two signs of life
 
 
-def collected(run: str, pieces: Iterator[Piece], stops: Sequence[str], length: int) -> Generator[Progress, None, Row]:
+def collected(run: str, pieces: Iterator[Piece], request: Request) -> Generator[Progress, None, Row]:
     """What one model writes."""
-    row = Row(stops)
+    row = Row(request.stop)
     for number, piece in enumerate(pieces, 1):
         row.add(piece.texts[0], float(piece.logprobs[0]), keep=True)
-        if number == length or row.until.done:
+        if row.until.done:
             break
         if number % STRIDE == 0:
-            yield Progress(run, number, length)
+            yield Progress(run, number, request.length)
     return row
 
 

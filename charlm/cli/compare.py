@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from charlm.cli.console import count, err, note, out, show, table
+from charlm import kinds
+from charlm.cli.console import err, note, out, show, table
 from charlm.cli.options import Json, with_settings
 from charlm.cli.pictures import save
-from charlm.cli.texts import NO_BLEU, other_pairs, other_text, refuse_idle, text_to_train_on
-from charlm.config import DataSettings, PairSettings, TrainSettings, fields_of
+from charlm.cli.texts import NO_BLEU, other_data, refuse_idle, text_to_train_on
+from charlm.config import DataSettings, Settings, TrainSettings, fields_of
 from charlm.errors import RunError, SettingsError
 from charlm.runs import folder
 
@@ -24,34 +25,50 @@ if TYPE_CHECKING:
     from charlm.cli.curves import Along
     from charlm.compare.contest import Contest, Match
     from charlm.compare.run import Begun, Comparison, Event
-    from charlm.text.corpus import Corpus
-    from charlm.text.pairs import PairCorpus
+    from charlm.kinds._base import AnyCorpus, Kind
 
-DEFAULT, PAIR_DEFAULT = "lstm,gru,seq2seq,transformer", "seq2seq,seq2seq:attention=none,encdec"
+DEFAULTS = "; of ".join(
+    f"{kind.name()}: {kind.entrants}" if kind.name() != kinds.TEXT else kind.entrants for kind in kinds.all_kinds()
+)
 
 
 def command(argv: Sequence[str]) -> Callable[..., None]:
     """The command; its own help page tells which settings are what suits each architecture."""
-    make = partial(
-        with_settings, {"Training, the same for all": TrainSettings, "Text": DataSettings, "Pairs": PairSettings}
-    )
+    data = kinds.all_kinds()
+    panels: dict[str, type[Settings]] = {
+        "Training, the same for all": TrainSettings,
+        **{kind.name().capitalize(): kind.Settings for kind in data},
+    }
+    make = partial(with_settings, panels)
     if "compare" not in argv[:1] or not {"-h", "--help"} & {*argv}:
         return make()(compare)  # spares the import of torch
     from charlm import archs
-    from charlm.compare.contest import ALIKE, MINUTES
-    from charlm.plan import RUNNING
+    from charlm.compare.contest import MINUTES, alike
 
-    fields = [f for group in (TrainSettings, PairSettings) for f in fields_of(group) if f.name not in ALIKE]
-    kinds = [archs.load(name) for name in archs.names()]
+    groups: list[type[Settings]] = [TrainSettings, *(kind.Settings for kind in data)]
+    fields = {f.name: f for group in groups for f in fields_of(group) if f.name not in alike()}
+    recipes = [archs.load(name).recipes for name in archs.names()]
 
-    def shared(recipes: list[dict[str, Any]]) -> dict[str, Any]:
-        found = {f.name: {recipe.get(f.name, f.default) for recipe in recipes} for f in fields}
-        return {name: values.pop() if len(values) == 1 else "what suits each" for name, values in found.items()}
+    def shared(kind: type[Kind]) -> dict[str, Any]:
+        """What all recipes for a kind of data say of a setting, or that they differ."""
+        known = [recipe for recipe in recipes if kind.name() in (kinds.TEXT, *recipe)]
+        several: list[dict[str, Any]] = [{**recipe.get(kind.name(), {})} for recipe in known]
+        if kind.long:
+            several += [{**short, **recipe.get(kind.long, {})} for short, recipe in zip(several, known, strict=True)]
+        values = {name: {recipe.get(name, field.default) for recipe in several} for name, field in fields.items()}
+        return {name: said.pop() if len(said) == 1 else "what suits each" for name, said in values.items() if said}
 
-    texts = shared([{**kind.recipe, **more} for kind in kinds for more in ({}, kind.long_recipe)])
-    pairs = shared([dict(kind.pair_recipe) for kind in kinds if "pairs" in kind.objectives])
-    differing = {name: pairs[name] for name in pairs.keys() - RUNNING if pairs[name] != texts[name]}
-    return make({"minutes": MINUTES, **texts}, {"for pairs": differing})(compare)
+    first, *others = data
+    texts = shared(first)
+    differing = {
+        f"for {kind.name()}": {
+            name: said
+            for name, said in shared(kind).items()
+            if said != texts[name] and (name in kind.own or name not in first.own)
+        }
+        for kind in others
+    }
+    return make({"minutes": MINUTES, **texts}, differing)(compare)
 
 
 def compare(
@@ -62,8 +79,7 @@ def compare(
     arch: Annotated[
         str | None,
         typer.Option(
-            help="architectures, with commas; settings of one after colons: lstm:layers=2 "
-            f"\\[default: {DEFAULT}; of pairs: {PAIR_DEFAULT}]",
+            help=f"architectures, with commas; settings of one after colons: lstm:layers=2 \\[default: {DEFAULTS}]",
             show_default=False,
         ),
     ] = None,
@@ -146,8 +162,9 @@ def of_runs(
     if text and pairs:
         raise SettingsError("--text and --pairs are different texts; give one of them")
     refuse_idle(encoding, read=bool(text or pairs), where="--text FILE or --pairs FILE")
-    others = other_pairs(pairs, None, None, encoding)
-    return compare_runs(names, text=other_text(text, encoding), pairs=others, target=target)
+    first = folder.info(folder.find(names[0]))
+    others = other_data(kinds.load(first.kind), {"text": text, "pairs": pairs}, encoding)
+    return compare_runs(names, corpus=others, target=target)
 
 
 def planned(
@@ -156,23 +173,19 @@ def planned(
     seeds: int,
     given: dict[str, Any],
     files: list[str],
-) -> tuple[Contest, Corpus | PairCorpus]:
-    """Who learns what: pairs where the text is named as such, or holds them and all can read them."""
+) -> tuple[Contest, AnyCorpus]:
+    """Who learns what: of the kinds of data that all can read, and of what the files are named as, what they hold."""
     from charlm.compare.contest import Contest
-    from charlm.plan import reads_pairs
-    from charlm.text.pairs import PairCorpus, named_as_pairs
+    from charlm.plan import readable
 
-    encoding = given.get("encoding", DataSettings().encoding)
-    labels = [label.strip() for label in (PAIR_DEFAULT if arch is None else arch).split(",")]
-    able = all(reads_pairs(label.partition(":")[0]) for label in labels) or any(
-        named_as_pairs(file, encoding) for file in files
-    )
-    corpus = text_to_train_on(files, None, None, given, pairs=able)
-    paired = isinstance(corpus, PairCorpus)
-    if arch is None and not paired:
-        labels = DEFAULT.split(",")
+    able = {kind.name() for kind in kinds.all_kinds()}
+    for label in () if arch is None else arch.split(","):
+        able &= {*readable(label.strip().partition(":")[0])}
+    able.add(kinds.named(files, given.get("encoding", DataSettings().encoding)).name())
+    kind, corpus = text_to_train_on(files, None, None, given, able)
+    labels = [label.strip() for label in (kind.entrants if arch is None else arch).split(",")]
     chosen: Match = match or ("tokens" if given.keys() & {"epochs", "steps"} else "time")
-    return Contest.of(labels, chosen, seeds, given, pairs=paired), corpus
+    return Contest.of(labels, chosen, seeds, given, kind=kind.name()), corpus
 
 
 def is_run(name: str) -> bool:
@@ -205,8 +218,8 @@ def follow(work: Generator[Event, None, Comparison], jobs: int) -> Comparison:
                     for run in event.done:
                         shown.update(bars[run], completed=1.0, said="done before")
                 elif isinstance(event, Went):
-                    bits = f"{event.bits_per_byte:.3f} bits/byte" if event.bits_per_byte is not None else ""
-                    shown.update(bars[event.path], completed=event.progress, said=f"{event.progress:4.0%}  {bits}")
+                    score = f"{event.score.value:.3f} {event.score.measure.unit}" if event.score else ""
+                    shown.update(bars[event.path], completed=event.progress, said=f"{event.progress:4.0%}  {score}")
                 elif isinstance(event, Returned):
                     said = f"failed: {event.failure}" if event.failure else "done"
                     shown.update(bars[event.path], completed=1.0, said=said[:60])
@@ -243,6 +256,7 @@ def tell(made: Comparison, along: Along, *, json: bool, csv: bool, markdown: boo
     from charlm.cli.watching import next_command
     from charlm.compare import cells
     from charlm.compare.rows import verdict
+    from charlm.plan import Plan
 
     if json:
         print(jsonlib.dumps(made.to_dict()))
@@ -250,7 +264,7 @@ def tell(made: Comparison, along: Along, *, json: bool, csv: bool, markdown: boo
     if csv or markdown:
         print(cells.as_csv(made) if csv else cells.markdown(made))
         return
-    if made.pairs and all(row.quality("chrf") is None for row in made.rows if row.trained):
+    if "chrf" in kinds.load(made.kind).figures and all(row.value("chrf") is None for row in made.rows if row.trained):
         note(NO_BLEU)
     titles, lines = cells.lines(made)
     shown = table(titles[0], *(f">{title}" for title in titles[1:]))
@@ -259,18 +273,17 @@ def tell(made: Comparison, along: Along, *, json: bool, csv: bool, markdown: boo
             shown.add_row(line.cells[0], f"failed: {line.note}", style="red")
         else:
             shown.add_row(*cells.marked(line), style="dim" if line.simple else "")
-    size, number = count(made.text["validation_bytes"]), made.text.get("pairs")
-    scored = f"{number} pairs to be translated, {size} bytes of targets" if number else f"{size} bytes to be scored on"
-    out.print(f"\n{made.text['name']}: {scored}, each once; * is the best of a column\n", markup=False)
+    out.print(f"\n{made.text['name']}: {made.scored_on}, each once; * is the best of a column\n", markup=False)
     show(shown)
     notes = [f"{line.cells[0]}: {line.note}" for line in lines if line.note and len(line.cells) > 1]
     out.print("\n".join(["", *notes, verdict(made.rows)]), markup=False)
     drawn = {row.label: [each.curve for each in row.trained] for row in made.rows}
     if any(len(curve) > 1 for each in drawn.values() for curve in each):
-        out.print(curves(drawn, along), markup=False)
+        out.print(curves(drawn, made.measure, along), markup=False)
     bands = {row.label: row.bands for row in made.rows}
     if any(len(each) > 1 for each in bands.values()):
         out.print(by_length(bands), markup=False)
     first = next((row.trained[0].run for row in made.rows if row.trained), None)
     if first:
-        out.print(next_command(first, pairs=made.pairs), markup=False, soft_wrap=True)
+        plan = Plan.from_dict(folder.info(first).config)
+        out.print(next_command(first, plan), markup=False, soft_wrap=True)

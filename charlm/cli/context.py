@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from charlm.cli.console import table, watch
-from charlm.cli.options import Encoding, Json, Run, naming
+from charlm.cli.opened import OPENING, naming
+from charlm.cli.options import Encoding, Json, Run, with_settings
 from charlm.cli.pictures import Html, Png, Svg, present
 from charlm.cli.texts import other_text, refuse_idle
+from charlm.config import take
 from charlm.runs import folder
+from charlm.runs.opening import Opening
 
 if TYPE_CHECKING:
     from charlm.inside.context import Reach
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 WIDTH = 40  # columns of the longest bar
 
 
+@with_settings(OPENING, without={"quantize"})
 def context(
     run: Run = "last",
     text: Annotated[
@@ -32,14 +36,16 @@ def context(
     html: Html = None,
     svg: Svg = None,
     png: Png = None,
+    *,
+    given: dict[str, Any],
 ) -> None:
-    path = folder.find(run, pairs=False)
+    path = folder.find(run, kind="text")
     refuse_idle(encoding, read=bool(text), where="--text FILE")
     other = other_text(text, encoding)
     from charlm.inside.context import reach
 
     with naming(run, path):
-        found = watch(reach(path, text=other, positions=positions))
+        found = watch(reach(path, text=other, positions=positions, opening=take(Opening, given)))
     present(view(found), found.to_json(), json=json, html=html, svg=svg, png=png)
 
 

@@ -12,7 +12,8 @@ from charlm.compare.axes import AXES, BY_LENGTH, LENGTH, place
 from charlm.compare.rows import Point
 
 if TYPE_CHECKING:
-    from charlm.translation import Band
+    from charlm.kinds._base import Band
+    from charlm.score import Measure
 
 Along = Literal["time", "tokens", "steps"]
 FIELDS = {"time": "seconds", "tokens": "tokens", "steps": "step"}
@@ -47,8 +48,10 @@ def as_text() -> Text:
     return drawn if out.is_terminal else Text(drawn.plain)
 
 
-def curves(by_label: Mapping[str, Sequence[Sequence[Point]]], along: Along, *, height: int = HEIGHT) -> Text:
-    """Bits per byte of every validation, one colour per label; of its trainings each its own line."""
+def curves(
+    by_label: Mapping[str, Sequence[Sequence[Point]]], measure: Measure, along: Along, *, height: int = HEIGHT
+) -> Text:
+    """The score of every validation, one colour per label; of its trainings each its own line."""
     import plotext
 
     field = FIELDS[along]
@@ -57,9 +60,9 @@ def curves(by_label: Mapping[str, Sequence[Sequence[Point]]], along: Along, *, h
     plotext.plot_size(min(out.width, WIDEST), height)
     for number, (label, lines) in enumerate(by_label.items()):
         for seed, line in enumerate(line for line in lines if line):
-            x, y = [getattr(point, field) for point in line], [point.bits_per_byte for point in line]
+            x, y = [getattr(point, field) for point in line], [point.value for point in line]
             colour = COLOURS[number % len(COLOURS)]
             plotext.plot(x, y, label=label if seed == 0 else None, marker="braille", color=colour)
     plotext.xlabel(AXES[field])
-    plotext.ylabel("bits per byte")
+    plotext.ylabel(measure.words)
     return as_text()

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json as jsonlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from charlm import kinds
 from charlm.cli.console import note, out, show, table, watch
-from charlm.cli.options import Device, Encoding, Json, Quantize, Run, Weights, naming, with_settings
-from charlm.cli.texts import NO_BLEU, decoding, other_pairs, other_text, refuse_idle
+from charlm.cli.opened import OPENING, naming
+from charlm.cli.options import Encoding, Json, Run, with_settings
+from charlm.cli.texts import NO_BLEU, other_data, refuse_idle
+from charlm.config import fields_of, take
 from charlm.errors import SettingsError
 from charlm.runs import folder
-from charlm.sampling.settings import TranslateSettings
+from charlm.runs.opening import Opening
+from charlm.sampling.settings import BeamSettings, TranslateSettings
 
 if TYPE_CHECKING:
-    from charlm.text.pairs import PairCorpus
+    from charlm.scoring import Scored
 
 
-@with_settings({"Translating": TranslateSettings})
+@with_settings({"Translating": BeamSettings, **OPENING}, without={"n_best"})
 def evaluate(
     run: Run = "last",
     split: Annotated[
@@ -39,61 +42,43 @@ def evaluate(
     ] = None,
     target: Annotated[list[str] | None, typer.Option(help="and their targets", show_default=False)] = None,
     encoding: Encoding = None,
-    weights: Weights = "best",
-    device: Device = "auto",
-    quantize: Quantize = None,
     json: Json = False,
     *,
     given: dict[str, Any],
 ) -> None:
     if bool(split) + bool(text) + bool(pairs) + bool(source or target) > 1:
         raise SettingsError("--split, --text, --pairs and --source with --target are different texts; give one of them")
-    found = folder.info(folder.find(run))
-    how: dict[str, Any] = {"split": split or "val", "weights": weights, "device": device, "quantize": quantize}
+    info = folder.info(folder.find(run))
+    kind = kinds.load(info.kind)
     refuse_idle(encoding, read=bool(text or pairs or source), where="--text FILE, or --pairs FILE")
-    others = other_pairs(pairs, source, target, encoding)
-    if others or found.pairs:
-        if text:
-            raise SettingsError("this run was trained on pairs; score others with --pairs FILE")
-        with naming(run, found.path):
-            translated(found.path, others, decoding(given), how, json=json)
-        return
-    if given:
+    others = other_data(kind, {"text": text, "pairs": pairs}, encoding, source, target)
+    if not kind.figures and given.keys() & {field.name for field in fields_of(BeamSettings)}:
         raise SettingsError("--beam and --length-penalty are for runs that were trained on pairs")
     from charlm.scoring import score_run
 
-    with naming(run, found.path):
-        tell(watch(score_run(found.path, text=other_text(text, encoding), **how)), json=json)
-
-
-def translated(
-    run: Path, pairs: PairCorpus | None, settings: TranslateSettings, how: dict[str, Any], *, json: bool
-) -> None:
-    """Score and translate, and draw how that depends on the length of the source."""
-    from charlm.translation import score_pairs
-
-    made = watch(score_pairs(run, pairs=pairs, settings=settings, **how))
+    how, opening = take(TranslateSettings, given), take(Opening, given)
+    with naming(run, info.path):
+        made = watch(score_run(info.path, split=split or "val", corpus=others, how=how, opening=opening))
     for left_out in made.notes:
         note(left_out)
-    said = made.to_json()
-    bands = said.pop("by_source_length")
-    tell(said | ({"by_source_length": bands} if json else {}), json=json)
     if json:
+        print(jsonlib.dumps(made.to_json()))
+    else:
+        tell(info.path.name, made)
+
+
+def tell(name: str, made: Scored) -> None:
+    """The figures, and how they depend on the length of the source where that is known."""
+    shown = table("", ">")
+    for figure, value in {**made.score, **(made.trial.figures if made.trial else {})}.items():
+        if value is not None:
+            shown.add_row(figure.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
+    show(shown)
+    if made.trial is None:
         return
-    if made.quality.chrf is None:
+    if made.trial.figures.get("chrf", 0.0) is None:
         note(NO_BLEU)
-    if len(bands) > 1:
+    if len(made.trial.bands) > 1:
         from charlm.cli.curves import by_length
 
-        out.print(by_length({run.name: made.bands}), markup=False)
-
-
-def tell(values: dict[str, Any], *, json: bool) -> None:
-    if json:
-        print(jsonlib.dumps(values))
-        return
-    shown = table("", ">")
-    for name, value in values.items():
-        if value is not None:
-            shown.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
-    show(shown)
+        out.print(by_length({name: made.trial.bands}), markup=False)

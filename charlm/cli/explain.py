@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -9,26 +10,25 @@ from rich.console import Group
 from rich.text import Text
 
 from charlm.cli.console import table
-from charlm.cli.options import Device, Encoding, Json, Run, Weights, naming, with_settings
+from charlm.cli.opened import OPENING, opened
+from charlm.cli.options import Encoding, Json, Run, with_settings
 from charlm.cli.pictures import Html, Png, Svg, present
 from charlm.cli.texts import PIPED, read_words, refuse_idle
 from charlm.config import take
 from charlm.runs import folder
-from charlm.sampling.settings import SampleSettings
+from charlm.runs.opening import Opening
+from charlm.sampling.settings import Prompt, Request, SampleSettings
 from charlm.text.visible import held
 
 WIDTH = 12  # columns of a bar
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-@with_settings({"Picking": SampleSettings})
+@with_settings({"Prompt": Prompt, "Picking": SampleSettings, **OPENING})
 def explain(
     run: Run = "last",
-    prompt: Annotated[str, typer.Option(help="the text before the token; - reads standard input")] = "",
     encoding: Encoding = None,
     top: Annotated[int, typer.Option(help="tokens to show", min=1, max=1000)] = 12,
-    weights: Weights = "best",
-    device: Device = "auto",
     html: Html = None,
     svg: Svg = None,
     png: Png = None,
@@ -36,23 +36,21 @@ def explain(
     *,
     given: dict[str, Any],
 ) -> None:
-    settings, path = take(SampleSettings, given), folder.find(run, pairs=False)
-    refuse_idle(encoding, read=prompt == PIPED, where="--prompt -")
-    prompt = read_words("--prompt", prompt, encoding)
+    request, path = take(Request, given), folder.find(run, kind="text")
+    refuse_idle(encoding, read=request.prompt == PIPED, where="--prompt -")
+    request = replace(request, prompt=read_words("--prompt", request.prompt, encoding))
     from charlm.inside.explain import explain as explained
-    from charlm.writer import Writer
 
-    with naming(run, path):
-        found = explained(Writer.load(path, weights=weights, device=device), prompt, settings, top)
+    with opened(run, path, take(Opening, given)) as writer:
+        found = explained(writer, request, top)
     shown = table("token", *(stage.name for stage in found.stages))
     for row, token in enumerate(found.tokens):
         shown.add_row(repr(held(token)), *(cell(stage.probabilities[row]) for stage in found.stages))
     shown.add_row("others", *(cell(stage.rest) for stage in found.stages), style="dim")
     shown.add_row("possible", *(f"{stage.kept}" for stage in found.stages), style="dim")
-    value = {"prompt": prompt, "tokens": found.tokens, "stages": [stage._asdict() for stage in found.stages]}
-    present(
-        Group(Text(f"after {prompt!r}, from left to right:\n"), shown), value, json=json, html=html, svg=svg, png=png
-    )
+    value = {"prompt": request.prompt, "tokens": found.tokens, "stages": [stage._asdict() for stage in found.stages]}
+    view = Group(Text(f"after {request.prompt!r}, from left to right:\n"), shown)
+    present(view, value, json=json, html=html, svg=svg, png=png)
 
 
 def cell(share: float) -> str:

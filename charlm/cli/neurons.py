@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.cells import cell_len
@@ -12,10 +12,13 @@ from rich.style import Style
 from rich.text import Text
 
 from charlm.cli.console import BARS
-from charlm.cli.options import Encoding, Json, Run, naming
+from charlm.cli.opened import OPENING, opened
+from charlm.cli.options import Encoding, Json, Run, with_settings
 from charlm.cli.pictures import Html, Png, Svg, heat, present, tilt
 from charlm.cli.texts import PIPED, read_words, refuse_file, refuse_idle
+from charlm.config import take
 from charlm.runs import folder
+from charlm.runs.opening import Opening
 from charlm.text.characters import characters, continues
 from charlm.text.visible import visible
 
@@ -27,6 +30,7 @@ Line = list[tuple[str, float]]
 SHOWN = 600  # tokens of the text that are drawn for each unit
 
 
+@with_settings(OPENING, without={"quantize"})
 def neurons(
     run: Run = "last",
     *,
@@ -47,15 +51,15 @@ def neurons(
     html: Html = None,
     svg: Svg = None,
     png: Png = None,
+    given: dict[str, Any],
 ) -> None:
     refuse_file("--text", text)
     refuse_idle(encoding, read=text == PIPED, where="--text -")
-    text, path = read_words("--text", text, encoding), folder.find(run, pairs=False)
+    text, path = read_words("--text", text, encoding), folder.find(run, kind="text")
     from charlm.inside.neurons import neurons as look
-    from charlm.writer import Writer
 
-    with naming(run, path):
-        found = look(Writer.load(path), text, layer=layer, unit=unit, gate=gate, find=find, top=top)
+    with opened(run, path, take(Opening, given)) as writer:
+        found = look(writer, text, layer=layer, unit=unit, gate=gate, find=find, top=top)
     present(Traces(found), found.to_json(), json=json, html=html, svg=svg, png=png)
 
 

@@ -12,12 +12,14 @@ from rich.console import Group
 from rich.text import Text
 
 from charlm.cli import console
-from charlm.cli.options import Encoding, Json, Run, naming, with_settings
+from charlm.cli.opened import OPENING, naming, opened
+from charlm.cli.options import Encoding, Json, Run, with_settings
 from charlm.cli.pictures import Html, Png, Svg, heat, present
 from charlm.cli.texts import refuse_idle, whole
 from charlm.config import Arg, Settings, take
 from charlm.errors import CorpusError
 from charlm.runs import folder
+from charlm.runs.opening import Opening
 from charlm.text.visible import printable
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class Written(Settings):
     seed: Annotated[int, Arg("the same seed writes the same text", min=0, max=2**63 - 1)] = 0
 
 
-@with_settings({"What is written": Written})
+@with_settings({"What is written": Written, **OPENING})
 def novelty(
     run: Run = "last",
     text: Annotated[
@@ -55,16 +57,15 @@ def novelty(
     given: dict[str, Any],
 ) -> None:
     refuse_idle(encoding, read=text is not None, where="--text FILE")
-    how, found = take(Written, given), folder.info(folder.find(run, pairs=False))
+    how, found = take(Written, given), folder.info(folder.find(run, kind="text"))
     from charlm.inside import novelty as inside
     from charlm.scoring import known_text
-    from charlm.writer import Writer
 
     with naming(run, found.path):
         known = console.watch(known_text(found))
     if text is None:
-        writer = Writer.load(found.path)
-        looked_at = console.watch(inside.written(writer, how.length, temperature=how.temperature, seed=how.seed))
+        with opened(run, found.path, take(Opening, given)) as writer:
+            looked_at = console.watch(inside.written(writer, how.length, temperature=how.temperature, seed=how.seed))
     else:
         looked_at = whole(text, encoding)
         if not 0 < len(looked_at) <= LONGEST:

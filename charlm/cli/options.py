@@ -5,10 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated, Any, get_origin, get_type_hints
 
 import typer
 from rich.markup import escape
@@ -16,16 +14,10 @@ from typer.core import TyperCommand, TyperGroup
 
 from charlm.cli.page import show_page
 from charlm.config import Arg, Field, Settings, fields_of, plain, value_of
-from charlm.errors import CharlmError
 
 NONE: Mapping[str, Any] = {}
 RUN = "run: a folder, a name under runs/, last or best"
 Run = Annotated[str, typer.Argument(help=RUN)]
-Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="where to compute")]
-Weights = Annotated[Literal["best", "last"], typer.Option(help="the best in validation, or the last")]
-Unknown = Annotated[
-    Literal["error", "skip", "nearest"], typer.Option(help="what to do about characters the run never saw")
-]
 Encoding = Annotated[
     str | None,
     typer.Option(
@@ -34,10 +26,6 @@ Encoding = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="as a JSON object")]
-Quantize = Annotated[
-    Literal["int8"] | None,
-    typer.Option(help="round the weights to 8 bits: a large transformer writes faster", show_default=False),
-]
 WORDS = {  # what Typer calls a value, and what the help pages do
     "bool": "",
     "int": "INT",
@@ -77,30 +65,23 @@ class Group(TyperGroup):
         show_page(self, ctx)
 
 
-@contextmanager
-def naming(run: str, path: Path) -> Iterator[None]:
-    """What goes wrong with a run that `last` or `best` chose is told with its name."""
-    try:
-        yield
-    except CharlmError as error:
-        if run not in ("last", "best") or str(path) in str(error):
-            raise
-        raise type(error)(f"{path}: {error}") from None
-
-
 def with_settings(
-    panels: Panels, recipe: Mapping[str, Any] = NONE, otherwise: Mapping[str, Mapping[str, Any]] = NONE
+    panels: Panels,
+    recipe: Mapping[str, Any] = NONE,
+    otherwise: Mapping[str, Mapping[str, Any]] = NONE,
+    *,
+    without: Collection[str] = (),
 ) -> Callable[..., Callable[..., None]]:
     """Give a command an option per field, and pass it as `given` those that were typed, as a dict.
 
-    `panels` maps a heading of the help page to a settings class; `recipe` holds defaults that replace the fields' own;
-    `otherwise` maps a condition, in words, to those that hold then.
+    `panels` maps a heading of the help page to a settings class, whose fields `without` are left out; `recipe` holds
+    defaults that replace the fields' own; `otherwise` maps a condition, in words, to those that hold then.
     """
-    found: dict[str, tuple[str, Field]] = {}
+    fields: dict[str, tuple[str, Field]] = {}
     for panel, settings in panels.items():
-        for field in fields_of(settings):
-            found.setdefault(field.name, (panel, field))  # one settings class may extend another
-    shown = list(found.values())
+        for field in fields_of(settings):  # one settings class may extend another
+            fields[field.name] = fields.get(field.name, (panel,))[0], field
+    shown = [(panel, field) for panel, field in fields.values() if field.name not in without]
     options = [
         as_parameter(
             panel,
@@ -137,15 +118,15 @@ def as_parameter(panel: str, field: Field, default: Any, otherwise: Mapping[str,
     """A keyword parameter that Typer makes an option of. None stands for 'not typed'; the default is only shown."""
     kind, _ = plain(field.type)
     help_text = field.arg.help
-    if default is not None:
+    if default not in (None, "", ()):
         values = [told(default), *(f"{told(value)} {when}" for when, value in otherwise.items())]
         help_text += f" [default: {'; '.join(values)}]"
     names = [f"{field.flag}/--no-{field.flag[2:]}"] if kind is bool else [field.flag]
     # Numbers come as text and without bounds: settings check themselves, in the same words for shell, files and Python.
-    number = kind in (int, float)
-    metavar = kind.__name__.upper() + bounds(field.arg) if number else None
+    number, several = kind in (int, float), get_origin(kind) is tuple
+    metavar = kind.__name__.upper() + bounds(field.arg) if number else "TEXT" if several else None
     option = typer.Option(*names, help=escape(help_text), show_default=False, rich_help_panel=panel, metavar=metavar)
-    typed: Any = str if number else kind
+    typed: Any = str if number else list[str] if several else kind
     annotation = Annotated[typed | None, option]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

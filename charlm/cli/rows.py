@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
+from charlm.sampling.settings import Request
 from charlm.sampling.stream import Until
 
 
@@ -29,9 +30,9 @@ class Row:
     def text(self) -> str:
         return "".join(self.parts) + self.until.flush()
 
-    def described(self, prompt: str, seed: int) -> dict[str, Any]:
+    def described(self, request: Request) -> dict[str, Any]:
         """As `--json` gives it."""
-        return {"prompt": prompt, "text": self.text(), "seed": seed, "tokens": self.kept_tokens()}
+        return {"prompt": request.prompt, "text": self.text(), "seed": request.seed, "tokens": self.kept_tokens()}
 
     def kept_tokens(self) -> list[dict[str, Any]]:
         """The tokens of `text`, without those of a stop string."""

@@ -24,13 +24,15 @@ def runs(json: Annotated[bool, typer.Option("--json", help="one JSON object per 
     if not (found or compared):
         out.print(f"no runs in {folder.ROOT}/ yet; train one with: charlm train FILE", markup=False)
         return
-    shown = table("run", "arch", ">params", ">bits/byte", ">time", "corpus", "")
+    units = {info.measure.unit for info in found}
+    alone = units.pop() if len(units) == 1 else ""
+    shown = table("run", "arch", ">params", f">{alone or 'score'}", ">time", "corpus", "")
     for info in found:
-        bits = f"{info.bits_per_byte:.3f}" if info.bits_per_byte is not None else "-"
+        score = "-" if info.best is None else f"{info.best.value:.3f}{'' if alone else f' {info.measure.unit}'}"
         training, corpus = info.training, info.config["corpus"]["name"]
         state = "" if training.get("finished") else f"{training.get('progress', 0):.0%} done"
         time = duration(training.get("seconds", 0))
-        shown.add_row(info.path.name, info.config["arch"], count(info.config["params"]), bits, time, corpus, state)
+        shown.add_row(info.path.name, info.config["arch"], count(info.config["params"]), score, time, corpus, state)
     if found:
         show(shown)
     for comparison, names in groupby(compared, lambda name: Path(name).parent):

@@ -9,11 +9,14 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from charlm.cli.console import table, watch
-from charlm.cli.options import Device, Encoding, Json, Weights, naming
+from charlm.cli.opened import OPENING, opened
+from charlm.cli.options import Encoding, Json, with_settings
 from charlm.cli.pictures import Html, Png, Svg, heat, present, tilt
 from charlm.cli.texts import whole
+from charlm.config import take
 from charlm.errors import SettingsError
 from charlm.runs import folder
+from charlm.runs.opening import Opening
 from charlm.text.visible import visible
 
 if TYPE_CHECKING:
@@ -22,28 +25,28 @@ if TYPE_CHECKING:
 APART = 4.0  # bits of difference at which a character is as blue or red as it gets
 
 
+@with_settings(OPENING)
 def score(
     what: Annotated[list[str], typer.Argument(metavar="[RUN] FILE", help="a text, or - for standard input")],
     diff: Annotated[
         str | None, typer.Option(help="another run: colour where one beats the other", show_default=False)
     ] = None,
     encoding: Encoding = None,
-    weights: Weights = "best",
-    device: Device = "auto",
     html: Html = None,
     svg: Svg = None,
     png: Png = None,
     json: Json = False,
+    *,
+    given: dict[str, Any],
 ) -> None:
     run, file = run_and_file(what)
-    text = whole(file, encoding)
+    text, opening = whole(file, encoding), take(Opening, given)
     from charlm.inside.surprise import surprise
-    from charlm.writer import Writer
 
     def surprised(run: str) -> Surprise:
-        path = folder.find(run, pairs=False)
-        with naming(run, path):
-            return watch(surprise(Writer.load(path, weights=weights, device=device), text))
+        path = folder.find(run, kind="text")
+        with opened(run, path, opening) as writer:
+            return watch(surprise(writer, text))
 
     found = surprised(run)
     value = as_json(found)
@@ -61,7 +64,7 @@ def run_and_file(what: list[str]) -> tuple[str, str]:
     if len(what) > 2:
         raise SettingsError(f"one run and one file, got {len(what)}: {' '.join(what)}")
     run, file = what if len(what) == 2 else ("last", what[0])
-    folder.find(run, pairs=False)
+    folder.find(run, kind="text")
     return run, file
 
 

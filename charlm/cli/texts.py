@@ -1,19 +1,18 @@
-"""The texts that a command line names or holds: running text, or pairs of a source and a target in one file or two."""
+"""The texts that a command line names or holds, of whatever kind of data."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from charlm.cli.console import note, watch
-from charlm.config import DataSettings, take
+from charlm.config import DataSettings
 from charlm.errors import SettingsError
-from charlm.sampling.settings import TranslateSettings
 
 if TYPE_CHECKING:
+    from charlm.kinds._base import AnyCorpus, Kind
     from charlm.text.corpus import Corpus
-    from charlm.text.pairs import PairCorpus
 
 Files = Sequence[str] | None
 PIPED = "-"
@@ -21,14 +20,15 @@ NO_BLEU = 'BLEU and chrF need an extra: pip install "charlm[translate]"'
 
 
 def text_to_train_on(
-    files: Files, source: Files, target: Files, given: Mapping[str, Any], *, pairs: bool
-) -> Corpus | PairCorpus:
-    """Pairs where two files are given, or where `pairs` may be read and the text holds them; else running text."""
-    from charlm.text.pairs import open_text
+    files: Files, source: Files, target: Files, given: Mapping[str, Any], readable: Collection[str]
+) -> tuple[type[Kind], AnyCorpus]:
+    """What the files hold, of the kinds that are `readable`, and of which kind it is."""
+    from charlm import kinds
 
     if bool(source) != bool(target) or (files and source):
         raise SettingsError("pairs are one file of two columns, or two files: --source FILE --target FILE")
-    return open_text(files or source or (), target or (), given.get("encoding", DataSettings().encoding), pairs=pairs)
+    encoding = given.get("encoding", DataSettings().encoding)
+    return kinds.open_any(files or source or (), target or (), encoding, readable)
 
 
 def other_text(files: Files, encoding: str | None) -> Corpus | None:
@@ -44,14 +44,20 @@ def other_text(files: Files, encoding: str | None) -> Corpus | None:
     return text
 
 
-def other_pairs(pairs: Files, source: Files, target: Files, encoding: str | None) -> PairCorpus | None:
-    """Other pairs than a run's own; None if none are named."""
-    from charlm.text.pairs import PairCorpus
+def other_data(
+    kind: type[Kind], named: Mapping[str, Files], encoding: str | None, source: Files = None, target: Files = None
+) -> AnyCorpus | None:
+    """Other data of a kind than a run's own; None if none are `named`, by the option that names them, or as two files.
 
+    Raises `SettingsError` for data of another kind.
+    """
     if bool(source) != bool(target):
         raise SettingsError("--source and --target belong together: line n of one to line n of the other")
-    files = pairs or source
-    return PairCorpus.open(files, target or (), spelled(encoding)) if files else None
+    wrong = [option for option, files in named.items() if files and option != kind.option]
+    if wrong or (source and not kind.has_source):
+        raise SettingsError(f"this run was trained on {kind.noun}; score it on others with --{kind.option} FILE")
+    files = named.get(kind.option) or source
+    return kind.open(files, target or (), spelled(encoding)) if files else None
 
 
 def spelled(encoding: str | None) -> str:
@@ -63,14 +69,6 @@ def refuse_idle(encoding: str | None, *, read: bool, where: str) -> None:
     """Raises `SettingsError` for an encoding where nothing is `read` in it; `where` says what would be."""
     if encoding and not read:
         raise SettingsError(f"--encoding {encoding} is for a text that is read, and none is named; give {where}")
-
-
-def decoding(given: Mapping[str, Any]) -> TranslateSettings:
-    """How lines are looked for. Raises `SettingsError` for what would be of no use."""
-    settings = take(TranslateSettings, given)
-    if "length_penalty" in given and settings.beam == 1:
-        raise SettingsError("--length-penalty weighs the lines of a beam against each other; give a --beam above 1")
-    return settings
 
 
 def read_words(option: str, typed: str, encoding: str | None) -> str:

@@ -14,37 +14,48 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlm import presets
+from charlm import kinds, presets
 from charlm.cli.options import with_settings
 from charlm.cli.texts import text_to_train_on
-from charlm.config import LONG, DataSettings, PairSettings, TrainSettings, flag
-from charlm.errors import SettingsError
-from charlm.text.pairs import named_as_pairs
+from charlm.config import LONG, DataSettings, TrainSettings, flag
+from charlm.errors import CorpusError, SettingsError
 
 if TYPE_CHECKING:
     from charlm.events import Event, Wishes
+    from charlm.kinds._base import AnyCorpus
     from charlm.plan import Plan
-    from charlm.text.corpus import Corpus
-    from charlm.text.pairs import PairCorpus
 
-DEFAULT_ARCH, PAIR_ARCH = "lstm", "seq2seq"
+
+DEFAULTS = "; ".join(
+    kind.arch if kind.name() == kinds.TEXT else f"of {kind.name()} {kind.arch}" for kind in kinds.all_kinds()
+)
 
 
 def command(argv: Sequence[str]) -> Callable[..., None]:
     """The command with the options of the architecture that `argv` chooses; without them where they are not needed."""
-    panels: dict[str, Any] = {"Training": TrainSettings, "Text": DataSettings, "Pairs": PairSettings}
+    data = kinds.all_kinds()
+    panels: dict[str, Any] = {"Training": TrainSettings, **{kind.name().capitalize(): kind.Settings for kind in data}}
     if "train" not in argv[:1] or "_CHARLM_COMPLETE" in os.environ:
         return with_settings(panels)(train)  # spares the import of torch
-    from charlm import archs
-    from charlm.plan import MINUTES
+    from charlm import archs, objectives
+    from charlm.plan import MINUTES, readable
 
     arch = chosen_arch(argv)
-    kind = archs.load(arch)
-    if "pairs" not in kind.objectives:
-        del panels["Pairs"]
-    otherwise = {f"if --minutes is {LONG:g} or more": kind.long_recipe, "for pairs": kind.pair_recipe}
+    network = archs.load(arch)
+    first, *others = [kind for kind in data if kind.name() in readable(arch)]
+    shown = {kind.name().capitalize() for kind in (first, *others)} | {"Training"}
+    goal = objectives.load(peek(argv, "--objective") or network.objective)
+    otherwise = {f"for {kind.name()}": kind.name() for kind in others}
+    if first.long:
+        otherwise = {f"if --minutes is {LONG:g} or more": first.long, **otherwise}
     return with_settings(
-        {f"Architecture: {arch}": kind.Config, **panels}, {"minutes": MINUTES, **kind.recipe}, otherwise
+        {
+            f"Architecture: {arch}": network.Config,
+            f"Objective: {goal.name()}": goal,
+            **{panel: settings for panel, settings in panels.items() if panel in shown},
+        },
+        {"minutes": MINUTES, **network.recipes.get(first.name(), {})},
+        {when: network.recipes[name] for when, name in otherwise.items() if name in network.recipes},
     )(train)
 
 
@@ -65,8 +76,8 @@ def latest(layers: dict[str, dict[str, Any]], name: str) -> str | None:
 
 def default_arch(words: Sequence[str], encoding: str) -> str:
     """What to train where nothing is said, by how the files are named, and begin."""
-    named = any(word.partition("=")[0] == "--target" or named_as_pairs(word, encoding) for word in words)
-    return PAIR_ARCH if named else DEFAULT_ARCH
+    targets = any(word.partition("=")[0] == "--target" for word in words)
+    return kinds.named(words, encoding, with_targets=targets).arch
 
 
 def name_the_run(argv: Sequence[str]) -> list[str]:
@@ -101,14 +112,14 @@ def blaming(layers: dict[str, dict[str, Any]], typed: Mapping[str, Any]) -> Iter
     try:
         yield
     except SettingsError as error:
-        name = str(error).split()[0].lstrip("-").replace("-", "_")
+        name = error.field or ""
         where = next((where for where in reversed(layers) if name in layers[where].keys() - typed.keys()), None)
         if where is None:
             raise
         if name in signature(train).parameters:
-            raise SettingsError(f"{where}: {name} is given on the command line, as {flag(name)}") from None
+            raise SettingsError(f"{where}: {name} is given on the command line, as {flag(name)}", field=name) from None
         kind = f", which is for {layers[where]['arch']}" if "arch" in layers[where] else ""
-        raise SettingsError(f"{where}{kind}: {error}") from None
+        raise error.at(f"{where}{kind}") from None
 
 
 def train(
@@ -127,7 +138,11 @@ def train(
     ] = None,
     arch: Annotated[
         str | None,
-        typer.Option(help="network to train, see charlm archs \\[default: lstm; of pairs seq2seq]", show_default=False),
+        typer.Option(help=f"network to train, see charlm archs \\[default: {DEFAULTS}]", show_default=False),
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(help="what to train it for \\[default: what suits architecture and text]", show_default=False),
     ] = None,
     out: Annotated[
         Path | None,
@@ -167,7 +182,7 @@ def train(
     with heeding_signals(quiet=quiet) as signals:
         session: Any = {"cache_dir": cache_dir, "stop_after": stop_after, "wishes": signals.wishes}
         if resume is not None:
-            if corpus or source or target or arch or out or preset or config:
+            if corpus or source or target or arch or objective or out or preset or config:
                 raise SettingsError("--resume takes text and settings from the run; give only a larger budget with it")
             from charlm.runs.folder import find
 
@@ -176,7 +191,8 @@ def train(
             if previous:
                 raise SettingsError("--previous goes back in a run; say which: --resume RUN --previous")
             layers = settings_layers(preset, config)
-            typed = given if arch is None else {**given, "arch": arch}
+            named = {"arch": arch, "objective": objective}
+            typed = given | {name: value for name, value in named.items() if value is not None}
             with blaming(layers, typed):
                 plan, text = planned([*layers.values(), typed], corpus, source, target)
             events = chain(remarks(plan, text), job.train(plan, text, out=out, **session))
@@ -187,28 +203,29 @@ def train(
 
 def planned(
     layers: list[dict[str, Any]], corpus: list[str] | None, source: list[str] | None, target: list[str] | None
-) -> tuple[Plan, Corpus | PairCorpus]:
-    """What to train, and on what: pairs where the text holds them and the architecture can read them."""
-    from charlm.plan import Plan, merge, reads_pairs
-    from charlm.text.pairs import PairCorpus
+) -> tuple[Plan, AnyCorpus]:
+    """What to train, and on what: of the kinds of data that the architecture can read, the one that the text holds."""
+    from charlm.plan import Plan, merge, readable
 
     if not (corpus or source or target):
         raise SettingsError("what text? charlm train FILE, or charlm demo to see it work on a bundled one")
     encoding = merge(*layers).get("encoding", DataSettings().encoding)
-    layers = [{"arch": PAIR_ARCH if target else default_arch(corpus or (), encoding)}, *layers]
+    layers = [{"arch": kinds.named(corpus or (), encoding, with_targets=bool(target)).arch}, *layers]
     asked = merge(*layers)
-    text = text_to_train_on(corpus, source, target, asked, pairs=reads_pairs(asked["arch"]))
-    return Plan.of(*layers, pairs=isinstance(text, PairCorpus)), text
+    kind, text = text_to_train_on(corpus, source, target, asked, readable(asked["arch"]))
+    return Plan.of(*layers, kind=kind.name()), text
 
 
-def remarks(plan: Plan, text: Corpus | PairCorpus) -> Iterator[Event]:
+def remarks(plan: Plan, text: AnyCorpus) -> Iterator[Event]:
     """What a person may not have meant."""
     from charlm.events import Note
-    from charlm.text.pairs import PairCorpus, holds_pairs
+    from charlm.text.corpus import Corpus
 
-    if not isinstance(text, PairCorpus) and holds_pairs(text):
-        said = f"{text.paths[0]} holds pairs, of which {plan.arch} reads the lines as they stand"
-        yield Note(f"{said}; to learn to translate them, train with --arch {PAIR_ARCH}")
+    if plan.kind == kinds.TEXT and isinstance(text, Corpus):
+        with suppress(CorpusError):  # it is of several kinds
+            if (kind := kinds.claimant(text)).name() != plan.kind:
+                said = f"{text.paths[0]} holds {kind.noun}, of which {plan.arch} reads the lines as they stand"
+                yield Note(f"{said}; to learn from them as such, train with --arch {kind.arch}")
 
 
 def until(events: Iterator[Event], signals: Signals) -> Iterator[Event]:

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from charlm.cli.console import err, note, write
-from charlm.cli.options import Device, Encoding, Quantize, Run, Unknown, Weights, with_settings
+from charlm.cli.opened import OPENING
+from charlm.cli.options import Encoding, Run, with_settings
 from charlm.cli.pictures import save_as_named
-from charlm.cli.texts import PIPED, decoding, spelled
-from charlm.config import fields_of, take
+from charlm.cli.texts import PIPED, spelled
+from charlm.config import take
 from charlm.errors import CharlmError, CorpusError, RunError, SettingsError, VocabularyError
-from charlm.sampling.settings import SampleSettings, TranslateSettings
+from charlm.runs.opening import Opening
+from charlm.sampling.settings import BeamSettings, SampleSettings, TranslateSettings
 
 if TYPE_CHECKING:
     from charlm.sampling.translate import Translation
@@ -33,20 +35,18 @@ AT_ONCE = 1 << 20  # bytes
 TERMINAL = "-"
 
 
-@with_settings({"Decoding": TranslateSettings, "Drawing, without a beam": SampleSettings}, {"temperature": "0"})
+@with_settings(
+    {
+        "Decoding": BeamSettings,
+        "Drawing, without a beam": SampleSettings,
+        "Lines": TranslateSettings,
+        **OPENING,
+    }
+)
 def translate(
     run: Run = "last",
     file: Annotated[str, typer.Argument(help="lines to translate; - reads standard input")] = PIPED,
     encoding: Encoding = None,
-    n_best: Annotated[
-        int,
-        typer.Option(
-            help="of a --beam: lines to show for each source, the best first",
-            min=1,
-            max=1000,
-            rich_help_panel="Decoding",
-        ),
-    ] = 1,
     attention_map: Annotated[
         str | None,
         typer.Option(
@@ -54,58 +54,34 @@ def translate(
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            help="of --temperature: the same seed writes the same \\[default: 0]",
-            min=0,
-            max=2**63 - 1,
-            show_default=False,
-        ),
-    ] = None,
-    unknown: Unknown = "error",
-    weights: Weights = "best",
-    device: Device = "auto",
-    quantize: Quantize = None,
     json: Annotated[bool, typer.Option("--json", help="one JSON object per line, with log-probabilities")] = False,
     *,
     given: dict[str, Any],
 ) -> None:
-    settings, sampling = decoding(given), drawing(given)
-    if sampling and settings.beam > 1:
-        raise SettingsError("--beam looks for the likeliest line and --temperature draws one; give one of them")
-    if seed is not None and not sampling:
-        raise SettingsError("--seed is for lines that are drawn; give a --temperature above 0 with it")
-    path, file = run_and_file(run, file)
+    settings, (path, file) = take(TranslateSettings, given), run_and_file(run, file)
     from charlm.writer import Writer
 
-    writer = Writer.load(path, weights=weights, device=device, quantize=quantize)
-    writer.translate([], settings, n_best=n_best)  # refuses what makes no sense before anybody types
+    writer = Writer.load(path, take(Opening, given))
+    writer.translate([], settings)  # refuses what makes no sense before anybody types
     if file == PIPED and sys.stdin.isatty():
         err.print("type a line, Enter translates it; Ctrl-D, or Ctrl-Z and Enter on Windows, ends", style="dim")
-    picture = attention_map not in (None, TERMINAL)
-    how: dict[str, Any] = {"sampling": sampling, "seed": seed or 0, "unknown": unknown, "n_best": n_best}
-    number, drawn, unread, unended = 0, 0, Numbers(), Numbers()
-    for lines in blocks(file, encoding, whole=picture):
-        if picture and sum(1 for line in lines if line.strip()) > 1:
-            raise SettingsError(
-                f"--attention-map {attention_map} holds one line, {len(lines)} were given; use - for all"
-            )
-        for at, (line, found) in enumerate(translated(writer, lines, settings, number, how), number + 1):
-            tell(line, found, json=json, numbered=n_best > 1)
-            unread.add(at, found and found[0].cut)
-            unended.add(at, found and not found[0].finished)
-            if attention_map and found:
-                draw(writer, found[0], attention_map)
-                drawn += 1
-        number += len(lines)
-    longest = writer.model.spec.seq_len // 2  # tokens, with a newline
+    picture = None if attention_map == TERMINAL else attention_map
+    drawn, unread, unended = 0, Numbers(), Numbers()
+    lines = answers(writer, blocks(file, encoding, whole=picture is not None), settings, picture)
+    for number, (line, best) in enumerate(lines, 1):
+        tell(line, best, json=json, numbered=settings.n_best > 1)
+        unread.add(number, best and best[0].cut)
+        unended.add(number, best and not best[0].finished)
+        if attention_map and best:
+            draw(writer, best[0], attention_map)
+            drawn += 1
+    longest = writer.model.spec.lengths.source  # tokens, with a newline
     if unread.count:
         note(f"longer than the {longest - 1} tokens that this run reads, and cut off there: {unread}")
     if unended.count:
         note(f"what was written had no end after {longest} tokens, and was cut off there: {unended}")
-    if picture and not drawn:
-        raise SettingsError(f"there was no line to draw, so {attention_map} was not written")
+    if picture is not None and not drawn:
+        raise SettingsError(f"there was no line to draw, so {picture} was not written")
 
 
 class Numbers:
@@ -125,46 +101,49 @@ class Numbers:
         return f"line{'s' if self.count > 1 else ''} {self.first}{more}"
 
 
-def drawing(given: dict[str, Any]) -> SampleSettings | None:
-    """How a line is drawn; None for the likeliest. Raises `SettingsError` for what would be of no use."""
-    settings = take(SampleSettings, {"temperature": "0", **given})
-    drawn = any(settings.temperatures)
-    filters = [f.flag for f in fields_of(SampleSettings) if f.name in given.keys() - {"temperature"}]
-    if filters and not drawn:
-        raise SettingsError(f"{filters[0]} is for lines that are drawn; give a --temperature above 0 with it")
-    return settings if drawn else None
-
-
 def run_and_file(run: str, file: str) -> tuple[Path, str]:
     """What is meant, also where a file alone was named."""
     from charlm.runs import folder
 
     if file == PIPED and (run == PIPED or (not folder.is_run(Path(run)) and Path(run).is_file())):
-        return folder.find("last", pairs=True), run
+        return folder.find("last", kind="pairs"), run
     try:
-        return folder.find(run, pairs=True), file
+        return folder.find(run, kind="pairs"), file
     except RunError as error:
         hint = f"; a line is translated so: echo {run!r} | charlm translate"
         raise RunError(f"{error}{hint if file == PIPED and run not in ('last', 'best') else ''}") from None
 
 
+def answers(
+    writer: Writer, blocks: Iterator[list[str]], settings: TranslateSettings, picture: str | None
+) -> Iterator[tuple[str, list[Translation]]]:
+    """Every line of the blocks with its translations. Raises `SettingsError` for more than one where all of them are to
+    be in one `picture`."""
+    number = 0
+    for lines in blocks:
+        if picture is not None and sum(1 for line in lines if line.strip()) > 1:
+            raise SettingsError(f"--attention-map {picture} holds one line, {len(lines)} were given; use - for all")
+        yield from translated(writer, lines, settings, number)
+        number += len(lines)
+
+
 def translated(
-    writer: Writer, lines: list[str], settings: TranslateSettings, number: int, how: dict[str, Any]
+    writer: Writer, lines: list[str], settings: TranslateSettings, number: int
 ) -> Iterator[tuple[str, list[Translation]]]:
     """Each line with its translations; a blank one has none. `number` is that of the first, from 0.
 
     Raises `VocabularyError` when the line's turn has come, so that those before it are not lost.
     """
     try:
-        found = writer.translate([line if line.strip() else "" for line in lines], settings, first=number, **how)
+        best = writer.translate([line if line.strip() else "" for line in lines], settings, first=number)
     except VocabularyError as error:
         if len(lines) == 1:
             raise VocabularyError(f"line {number + 1}: {error}") from None
         for at, line in enumerate(lines, number):
-            yield from translated(writer, [line], settings, at, how)
+            yield from translated(writer, [line], settings, at)
         return
-    for line, each in zip(lines, found, strict=True):
-        yield line, each if line.strip() else []
+    for line, some in zip(lines, best, strict=True):
+        yield line, some if line.strip() else []
 
 
 def tell(line: str, found: list[Translation], *, json: bool, numbered: bool) -> None:

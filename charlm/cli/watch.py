@@ -41,7 +41,7 @@ def state(path: Path) -> dict[str, Any]:
     from charlm.compare.rows import curve_of
 
     info, running = folder.info(path), folder.is_locked(path)
-    training = info.training
+    training, measure = info.training, info.measure
     progress, seconds = training.get("progress", 0.0), training.get("seconds", 0.0)
     if running and progress:
         known = max((path / name).stat().st_mtime for name in ("training.json", "config.json"))  # a resume writes one
@@ -56,21 +56,21 @@ def state(path: Path) -> dict[str, Any]:
         "seconds": seconds,
         "seconds_left": left,
         "tokens_per_second": training["tokens"] / training["seconds"] if training.get("seconds") else None,
-        "best_bits_per_byte": info.bits_per_byte,
-        "curve": [point._asdict() for point in curve_of(info)],
+        f"best_{measure.name}": info.best.value if info.best else None,
+        "curve": [point.named(measure) for point in curve_of(info, measure)],
         "sample": latest_sample(path),
     }
 
 
 def view(path: Path) -> RenderableType:
     from charlm.cli.curves import curves
-    from charlm.compare.rows import Point
+    from charlm.compare.rows import curve_of
 
     now, info = state(path), folder.info(path)
     parts: list[RenderableType] = [Text(headline(info, now))]
-    points = [Point(**point) for point in now["curve"]]
+    points = curve_of(info, info.measure)
     if len(points) > 1:
-        parts.append(curves({info.config["arch"]: [points]}, "time", height=12))
+        parts.append(curves({info.config["arch"]: [points]}, info.measure, "time", height=12))
     if now["sample"]:
         parts.append(sample_panel(now["sample"], taken=18))
     return Group(*parts)
@@ -81,8 +81,8 @@ def headline(info: RunInfo, now: dict[str, Any]) -> str:
     said.append(f"{now['progress']:.0%} in {duration(now['seconds'])}")
     if now["tokens_per_second"]:
         said.append(f"{count(now['tokens_per_second'])} tokens/s")
-    if now["best_bits_per_byte"] is not None:
-        said.append(f"best {now['best_bits_per_byte']:.4f} bits/byte")
+    if info.best:
+        said.append(f"best {info.best.value:.4f} {info.measure.unit}")
     if now["seconds_left"] is not None:
         said.append(f"about {duration(now['seconds_left'])} left")
     return ", ".join(said)

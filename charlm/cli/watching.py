@@ -17,10 +17,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from charlm import events
+from charlm import archs, events, kinds
 from charlm.cli.console import close_quietly, count, duration, err, out, sample_panel, sparkline, table
+from charlm.plan import Plan
 from charlm.progress import Progress as Encoding
-from charlm.text.pair_store import PairSplit
+from charlm.score import Score
 from charlm.training.loop import Step
 
 REFRESH = 0.2  # seconds between looks at the loss: each look waits for the device
@@ -69,6 +70,8 @@ class JsonLines(Silent):
 
 def plain_value(value: Any) -> Any:
     value = value() if callable(value) else value
+    if isinstance(value, Score):
+        return value.to_json()
     return value._asdict() if hasattr(value, "_asdict") else value
 
 
@@ -76,7 +79,7 @@ class Lines(Silent):
     """Plain lines that a log or a pager can take."""
 
     def __init__(self) -> None:
-        self.chars_per_token, self.pairs, self.untouched = 1.0, False, False
+        self.chars_per_token, self.next, self.untouched = 1.0, "", False
         self.meter = Meter()
         self.said = time.monotonic()
 
@@ -87,7 +90,7 @@ class Lines(Silent):
             self.encoding(event)
         elif isinstance(event, events.Started):
             self.chars_per_token = event.splits["train"].chars / len(event.splits["train"])
-            self.pairs, self.untouched = event.plan.pairs, len(event.splits["test"]) > 0
+            self.untouched, self.next = len(event.splits["test"]) > 0, next_command(event.path, event.plan)
             self.say(started(event))
         elif isinstance(event, events.Note):
             self.say(Text(f"note: {event.text}", "yellow"))
@@ -100,7 +103,7 @@ class Lines(Silent):
             self.say(ended(event, self.chars_per_token))
             if event.best and self.untouched:
                 self.say(look_elsewhere(event.path))
-            self.say(next_command(event.path, pairs=self.pairs))
+            self.say(self.next)
 
     def say(self, what: RenderableType) -> None:
         out.print(what, markup=False)
@@ -114,7 +117,7 @@ class Lines(Silent):
         score, best = event.score, "  best" if event.best else ""
         self.say(
             f"step {event.step}  {duration(event.seconds)}  training {event.train_nats:.3f}  "
-            f"validation {score.nats_per_token:.4f} nats/token, {score.bits_per_byte:.3f} bits/byte{best}"
+            f"validation {score.nats_per_token:.4f} nats/token, {score.value:.3f} {score.measure.unit}{best}"
         )
 
     def step(self, event: Step) -> None:
@@ -179,7 +182,7 @@ class Terminal(Lines):
             self.sample = event.text
 
     def validated(self, event: events.Validated) -> None:
-        self.bits = f"  {event.score.bits_per_byte:.3f} bits/byte"
+        self.bits = f"  {event.score.value:.3f} {event.score.measure.unit}"
 
     def encoding(self, event: Encoding) -> None:
         if time.monotonic() - self.said > 0.5:
@@ -210,13 +213,12 @@ def bar(share: float, text: str) -> Table:
 
 
 def started(event: events.Started) -> str:
-    splits, plan = event.splits, event.plan
-    sizes = {name: split.count if isinstance(split, PairSplit) else split.chars for name, split in splits.items()}
+    plan, kind = event.plan, kinds.load(event.plan.kind)
+    sizes = {name: kind.size(split) for name, split in event.splits.items()}
     shares = ", ".join(f"{count(size)} {name}" for name, size in sizes.items() if size)
-    unit = "pairs" if plan.pairs else "characters"
     budget = ", ".join(f"{value} {name}" for name, value in plan.train.budgets.items())
     return (
-        f"text: {shares} {unit}; {event.vocab_size} different tokens ({plan.data.tokenizer})\n"
+        f"text: {shares} {kind.unit}; {event.vocab_size} different tokens ({plan.data.tokenizer})\n"
         f"model: {plan.arch}, {count(event.params)} parameters, on {event.where}; budget: {budget}\n"
         f"run: {event.path}"
     )
@@ -229,16 +231,16 @@ def ended(event: events.Ended, chars_per_token: float) -> RenderableType:
     with err.status("seeing what simple methods reach") if err.is_terminal else nullcontext():
         simple = event.baselines()
     if event.best and simple is None:
-        best = f"{event.best.nats_per_token:.4f} nats per token, {event.best.bits_per_byte:.3f} bits per byte"
+        best = f"{event.best.nats_per_token:.4f} nats per token, {event.best.value:.3f} {event.best.measure.unit}"
         line = f"best at step {event.best_step}: {best}\n{line}"
     if event.best is None or simple is None:
         return line
-    rows = {**simple.named(), f"this model (step {event.best_step})": event.best.bits_per_byte}
+    rows = {**simple.named(), f"this model (step {event.best_step})": event.best.value}
     compared = table("validation text", ">bits per byte")
     for name, bits in sorted(rows.items(), key=lambda item: -item[1]):
         style = "bold" if name.startswith("this") else ""
         compared.add_row(name, f"{bits:.3f}", style=style)
-    ahead = simple.ngram6 - event.best.bits_per_byte
+    ahead = simple.ngram6 - event.best.value
     verdict = f"{abs(ahead):.3f} bits per byte {'better' if ahead > 0 else 'worse'} than counting 6-grams"
     nats = f"{event.best.nats_per_token:.4f} nats per token"
     return Group("", compared, "", f"{line}; {nats}; {verdict}")
@@ -253,5 +255,5 @@ def look_elsewhere(path: Path) -> str:
     return f"that is the best of all looks at this text; at one not looked at: {command}"
 
 
-def next_command(path: Path, *, pairs: bool) -> str:
-    return f"next: charlm {'translate' if pairs else 'sample'} {shlex.quote(str(path))}"
+def next_command(path: Path, plan: Plan) -> str:
+    return f"next: charlm {kinds.load(plan.kind).command(archs.load(plan.arch))} {shlex.quote(str(path))}"

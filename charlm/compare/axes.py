@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from charlm.translation import Band
+    from charlm.kinds._base import Band
 
 AXES = {"seconds": "seconds of training", "tokens": "tokens trained on", "step": "optimizer steps"}
 BY_LENGTH = {"exact": "percent exactly right", "bleu": "BLEU", "chrf": "chrF"}

@@ -1,39 +1,48 @@
 """What is compared with what, and under which budget: from what a person asked for to one plan per training.
 
 Fair means: every training gets the same budget, reads the same text in the same order (the order depends on the rows of
-a batch and on the seed alone, so all have the same number of rows), and is scored on the same bytes. Of pairs all read
-the same ones, in batches of equally many tokens.
+a batch and on the seed alone, so all have the same number of rows), and is scored on the same bytes. What more that
+takes the kind of data knows (`charlm.kinds`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from charlm import archs
-from charlm.config import BUDGETS, DataSettings, PairSettings, Settings, TrainSettings, fields_of, flag, value_of
+from charlm import archs, kinds, objectives
+from charlm.config import (
+    BUDGETS,
+    Arg,
+    DataSettings,
+    Field,
+    Settings,
+    TrainSettings,
+    fields_of,
+    flag,
+    value_of,
+)
 from charlm.errors import SettingsError
+from charlm.kinds._base import AnyCorpus, AnyStore
 from charlm.model import parameter_count
 from charlm.plan import Plan, merge, stranger
 from charlm.progress import Progress
-from charlm.scoring import prepare_any
-from charlm.text.corpus import Corpus
-from charlm.text.pair_store import PairSplit, PairStore
-from charlm.text.pairs import PairCorpus
-from charlm.text.store import Store
 
 Match = Literal["time", "tokens", "params"]
-Stores = dict[DataSettings, Store | PairStore]  # the text as ids, once for each way in which an entrant spells it
+Stores = dict[DataSettings, AnyStore]  # the data as ids, once for each way in which an entrant spells it
 MINUTES = 2.0
-BATCHES = {"batch_size": TrainSettings.batch_size}  # in these a recipe has no say
-PAIR_BATCHES = {"batch_tokens": PairSettings.batch_tokens, "max_length": PairSettings.max_length}
 TEXT = {"val_frac", "test_frac", "encoding", "alphabet"}
-ALIKE = {*BUDGETS, *TEXT, "seed", "order", *BATCHES, *PAIR_BATCHES}  # or it would not be fair
+OBJECTIVE = Field("objective", str, Arg("what to train it for"), None)  # by default what suits
 TOLERANCE = 0.02  # of the number of parameters
 WIDEST = 16_384  # hidden size that is tried
+
+
+def alike() -> set[str]:
+    """Settings that must be the same for all, or it would not be fair."""
+    return {*BUDGETS, *TEXT, "seed", "order", *(name for kind in kinds.all_kinds() for name in kind.batches)}
 
 
 class Entrant(NamedTuple):
@@ -46,17 +55,19 @@ class Entrant(NamedTuple):
     def parse(cls, label: str) -> Entrant:
         """Read `NAME` or `NAME:setting=value:setting=value`. Raises `SettingsError` for what is no such thing."""
         arch, *pairs = label.split(":")
-        kind = archs.load(arch)
-        fields = {f.name: f for group in (kind.Config, TrainSettings, PairSettings) for f in fields_of(group)}
+        network = archs.load(arch)
         settings: dict[str, Any] = {"arch": arch}
-        for pair in pairs:
-            name, equals, text = pair.partition("=")
-            name = name.strip().removeprefix("--").replace("-", "_")
+        split = [pair.partition("=") for pair in pairs]
+        named = [(name.strip().removeprefix("--").replace("-", "_"), equals, text) for name, equals, text in split]
+        goal = objectives.load(next((text for name, _, text in named if name == "objective"), network.objective))
+        groups = (network.Config, goal, TrainSettings, *(kind.Settings for kind in kinds.all_kinds()))
+        fields = {f.name: f for group in groups for f in fields_of(group)} | {"objective": OBJECTIVE}
+        for name, equals, text in named:
             if not equals:
                 raise SettingsError(f"{label!r}: after a colon comes setting=value, such as lstm:hidden_size=512")
             if name not in fields:
                 raise SettingsError(stranger(name, arch))
-            if name in ALIKE:
+            if name in alike():
                 raise SettingsError(
                     f"{label!r}: {flag(name)} must be the same for all; give it for the whole comparison"
                 )
@@ -72,11 +83,11 @@ class Contest:
     match: Match
     seeds: int
     common: dict[str, Any]  # settings of all, the budget among them
-    pairs: bool  # of source and target, and no running text
+    kind: str  # of data
 
     @classmethod
     def of(
-        cls, labels: Sequence[str], match: Match, seeds: int, common: Mapping[str, Any], *, pairs: bool = False
+        cls, labels: Sequence[str], match: Match, seeds: int, common: Mapping[str, Any], *, kind: str = kinds.TEXT
     ) -> Contest:
         """Raises `SettingsError` for entrants that are none or come twice, and a budget that does not suit `match`."""
         if len(set(labels)) < len(labels):
@@ -87,8 +98,8 @@ class Contest:
             raise SettingsError(
                 "--match time gives all the same --minutes; for --epochs or --steps, add --match tokens"
             )
-        common = merge({"minutes": MINUTES, **(PAIR_BATCHES if pairs else BATCHES)}, common)
-        return cls(tuple(Entrant.parse(label) for label in labels), match, seeds, common, pairs)
+        common = merge({"minutes": MINUTES, **kinds.load(kind).batches}, common)
+        return cls(tuple(Entrant.parse(label) for label in labels), match, seeds, common, kind)
 
     def to_dict(self) -> dict[str, Any]:
         labels = [entrant.label for entrant in self.entrants]
@@ -97,26 +108,22 @@ class Contest:
     @cached_property
     def drafts(self) -> list[Plan]:
         """A plan per entrant, as it was asked for. Raises `SettingsError` for what does not fit."""
-        plans = [Plan.of(self.common, entrant.settings, pairs=self.pairs) for entrant in self.entrants]
-        steps = {step_size(plan) for plan in plans if plan.train.steps}
+        plans = [Plan.of(self.common, entrant.settings, kind=self.kind) for entrant in self.entrants]
+        steps = {kinds.load(self.kind).step_size(plan) for plan in plans if plan.train.steps}
         if self.match == "tokens" and len(steps) > 1:
-            hint = "" if self.pairs else ", or one --seq-len for all"
-            raise SettingsError(f"--steps are of different sizes here; give --epochs{hint}")
+            raise SettingsError("--steps are of different sizes here; give --epochs")
         return plans
 
-    def stores(self, corpus: Corpus | PairCorpus, cache_dir: Path | None) -> Generator[Progress, None, Stores]:
-        """Raises `SettingsError` if not all entrants would be given the same pairs."""
-        found: Stores = {}
+    def stores(self, corpus: AnyCorpus, cache_dir: Path | None) -> Generator[Progress, None, Stores]:
+        """Raises `SettingsError` if not all entrants would be given the same data."""
+        kind, stores = kinds.load(self.kind), Stores()
         for plan in self.drafts:
-            if plan.data not in found:
-                found[plan.data] = yield from prepare_any(corpus, plan.data, cache_dir)
-        pairs = [store for store in found.values() if isinstance(store, PairStore)]
-        if not (same_pairs(store.train for store in pairs) and same_pairs(store.validation for store in pairs)):
-            raise SettingsError(
-                f"--max-length {self.common['max_length']} leaves out other pairs in one tokenizer's tokens than in "
-                "another's; give a larger one"
-            )
-        return found
+            if plan.data not in stores:
+                stores[plan.data] = yield from kind.prepare(corpus, plan.data, cache_dir)
+        for parts in zip(*((store.train, store.validation) for store in stores.values()), strict=True):
+            if not kind.equal(parts):
+                raise SettingsError(kind.unequal)
+        return stores
 
     def plans(self, stores: Stores) -> dict[str, list[Plan]]:
         """One plan per entrant and seed. Raises `SettingsError` if a number of parameters cannot be matched."""
@@ -124,9 +131,7 @@ class Contest:
         if self.match == "params":
             fixed = ["hidden_size" in entrant.settings for entrant in self.entrants]
             plans = same_size(plans, [stores[plan.data] for plan in plans], fixed=fixed)
-        if not self.pairs:  # where the text is short, the longest windows leave room for fewer rows
-            rows = min(stores[plan.data].batches(plan.train).batch_size for plan in plans)
-            plans = [replace(plan, train=replace(plan.train, batch_size=rows)) for plan in plans]
+        plans = kinds.load(self.kind).level(plans, [stores[plan.data] for plan in plans])
         return {
             entrant.label: [
                 replace(plan, train=replace(plan.train, seed=plan.train.seed + seed)) for seed in range(self.seeds)
@@ -135,17 +140,7 @@ class Contest:
         }
 
 
-def step_size(plan: Plan) -> object:
-    """Equal where equally many steps read the same text."""
-    return plan.train.accumulate, plan.data if plan.pairs else plan.train.seq_len
-
-
-def same_pairs(parts: Iterable[PairSplit]) -> bool:
-    """Whether they hold the same ones of one corpus."""
-    return len({part.numbers.tobytes() for part in parts}) < 2
-
-
-def same_size(plans: Sequence[Plan], stores: Sequence[Store | PairStore], *, fixed: Sequence[bool]) -> list[Plan]:
+def same_size(plans: Sequence[Plan], stores: Sequence[AnyStore], *, fixed: Sequence[bool]) -> list[Plan]:
     """The plans with hidden sizes that give all the parameters of the first; those that are `fixed` stay as they are.
 
     Raises `SettingsError` if no hidden size comes within 2 %.
@@ -164,7 +159,7 @@ def same_size(plans: Sequence[Plan], stores: Sequence[Store | PairStore], *, fix
     return sized
 
 
-def nearest(plan: Plan, store: Store | PairStore, target: int) -> Plan:
+def nearest(plan: Plan, store: AnyStore, target: int) -> Plan:
     """The plan with the hidden size whose number of parameters is nearest to `target`."""
     low, high = 1, WIDEST
     while low < high:  # the smallest of them that is large enough
@@ -191,6 +186,6 @@ def hidden(plan: Plan) -> int:
     return int(plan.model.to_dict()["hidden_size"])
 
 
-def size(plan: Plan, store: Store | PairStore) -> int:
+def size(plan: Plan, store: AnyStore) -> int:
     """The number of parameters."""
     return parameter_count(plan.outline(store.spec(plan.train)))

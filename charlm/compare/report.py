@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 from charlm.compare.axes import AXES, BY_LENGTH, LENGTH, place
 from charlm.compare.cells import BEST, lines
 from charlm.compare.measure import opened
-from charlm.compare.rows import Example, Point, Row, examples, verdict
+from charlm.compare.rows import Example, Row, examples, verdict
 from charlm.compare.run import Comparison
 from charlm.errors import SettingsError
 from charlm.inside.attend import Attended, attend
 from charlm.inside.surprise import HOT, Surprise, surprise
 from charlm.progress import result
+from charlm.score import Measure
 from charlm.text.visible import visible
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -50,8 +51,8 @@ def page(made: Comparison) -> str:
     from jinja2 import Environment
 
     titles, shown = lines(made)
-    there = [row for row in made.rows if row.trained]
-    shown_pairs = examples(there)
+    trained = [row for row in made.rows if row.trained]
+    pairs = examples(trained)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         made=made,
@@ -59,16 +60,16 @@ def page(made: Comparison) -> str:
         titles=titles,
         lines=shown,
         best=BEST,
-        curves=[Chart(title, inline(curve(there, field, title))) for field, title in AXES.items()],
-        points=[(row.label, each.seed, each.curve) for row in there for each in row.trained],
+        curves=[Chart(title, inline(curve(trained, made.measure, field, title))) for field, title in AXES.items()],
+        points=[(row.label, each.seed, each.curve) for row in trained for each in row.trained],
         lengths=[
-            Chart(title, inline(by_length(there, field, title)))
+            Chart(title, inline(by_length(trained, field, title)))
             for field, title in BY_LENGTH.items()
-            if any(row.quality(field) is not None for row in there)
+            if any(row.bands and row.value(field) is not None for row in trained)
         ],
-        examples=shown_pairs,
-        heats=list(heats(made, there)),
-        maps=list(attention(made.passage, shown_pairs, there)),
+        examples=pairs,
+        heats=list(heats(made, trained)),
+        maps=list(attention(made.passage, pairs, trained)),
         script=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script"),
     )
 
@@ -78,15 +79,16 @@ def inline(spec: dict[str, Any]) -> str:
     return json.dumps(spec).replace("<", "\\u003c")
 
 
-def curve(rows: list[Row], field: str, title: str) -> dict[str, Any]:
-    """Bits per byte of each validation along `field` of its `Point`."""
+def curve(rows: list[Row], measure: Measure, field: str, title: str) -> dict[str, Any]:
+    """The score of each validation along `field` of its `Point`."""
     values = [
-        {"model": row.label, "seed": each.seed, **point._asdict()}
+        {"model": row.label, "seed": each.seed, **point.named(measure)}
         for row in rows
         for each in row.trained
         for point in each.curve
     ]
-    made = lines_of(values, ("model", "seed", *Point._fields), (field, title), ("bits_per_byte", "bits per byte"))
+    said = ("model", "seed", "seconds", "tokens", "step", measure.name)
+    made = lines_of(values, said, (field, title), (measure.name, measure.words))
     made["encoding"]["y"]["scale"] = {"zero": False}
     made["encoding"]["detail"] = {"field": "seed"}
     return made
@@ -132,7 +134,10 @@ def lines_of(
 def heats(made: Comparison, rows: list[Row]) -> Iterator[Heat]:
     """How much each character of the passage surprises the first training of each model."""
     for row in rows if made.passage else ():
-        found: Surprise = result(surprise(opened(row.trained[0].run), made.passage))
+        writer = opened(row.trained[0].run)
+        if not writer.goes_on:
+            continue
+        found: Surprise = result(surprise(writer, made.passage))
         marks = [(c, min(b / HOT, 1.0), b) for c, b in zip(made.passage, found.bits.tolist(), strict=True)]
         yield Heat(row.label, found.bits_per_byte, marks)
 
@@ -142,6 +147,8 @@ def attention(passage: str, pairs: list[Example], rows: list[Row]) -> Iterator[C
     source of middle length while it is fed the right target, which is the same for all."""
     for row in rows if passage or pairs else ():
         writer = opened(row.trained[0].run)
+        if not (pairs or writer.goes_on):
+            continue
         try:
             if pairs:
                 source, text, _ = pairs[len(pairs) // 2]

@@ -8,20 +8,21 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev, variance
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from charlm.kinds._base import Band, Trial
 from charlm.runs import folder
 from charlm.runs.folder import RunInfo
-
-if TYPE_CHECKING:
-    from charlm.translation import Band, Translated
+from charlm.score import BITS, Measure, Score
 
 # Student's t, two-sided 95 %, by degrees of freedom from 1
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 T95_LARGE = 1.96
-QUALITY = ("exact", "bleu", "chrf")  # of translations
 EXAMPLES = 6  # pairs that are shown
 CHANCE = 0.07  # bits per byte by which single seeds of one model were seen to differ after a minute (docs/results.md)
+
+
+NOTHING = Trial()
 
 
 class Point(NamedTuple):
@@ -30,7 +31,11 @@ class Point(NamedTuple):
     seconds: float
     tokens: int  # shown so far
     step: int
-    bits_per_byte: float
+    value: float  # of the score, in the measure of the run
+
+    def named(self, measure: Measure) -> dict[str, Any]:
+        """The value stands under the measure's name."""
+        return {name if name != "value" else measure.name: value for name, value in self._asdict().items()}
 
 
 @dataclass
@@ -39,27 +44,43 @@ class Trained:
 
     run: Path
     seed: int
-    bits_per_byte: float
-    nats_per_char: float
+    score: Score
     params: int
-    context: int
     train_speed: float  # characters per second
-    write_speed: float  # in one stream; of pairs, where many are translated at once
     peak_memory: int | None
     tokens_seen: int
     seconds: float
-    bytes: int  # that it was scored on
-    chars: int
     curve: list[Point] = field(default_factory=list)
-    translated: Translated | None = None  # the held-out pairs
+    trial: Trial = NOTHING
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What is known of it, by name; the score under that of its measure."""
+        score, measure = self.score, self.score.measure
+        return {
+            "run": str(self.run),
+            "seed": self.seed,
+            measure.name: score.value,
+            "nats_per_char": score.nats_per_char,
+            "params": self.params,
+            "context": score.context,
+            "train_speed": self.train_speed,
+            "write_speed": self.trial.speed,
+            "peak_memory": self.peak_memory,
+            "tokens_seen": self.tokens_seen,
+            "seconds": self.seconds,
+            "bytes": score.bytes,
+            "chars": score.chars,
+            **self.trial.figures,
+        }
 
     def reached(self, target: float) -> float | None:
         """Seconds of training until a validation was as good as `target`; None if none was."""
-        return next((point.seconds for point in self.curve if point.bits_per_byte <= target), None)
+        better = self.score.measure.better
+        return next((point.seconds for point in self.curve if not better(target, point.value)), None)
 
     def to_dict(self) -> dict[str, Any]:
-        own = {name: value for name, value in vars(self).items() if name != "translated"} | {"run": str(self.run)}
-        return own | (self.translated.to_json() if self.translated else {})
+        return {**self.figures, "curve": self.curve, **self.trial.to_json()}
 
 
 @dataclass
@@ -70,34 +91,27 @@ class Row:
     trained: list[Trained]
     failures: list[str]
 
-    def mean(self, name: str) -> float | None:
-        return mean(getattr(each, name) for each in self.trained)
-
-    def quality(self, name: str) -> float | None:
-        """Of what its trainings translate; None where that is not known, and of running text."""
-        return mean(getattr(each.quality, name) for each in self.translated)
-
-    @property
-    def translated(self) -> list[Translated]:
-        return [each.translated for each in self.trained if each.translated]
+    def value(self, name: str) -> float | None:
+        """The mean of a figure over its trainings; None where it is not known."""
+        return mean(each.figures.get(name) for each in self.trained)
 
     @property
     def bands(self) -> list[Band]:
         """Quality by source length, the mean of its trainings, which all translated the same pairs."""
-        found: list[Band] = []
-        for same in zip(*(translated.bands for translated in self.translated), strict=True):
-            means = {name: mean(getattr(band, name) for band in same) for name in ("nats_per_token", *QUALITY)}
-            found.append(same[0]._replace(**means))
-        return found
+        bands: list[Band] = []
+        for same in zip(*(each.trial.bands for each in self.trained), strict=True):
+            names = [name for name in Band._fields if name not in ("shortest", "longest", "pairs")]
+            bands.append(same[0]._replace(**{name: mean(getattr(band, name) for band in same) for name in names}))
+        return bands
 
     @property
-    def bits(self) -> list[float]:
-        return [each.bits_per_byte for each in self.trained]
+    def scores(self) -> list[float]:
+        return [each.score.value for each in self.trained]
 
     @property
     def interval(self) -> float | None:
         """Half the width of the 95 % confidence interval of the mean over seeds; None for one seed."""
-        return half_width(self.bits)
+        return half_width(self.scores)
 
     def reached(self, target: float) -> float | None:
         """Mean seconds to `target`; None unless every seed got there."""
@@ -105,18 +119,19 @@ class Row:
         known = [time for time in times if time is not None]
         return fmean(known) if known and len(known) == len(times) else None
 
-    def to_dict(self, target: float | None, ngram6: float | None) -> dict[str, Any]:
-        bits = self.mean("bits_per_byte")
-        means = {name: self.mean(name) for name in MEANS}
-        means |= {name: self.quality(name) for name in QUALITY} if self.translated else {}
+    def to_dict(
+        self, measure: Measure, figures: Sequence[str], target: float | None, ngram6: float | None
+    ) -> dict[str, Any]:
+        """`figures` are those of its trial."""
+        score = mean(self.scores)
         return {
             "model": self.label,
             "seeds": len(self.trained),
-            "bits_per_byte": bits,
+            measure.name: score,
             "interval_95": self.interval,
-            **means,
+            **{name: self.value(name) for name in (*MEANS, *figures)},
             "seconds_to_target": self.reached(target) if target is not None else None,
-            "beats_6gram": bits < ngram6 if bits is not None and ngram6 is not None else None,
+            "beats_6gram": score < ngram6 if score is not None and ngram6 is not None else None,
             "failures": self.failures,
             "runs": [each.to_dict() for each in self.trained],
         }
@@ -135,7 +150,7 @@ class Example(NamedTuple):
 
 def examples(rows: Iterable[Row]) -> list[Example]:
     """A few of the pairs that were translated, from the shortest source to the longest."""
-    first = {row.label: row.translated[0] for row in rows if row.translated}
+    first = {row.label: row.trained[0].trial for row in rows if row.trained and row.trained[0].trial.written}
     if not first:
         return []
     sources, targets = next((each.sources, each.targets) for each in first.values())
@@ -163,34 +178,42 @@ def student(freedom: float) -> float:
     return T95[whole - 1] if whole <= len(T95) else T95_LARGE if whole > 200 else T95[-1]
 
 
-def curve_of(run: RunInfo) -> list[Point]:
+def curve_of(run: RunInfo, measure: Measure) -> list[Point]:
     """What metrics.jsonl says of the validations."""
     points = []
     for said, _ in folder.metrics(run.path):
         with suppress(ValueError, KeyError, TypeError):
-            seconds, step, bits = float(said["seconds"]), said["step"], float(said["bits_per_byte"])
-            if math.isfinite(bits):
-                points.append(Point(seconds, int(said["tokens"]), step, bits))
+            seconds, step, value = float(said["seconds"]), said["step"], float(said[measure.name])
+            if math.isfinite(value):
+                points.append(Point(seconds, int(said["tokens"]), step, value))
     return points
+
+
+def ranked(rows: Iterable[Row]) -> list[Row]:
+    """Those that were trained, the best first."""
+    trained = [row for row in rows if row.trained]
+    more = bool(trained) and trained[0].trained[0].score.measure.more
+    return sorted(trained, key=lambda row: fmean(row.scores), reverse=more)
 
 
 def verdict(rows: Iterable[Row]) -> str:
     """What the difference between the best two means, given the seeds."""
-    ranked = sorted((row for row in rows if row.trained), key=lambda row: fmean(row.bits))
-    if not ranked:
+    best = ranked(rows)
+    if not best:
         return "No training came to its end."
-    if len(ranked) == 1:
-        return f"{ranked[0].label} stands alone: nothing to compare it with."
-    first, second = ranked[:2]
-    ahead = fmean(second.bits) - fmean(first.bits)
-    told = f"{first.label} needs {ahead:.3f} bits per byte less than {second.label}"
-    if min(len(first.bits), len(second.bits)) < 2:
+    if len(best) == 1:
+        return f"{best[0].label} stands alone: nothing to compare it with."
+    first, second = best[:2]
+    measure, ahead = first.trained[0].score.measure, abs(fmean(second.scores) - fmean(first.scores))
+    verb, than = ("reaches", "more") if measure.more else ("needs", "less")
+    said = f"{first.label} {verb} {ahead:.3f} {measure.words} {than} than {second.label}"
+    if min(len(first.scores), len(second.scores)) < 2:
         weight = "more than seeds usually change" if ahead > CHANCE else "no more than another seed may change"
-        return f"{told}, {weight}; one seed proves little: try --seeds 3."
-    margin = welch(first.bits, second.bits)
+        return f"{said}{f', {weight}' if measure == BITS else ''}; one seed proves little: try --seeds 3."
+    margin = welch(first.scores, second.scores)
     if ahead > margin:
-        return f"{told} (95 % interval: {ahead - margin:.3f} to {ahead + margin:.3f}): more than the seeds explain."
-    return f"{told}, but the seeds alone explain up to {margin:.3f}: no winner between these two."
+        return f"{said} (95 % interval: {ahead - margin:.3f} to {ahead + margin:.3f}): more than the seeds explain."
+    return f"{said}, but the seeds alone explain up to {margin:.3f}: no winner between these two."
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> float:

@@ -16,9 +16,11 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from charlm import kinds
 from charlm.errors import CharlmError
 from charlm.plan import Plan
 from charlm.runs.folder import is_run
+from charlm.score import Score
 
 EVERY = 0.2  # seconds between two words on how far it is
 PATIENCE = 60.0  # seconds in which a training that is to stop must have saved itself
@@ -30,7 +32,7 @@ class Errand(NamedTuple):
     path: Path  # the run's folder
     plan: Plan
     texts: tuple[str, ...]
-    targets: tuple[str, ...]  # of pairs, where they stand in files of their own
+    targets: tuple[str, ...]  # where they stand in files of their own
     cache_dir: Path | None
     threads: int
 
@@ -40,7 +42,7 @@ class Went(NamedTuple):
 
     path: Path
     progress: float
-    bits_per_byte: float | None  # of its last validation
+    score: Score | None  # of its last validation
 
 
 class Returned(NamedTuple):
@@ -114,7 +116,6 @@ def do(errand: Errand, pipe: Connection, enough: Event) -> None:
 
     from charlm import job
     from charlm.events import Ended, Validated, Wishes
-    from charlm.text.pairs import open_text
     from charlm.training.loop import Step
 
     wishes = Wishes()
@@ -128,17 +129,17 @@ def do(errand: Errand, pipe: Connection, enough: Event) -> None:
         if is_run(errand.path):
             events = job.resume(errand.path, changes={}, cache_dir=errand.cache_dir, wishes=wishes)
         else:
-            corpus = open_text(errand.texts, errand.targets, errand.plan.data.encoding, pairs=errand.plan.pairs)
+            corpus = kinds.load(errand.plan.kind).open(errand.texts, errand.targets, errand.plan.data.encoding)
             events = job.train(errand.plan, corpus, out=errand.path, cache_dir=errand.cache_dir, wishes=wishes)
-        said, bits, ended = time.monotonic(), None, False
+        said, score, ended = time.monotonic(), None, False
         for event in events:
             wishes.stop = wishes.stop or enough.is_set()
             ended = isinstance(event, Ended)
             if isinstance(event, Validated):
-                bits = event.score.bits_per_byte
+                score = event.score
             elif isinstance(event, Step) and (time.monotonic() - said > EVERY or event.progress == 1):
                 said = time.monotonic()
-                pipe.send(Went(errand.path, event.progress, bits))
+                pipe.send(Went(errand.path, event.progress, score))
         pipe.send(Returned(errand.path, "" if ended else "it was stopped; the same command goes on with it"))
     except CharlmError as error:
         pipe.send(Returned(errand.path, str(error)))

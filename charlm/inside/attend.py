@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from charlm import kinds
 from charlm.errors import SettingsError
 from charlm.inside import numbered
 from charlm.text.tokenizers import Tokenizer
@@ -46,14 +47,20 @@ def attend(
     layer or a head that is not there; `VocabularyError` for characters that the run cannot spell.
     """
     if not text or source == "":
-        raise SettingsError(f"the {'source' if text else 'text'} is empty; there is nothing to look at")
+        raise SettingsError(
+            f"the {'source' if text else 'text'} is empty; there is nothing to look at",
+            field="source" if text else "text",
+        )
     tokens, read = writer.tokenizer.encode(text), None if source is None else writer.source_tokenizer.encode(source)
-    if writer.pairs:
+    if (kind := kinds.load(writer.kind)).has_source:
         if read is None:
-            raise SettingsError("this run was trained on pairs; give what it reads with --source TEXT")
+            raise SettingsError(
+                f"this run was trained on {kind.noun}; give what it reads with --source TEXT", field="source"
+            )
         return aligned(
             writer, np.append(read, writer.source_tokenizer.newline), tokens.tolist(), layer=layer, head=head
         )
+    writer.must_go_on()
     return mapped(writer, tokens, read, tokens, layer=layer, head=head)
 
 
@@ -92,7 +99,7 @@ def mapped(writer: Writer, fed: Ids, read: Ids | None, named: Ids, *, layer: int
         rows=spelled(writer.tokenizer, named[len(named) - rows :]),
         columns=looked_at[:columns],
         weights=[row[: t + 1] if causal else row for t, row in enumerate(drawn.tolist())],
-        of_pair=writer.pairs,
+        of_pair=kinds.load(writer.kind).has_source,
     )
 
 

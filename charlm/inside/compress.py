@@ -80,7 +80,7 @@ def compress(writer: Writer, source: Path, target: Path, *, name: str = "") -> G
     Raises `VocabularyError`, before the long work, if the vocabulary cannot spell the file, `CorpusError` if it cannot
     be read, `SettingsError` if `target` cannot be written or the library is missing.
     """
-    writer.refuse_pairs()
+    writer.must_go_on()
     stream = coder().stream
     tokens, size = 0, 0
     for ids, raw in spelled(source, writer.tokenizer):
@@ -183,10 +183,11 @@ def fingerprint(writer: Writer) -> bytes:
 
 def guesses(writer: Writer) -> Generator[Weights, int, None]:
     """How likely each next token is (V,), up to a factor; to be sent the token that came."""
-    step, state, token = writer.model.stepper(1), None, writer.tokenizer.start
+    step, token = writer.model.stepper(1), writer.tokenizer.start  # its weights are packed in one thread
+    step.begin(writer.model.start(1))
     while True:
         with torch.inference_mode():
-            logits, state = step(torch.tensor([token]), state)  # (1, V)
+            logits = step(torch.tensor([token]))  # (1, V)
         exact = logits[0].double().numpy()
         token = yield np.exp(exact - exact.max())
 

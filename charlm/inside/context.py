@@ -20,6 +20,7 @@ from charlm.errors import CorpusError
 from charlm.model import LanguageModel
 from charlm.progress import Progress
 from charlm.runs import folder
+from charlm.runs.opening import Opening
 from charlm.scoring import same_text
 from charlm.text.corpus import Corpus
 from charlm.writer import Writer
@@ -57,17 +58,19 @@ class Reach(NamedTuple):
         return {"places": self.places, "enough": self.enough, "contexts": [c._asdict() for c in self.contexts]}
 
 
-def reach(run: str | Path, *, text: Corpus | None = None, positions: int = 500) -> Generator[Progress, None, Reach]:
+def reach(
+    run: str | Path, *, text: Corpus | None = None, positions: int = 500, opening: Opening | None = None
+) -> Generator[Progress, None, Reach]:
     """Score places of `text`, or of the run's own validation text, with the last 1, 2, 4, ... tokens in sight.
 
     Raises as `charlm.scoring.score_run` does, and `CorpusError` for a text of fewer than two tokens.
     """
     path = folder.find(run)
-    writer = Writer.load(path)
+    writer = Writer.load(path, opening)
     if text:
         before, ids = 0, writer.tokenizer.encode("".join(text.chunks()))
     else:
-        store = yield from same_text(folder.info(path), None)
+        store = yield from same_text(folder.info(path))
         if not len(store.validation):
             raise CorpusError(f"{path} has no validation text; name a text with --text")
         training = store.train.ids[-FURTHEST:]
@@ -118,6 +121,5 @@ def guess(model: LanguageModel, seen: torch.Tensor) -> torch.Tensor:
     Half is read and half is fed, which to most models is the same; one with an encoder was trained so.
     """
     source, tokens = seen[:, :-1].tensor_split([(seen.size(1) - 1) // 2], 1)
-    state = model.read(source) if source.size(1) else None
-    hidden = model.features(tokens, state).hidden[:, -1]  # (B, D)
+    hidden = model.features(tokens, model.read(source)).hidden[:, -1]  # (B, D)
     return F.cross_entropy(model.head(hidden).float(), seen[:, -1], reduction="none")

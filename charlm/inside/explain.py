@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from charlm.sampling.filters import stages
-from charlm.sampling.settings import MEMORY, SampleSettings
+from charlm.sampling.settings import MEMORY, Request
 from charlm.writer import Writer
 
 
@@ -25,20 +24,16 @@ class Explanation(NamedTuple):
 
 
 @torch.inference_mode()
-def explain(writer: Writer, prompt: str, settings: SampleSettings, top: int = 12) -> Explanation:
-    """What may follow `prompt`, and what each filter makes of that, for the `top` tokens that the model likes best.
+def explain(writer: Writer, request: Request, top: int = 12) -> Explanation:
+    """What may follow the prompt, and what each filter makes of that, for the `top` tokens that the model likes best.
 
-    Raises `VocabularyError` for characters of the prompt that the tokenizer cannot spell.
+    Raises as `Writer.pieces` does.
     """
-    writer.refuse_pairs()
-    ids = writer.tokenizer.encode(prompt)
-    ids = ids if len(ids) else np.array([writer.tokenizer.start])
-    tokens = torch.from_numpy(ids)[None].to(writer.device)  # (1, P)
-    state = writer.model.read(tokens[:, :-1]) if tokens.size(1) > 1 else None
-    logits = writer.model.step(tokens[:, -1], state)[0].float()  # (1, V)
+    tokens = writer.encoded(request)  # (1, P)
+    logits = writer.model.step(tokens[:, -1], writer.model.read(tokens[:, :-1]))[0].float()  # (1, V)
     likely = logits[0].argsort(descending=True)[:top]
     shown = []
-    for name, left in stages(settings, settings.temperatures[0], logits, tokens[:, -MEMORY:]):
+    for name, left in stages(request, request.temperatures[0], logits, tokens[:, -MEMORY:]):
         share = left[0].softmax(-1)
         kept = int((left[0] > -torch.inf).sum())
         some = share[likely].tolist()

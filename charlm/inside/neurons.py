@@ -104,19 +104,21 @@ def neurons(
     Raises `SettingsError` for a model without units that remember, a text that is empty, too long, or in which the
     feature never varies, and a layer, unit or gate that is not there; `VocabularyError` as `encode` does.
     """
-    writer.refuse_pairs()
+    writer.must_go_on()
     if unit is not None and find:
-        raise SettingsError("--unit names a unit and --find looks for one; give one of them")
+        raise SettingsError("--unit names a unit and --find looks for one; give one of them", field="unit")
     ids = writer.tokenizer.encode(text)
     if not 1 <= len(ids) <= LONGEST:
-        raise SettingsError(f"the text must have from 1 to {LONGEST:,} tokens, got {len(ids):,}; give another")
+        raise SettingsError(
+            f"the text must have from 1 to {LONGEST:,} tokens, got {len(ids):,}; give another", field="text"
+        )
     decoder = writer.tokenizer.decoder()
     tokens = [decoder.feed(id) for id in ids.tolist()]
     feature = at_tokens(find, text, tokens) if find else None
     traces = writer.model.traces(torch.from_numpy(ids).to(writer.device))
     gate = gate or ("cell" if "cell" in traces else "hidden")
     if gate not in traces:
-        raise SettingsError(f"--gate must be one of {', '.join(traces)} in this run, got {gate!r}")
+        raise SettingsError(f"--gate must be one of {', '.join(traces)} in this run, got {gate!r}", field="gate")
     values = (traces[gate].tanh() if gate == "cell" else traces[gate]).cpu().double()  # (L, T, D)
     layers, _, size = values.shape
     follows = None if feature is None else correlations(values, torch.tensor(feature)).tolist()  # L lists of D
@@ -141,7 +143,8 @@ def at_tokens(name: str, text: str, tokens: list[str]) -> list[float]:
     values = [along[max(0, end - 1)] for end in accumulate(map(len, tokens))]
     if len(set(values)) == 1:
         raise SettingsError(
-            f"--find {name} needs a text in which {meaning!r} varies; in this one it is always {values[0]:g}"
+            f"--find {name} needs a text in which {meaning!r} varies; in this one it is always {values[0]:g}",
+            field="find",
         )
     return values
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.progress import Progress
-from charlm.sampling.settings import SampleSettings
+from charlm.sampling.settings import Request
 from charlm.writer import Writer
 
 SIZES = (4, 8, 12, 16, 24, 32, 48, 64)  # characters of an n-gram
@@ -154,7 +154,7 @@ def written(writer: Writer, length: int, *, temperature: str, seed: int) -> Gene
     """So many characters from a blank page."""
     text: list[str] = []
     done = 0
-    for piece in writer.pieces("", SampleSettings(temperature), seed=seed):
+    for piece in writer.pieces(Request(temperature, length=0, seed=seed)):
         text += piece.texts
         done += len(piece.texts[0])
         if done >= length:

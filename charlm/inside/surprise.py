@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import SettingsError
+from charlm.evaluate import token_nats
 from charlm.progress import Progress
 from charlm.text.characters import characters
 from charlm.text.tokenizers import utf8
-from charlm.training.evaluate import token_nats
 from charlm.writer import Writer
 
 HOT = 8.0  # bits at which a character is drawn as red as it gets: as if one of 256 had been equally likely
@@ -101,7 +101,7 @@ def surprise(writer: Writer, text: str) -> Generator[Progress, None, Surprise]:
 
     Raises `SettingsError` for an empty text and `VocabularyError` for characters that the tokenizer cannot spell.
     """
-    writer.refuse_pairs()
+    writer.must_go_on()
     if not text:
         raise SettingsError("there is no text to score: it is empty")
     ids = writer.tokenizer.encode(text)

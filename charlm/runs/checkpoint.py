@@ -15,17 +15,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from charlm.errors import RunError
 from charlm.files import replacing
-from charlm.model import State
+from charlm.model import State, map_state
 from charlm.runs.folder import plain_file
 from charlm.timer import Clock
 from charlm.training.loop import Trainer
 
 Tensors = dict[str, Tensor]
 Shape = tuple[int, ...]
-KINDS = ("F32", "F16", "BF16")
+KINDS = ("F32", "F16", "BF16", "I64")
 Fits = Callable[[str, Shape], bool]  # whether a tensor of this name and shape belongs into the file
 
 
@@ -121,9 +122,8 @@ def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
         f"{part}/{name}": shape for part in ("model", "average") for name, shape in shapes(trainer.model).items()
     }
     with torch.no_grad():
-        tokens = torch.zeros(trainer.batches.batch_size, 1, dtype=torch.long, device=trainer.device)
-        carried = flatten("carried", trainer.model.carry(trainer.model.features(tokens).state))
-    expected |= {name: tuple(t.shape) for name, t in carried.items()}
+        blank = trainer.blank()
+    expected |= {name: tuple(t.shape) for name, t in flatten("carried", blank).items()}
     slots = [[p.shape for group in o.param_groups for p in group["params"]] for o in trainer.optimizers]
 
     def fits(name: str, shape: Shape) -> bool:
@@ -142,34 +142,45 @@ def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
             for name, value in under(f"optimizer/{number}", tensors).items():
                 p, key = name.split("/")
                 state.setdefault(int(p), {})[key] = value
-            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+            load_optimizer(optimizer, state)
         here, position = trainer.position, metadata["position"]
         here.step, here.tokens = int(position["step"]), int(position["tokens"])
         here.clock = Clock(float(position["seconds"]))
         here.lr_scale = float(position["lr_scale"])
         trainer.skipped.fill_(int(position["skipped"]))
-        carried = under("carried", tensors)
-        here.carried = unflatten({name: t.to(trainer.device) for name, t in carried.items()}) if carried else None
+        map_state(Tensor.copy_, here.carried, unflatten("carried", tensors, blank))
         return dict(metadata["notes"])
     except (KeyError, IndexError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise RunError(f"{path} holds no training of this run: {error!r}") from None
 
 
+@torch.no_grad()
+def load_optimizer(optimizer: Optimizer, state: dict[int, dict[str, Tensor]]) -> None:
+    """Set what it remembers of each parameter, by number. Where it remembers something its tensors stay where they are,
+    as a recorded step wants it; what was not saved is zero, as in the beginning."""
+    if not optimizer.state:
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        return
+    parameters = (p for group in optimizer.param_groups for p in group["params"])
+    for number, p in enumerate(parameters):
+        for key, value in optimizer.state[p].items():
+            saved = state.get(number, {}).get(key)
+            value.zero_() if saved is None else value.copy_(saved)
+
+
 def under(prefix: str, tensors: Tensors) -> Tensors:
-    """The tensors below a prefix, without it; a tensor that is the prefix itself is named ''."""
-    return {name[len(prefix) + 1 :]: t for name, t in tensors.items() if f"{name}/".startswith(f"{prefix}/")}
+    """The tensors below a prefix, without it."""
+    return {name[len(prefix) + 1 :]: t for name, t in tensors.items() if name.startswith(f"{prefix}/")}
 
 
 def flatten(name: str, state: State) -> Tensors:
     """A state as named tensors: tuple positions become parts of the name."""
     if isinstance(state, tuple):
         return {key: t for i, part in enumerate(state) for key, t in flatten(f"{name}/{i}", part).items()}
-    return {} if state is None else {name: state}
+    return {name: state}
 
 
-def unflatten(tensors: Tensors) -> State:
-    """The inverse of `flatten`, from names without its prefix."""
-    if list(tensors) == [""]:
-        return tensors[""]
-    firsts = sorted({int(name.partition("/")[0]) for name in tensors})
-    return tuple(unflatten(under(str(first), tensors)) for first in firsts)
+def unflatten(name: str, tensors: Tensors, like: State) -> State:
+    """The inverse of `flatten`, for a state of the same form as `like`."""
+    parts = iter([tensors[key] for key in flatten(name, like)])
+    return map_state(lambda _: next(parts), like)

@@ -20,7 +20,7 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -28,24 +28,28 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from charlm import kinds
 from charlm.errors import RunError
 from charlm.files import replacing
+from charlm.score import BITS, Measure, Score
 
 ROOT = Path("runs")
-FORMAT = 1
+FORMAT = 2
 LARGEST_JSON = 100_000_000  # bytes; a vocabulary of a million words has a fifth of that
 CONFIG = {
+    "kind": str,
     "arch": str,
     "model": dict,
     "train": dict,
     "data": dict,
-    "seq_len": int,
+    "lengths": dict,
+    "objective": dict,
     "rows": int,
     "params": int,
     "corpus": dict,
     "tokenizer_sha256": str,
 }
-CORPUS = {"name": str, "paths": list, "sha256": str}
+CORPUS = {"name": str, "paths": list, "targets": list, "sha256": str}
 
 
 class RunInfo(NamedTuple):
@@ -56,15 +60,21 @@ class RunInfo(NamedTuple):
     training: dict[str, Any]  # empty until the first checkpoint
 
     @property
-    def bits_per_byte(self) -> float | None:
+    def best(self) -> Score | None:
         """Of the best validation so far; None if there was none."""
-        best = self.training.get("best")
-        return best["bits_per_byte"] if best else None
+        with suppress(KeyError, TypeError, ValueError):
+            return Score.from_json(self.training["best"])
+        return None
 
     @property
-    def pairs(self) -> bool:
-        """Whether it was trained on pairs of a source and a target."""
-        return "max_length" in self.config["data"]
+    def measure(self) -> Measure:
+        """Of its scores, as far as is known."""
+        return self.best.measure if self.best else BITS
+
+    @property
+    def kind(self) -> str:
+        """Of the data that it was trained on."""
+        return str(self.config["kind"])
 
 
 def append(path: Path, text: str) -> None:
@@ -203,32 +213,41 @@ def is_run(path: Path) -> bool:
     return os.path.lexists(path / "config.json")
 
 
-def find(run: str | Path, *, pairs: bool | None = None) -> Path:
-    """The folder of a run: a path, a name under `runs/`, `last` (the newest) or `best` (the lowest bits per byte), of
-    all runs, or of those that were trained on `pairs`, or not."""
+def find(run: str | Path, *, kind: str | None = None) -> Path:
+    """The folder of a run: a path, a name under `runs/`, `last` (the newest) or `best` (of those with a score in the
+    measure of the newest), of all runs, or of those that were trained on this kind of data."""
     for path in (Path(run), ROOT / run):
         if is_run(path):
             return path
     runs = list_runs()
-    wanted = [info for info in runs if pairs in (None, info.pairs)]
+    wanted = [info for info in runs if kind in (None, info.kind)]
     if run == "last" and wanted:
         return wanted[-1].path
-    if run == "best":
-        scored = [info for info in wanted if info.bits_per_byte is not None]
-        if scored:
-            return min(scored, key=lambda info: info.bits_per_byte or 0.0).path
+    if run == "best" and (best := best_of(wanted)):
+        return best.path
     names, compared = [info.path.name for info in runs], of_comparisons()
     if not (names or compared):
         raise RunError(f"no run {str(run)!r} here, and none under {ROOT}/ yet; train one with: charlm train FILE")
     if run in ("last", "best"):
         if not names:
             raise RunError(f"no run {str(run)!r} here but those of comparisons; name one, such as {compared[0]}")
-        lacks = "was validated" if wanted else "was trained on pairs" if pairs else "was trained on a running text"
+        lacks = "was validated" if wanted or kind is None else f"was trained on {kinds.load(kind).noun}"
         raise RunError(f"none of the {len(names)} runs here {lacks}; charlm runs lists them")
     known = {Path(name).name: name for name in compared} | {name: name for name in (*names, *compared)}
     close = difflib.get_close_matches(str(run), known, 1)
     hint = f" (did you mean {known[close[0]]!r}?)" if close else ""
     raise RunError(f"no run {str(run)!r}{hint}; charlm runs lists those there are")
+
+
+def best_of(runs: Sequence[RunInfo]) -> RunInfo | None:
+    """The run with the best score, in the measure of the newest one that has a score; None where none has."""
+    scored = [(info, info.best) for info in runs if info.best]
+    if not scored:
+        return None
+    _, newest = scored[-1]
+    alike = [(info, best) for info, best in scored if best.measure == newest.measure]
+    best, _ = (max if newest.measure.more else min)(alike, key=lambda one: one[1].value)
+    return best
 
 
 def info(path: Path) -> RunInfo:

@@ -19,15 +19,13 @@ from torch import Tensor
 from charlm import __version__
 from charlm.device import peak_memory
 from charlm.errors import RunError
+from charlm.evaluate import describe
 from charlm.files import replacing
-from charlm.model import LanguageModel, parameter_count
+from charlm.kinds._base import AnyCorpus, AnyStore
+from charlm.model import Network, parameter_count
 from charlm.plan import Plan
 from charlm.runs import checkpoint, folder
-from charlm.text.corpus import Corpus
-from charlm.text.pair_store import PairStore
-from charlm.text.pairs import PairCorpus
-from charlm.text.store import Store
-from charlm.training.evaluate import Score, describe
+from charlm.score import Score
 from charlm.training.loop import Step, Trainer
 
 NOTES = ("stale", "validated", "losses", "pending")
@@ -53,9 +51,7 @@ class Record:
     saved: int = -1  # the step of the checkpoint on disk
     owed: tuple[Score | None, int] | None = None  # score and step of best weights that could not be written
 
-    def begin(
-        self, plan: Plan, store: Store | PairStore, corpus: Corpus | PairCorpus, trainer: Trainer, kept: LanguageModel
-    ) -> None:
+    def begin(self, plan: Plan, store: AnyStore, corpus: AnyCorpus, trainer: Trainer, kept: Network) -> None:
         """All that is needed to open, explain, repeat and resume the run; config.json, which makes it one, last."""
         folder.write_json(self.path / "tokenizer.json", store.vocabularies.to_json())
         self.save(trainer, kept)  # so that there is always a checkpoint to go back to
@@ -66,15 +62,15 @@ class Record:
             "python": platform.python_version(),
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             **plan.to_dict(),
-            "seq_len": trainer.model.spec.seq_len,
+            "lengths": trainer.model.spec.lengths._asdict(),
             "rows": trainer.batches.batch_size,  # both are smaller than asked for where the text is short
             "params": parameter_count(trainer.model),
             "tokenizer_sha256": store.vocabularies.sha256,
             "corpus": {
                 "name": corpus.name,
                 "paths": resolved(corpus.paths),
+                "targets": resolved(corpus.targets),
                 "sha256": store.corpus_sha256,
-                **({"targets": resolved(corpus.targets)} if isinstance(corpus, PairCorpus) else {}),
             },
         }
         folder.write_json(self.path / "config.json", config)
@@ -84,17 +80,17 @@ class Record:
         self.nats = self.nats + torch.nan_to_num(step.nats, nan=0.0, posinf=0.0) * step.tokens
         self.tokens = self.tokens + step.nats.isfinite() * step.tokens
 
-    def take(self, score: Score, step: int, trainer: Trainer, kept: LanguageModel) -> None:
+    def take(self, score: Score, step: int, trainer: Trainer, kept: Network) -> None:
         """Note a validation, and keep the weights if they are the best."""
-        bits = score.bits_per_byte
-        again = self.best is not None and (step, bits) == (self.best_step, self.best.bits_per_byte)  # it was cut off
-        if math.isfinite(bits) and (again or self.best is None or bits < self.best.bits_per_byte):
+        better = self.best is None or score.measure.better(score.value, self.best.value)
+        again = self.best is not None and (step, score.value) == (self.best_step, self.best.value)  # it was cut off
+        if math.isfinite(score.value) and (better or again):
             self.save_best(score, step, trainer, kept)
             self.stale = 0
         elif step > self.best_step:  # before it only where an earlier checkpoint was gone back to
             self.stale += 1
 
-    def save(self, trainer: Trainer, kept: LanguageModel) -> None:
+    def save(self, trainer: Trainer, kept: Network) -> None:
         """A checkpoint to resume from, and the newest weights to look at."""
         notes = {name: getattr(self, name) for name in NOTES} | {"nats": float(self.nats), "tokens": int(self.tokens)}
         checkpoint.save_training(self.path / "training.safetensors", trainer, notes)
@@ -102,10 +98,10 @@ class Record:
         self.summarise(trainer)
         self.saved = trainer.position.step
 
-    def save_best(self, score: Score | None, step: int, trainer: Trainer, kept: LanguageModel) -> None:
+    def save_best(self, score: Score | None, step: int, trainer: Trainer, kept: Network) -> None:
         """The weights to write with. Their score stands in the same file, so the two cannot disagree."""
         self.owed = (score, step)
-        said = {"step": step, "score": score._asdict() if score else None}
+        said = {"step": step, "score": score.to_json() if score else None}
         checkpoint.save_weights(self.path / "model.safetensors", kept, said)
         self.best, self.best_step, self.owed = score, step, None
         self.summarise(trainer)
@@ -133,7 +129,7 @@ class Record:
         if (self.path / "model.safetensors").exists():
             try:
                 _, kept = checkpoint.read_weights(self.path / "model.safetensors", trainer.model)
-                self.best, self.best_step = Score(**kept["score"]) if kept["score"] else None, int(kept["step"])
+                self.best, self.best_step = Score.from_json(kept["score"]) if kept["score"] else None, int(kept["step"])
             except (RunError, KeyError, TypeError, ValueError) as error:
                 raise RunError(f"{error}; delete it to go on without: the next best is kept anew") from None
         metrics = self.path / "metrics.jsonl"
@@ -155,13 +151,13 @@ class Record:
         summary: dict[str, Any] = position(trainer) | {
             "progress": round(trainer.progress(), 4),
             "finished": finished,
-            "best": self.best._asdict() if self.best else None,
+            "best": self.best.to_json() if self.best else None,
             "best_step": self.best_step,
             "peak_memory": peak_memory(trainer.device),
         }
         folder.write_json(self.path / "training.json", summary)
 
-    def finish(self, trainer: Trainer, kept: LanguageModel) -> None:
+    def finish(self, trainer: Trainer, kept: Network) -> None:
         """The end: what could not be saved so far is tried once more."""
         step = trainer.position.step
         if self.saved != step:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from charlm.model import LanguageModel
 from charlm.sampling.lines import Hypothesis, select, write_lines
+from charlm.sampling.settings import BeamSettings
 
 
 class Kept(NamedTuple):
@@ -37,54 +38,46 @@ class Kept(NamedTuple):
         """Nothing but `some` (A, N) of them, in their places."""
         return self._replace(nats=self.nats.masked_fill(~some, -torch.inf))
 
-    def told(self, newline: int) -> list[list[Hypothesis]]:
+    def hypotheses(self, newline: int) -> list[list[Hypothesis]]:
         return [
             [Hypothesis.of(ids, nats, newline) for ids, nats in zip(*lines, strict=True) if nats > -torch.inf]
             for lines in zip(self.ids[..., 1:].tolist(), self.nats.tolist(), strict=True)
         ]
 
 
-def beam_search(
-    model: LanguageModel,
-    source: Tensor,
-    *,
-    beams: int,
-    newline: int,
-    limit: int,
-    length_penalty: float,
-    n_best: int = 1,
-) -> list[list[Hypothesis]]:
+class Search(NamedTuple):
+    """What is looked for, and how widely."""
+
+    newline: int  # the token that ends a line
+    limit: int  # tokens that a line may have, newline included; 1 or more
+    beams: int  # lines of a sentence that are written side by side
+    length_penalty: float = BeamSettings.length_penalty  # alpha
+    n_best: int = 1  # lines wanted of each sentence, at most `beams`
+
+
+def beam_search(model: LanguageModel, source: Tensor, search: Search) -> list[list[Hypothesis]]:
     """The `n_best` hypotheses for each row of `source` (B, S), right-padded with PAD, the best first.
 
     They are the best of what a beam finds and of the greedy line, so none is worse than that. What was cut off comes
-    after everything finished. There are fewer than `n_best` only where fewer lines are possible. 1 <= n_best <= beams,
-    limit >= 1.
+    after everything finished. There are fewer than `n_best` only where fewer lines are possible.
     """
-    found = by_beam(model, source, beams, newline, limit, length_penalty, n_best)
-    if beams == 1:
-        return found  # it is the greedy line
+    lines_of = by_beam(model, source, search)
+    if search.beams == 1:
+        return lines_of  # it is the greedy line
 
     def rank(line: Hypothesis) -> tuple[bool, float]:
-        return not line.finished, -line.log_probability / lp(len(line.ids) + line.finished, length_penalty)
+        return not line.finished, -line.log_probability / lp(len(line.ids) + line.finished, search.length_penalty)
 
-    greedy = write_lines(model, source, lambda logits: logits.argmax(-1), newline=newline, limit=limit)
-    for lines, line in zip(found, greedy, strict=True):
+    greedy = write_lines(model, source, lambda logits: logits.argmax(-1), newline=search.newline, limit=search.limit)
+    for lines, line in zip(lines_of, greedy, strict=True):
         if all((line.ids, line.finished) != (other.ids, other.finished) for other in lines):
-            lines[:] = sorted([*lines, line], key=rank)[:n_best]
-    return found
+            lines[:] = sorted([*lines, line], key=rank)[: search.n_best]
+    return lines_of
 
 
 @torch.inference_mode()
-def by_beam(
-    model: LanguageModel,
-    source: Tensor,
-    beams: int,
-    newline: int,
-    limit: int,
-    length_penalty: float,
-    n_best: int,
-) -> list[list[Hypothesis]]:
-    """What is found for each row by a beam alone.
+def by_beam(model: LanguageModel, source: Tensor, search: Search) -> list[list[Hypothesis]]:
+    """The lines of each row that a beam alone ends with.
 
     Each step looks at the 2 x `beams` likeliest continuations of a sentence. Those among the first `beams` that end
     with a newline are finished; of all, the first `beams` that do not end go on. A sentence is done when
@@ -97,9 +90,10 @@ def by_beam(
     one that torch.topk finds first.
     """
     model.eval()
+    newline, limit, beams, length_penalty, n_best = search
     state, count, device = model.read(source), len(source), source.device
     forgiven = lp(torch.arange(limit + 2, device=device), length_penalty)
-    found: list[list[Hypothesis]] = [[] for _ in range(count)]
+    best_of: list[list[Hypothesis]] = [[] for _ in range(count)]
     sentences = torch.arange(count, device=device)  # (A,) those that are not done
     ended = torch.zeros_like(sentences)  # (A,) how many lines of each are finished
     going = Kept(torch.zeros(count, 1, device=device), source.new_full((count, 1, 1), newline))
@@ -111,22 +105,22 @@ def by_beam(
         new = grown.only(ends & (torch.arange(ends.size(1), device=device) < beams))
         ended = ended + new.nats.isfinite().sum(1)
         best, worst = better(best, new, forgiven, newline)
-        rest = grown.only(~ends)
-        places = largest(rest.nats, beams)  # (A, N)
-        going, rows = rest.take(places), parents.gather(1, places)
-        hope = going.nats[:, 0] / torch.where(ended >= beams, forgiven[length], forgiven[limit])
-        done = (hope <= worst) | (length == limit)
+        unfinished = grown.only(~ends)
+        places = largest(unfinished.nats, beams)  # (A, N)
+        going, rows = unfinished.take(places), parents.gather(1, places)
+        reachable = going.nats[:, 0] / torch.where(ended >= beams, forgiven[length], forgiven[limit])
+        done = (reachable <= worst) | (length == limit)
         over = done.nonzero()[:, 0]  # the one wait for the device
         if len(over):
-            whole, cut = (kept.told(newline) for kept in select((best, going), over))
+            whole, cut = (kept.hypotheses(newline) for kept in select((best, going), over))
             for sentence, *lines in zip(sentences[over].tolist(), whole, cut, strict=True):
-                found[sentence] = list(chain(*lines))[:n_best]
+                best_of[sentence] = list(chain(*lines))[:n_best]
             if len(over) == len(done):
                 break
             left = (~done).nonzero()[:, 0]
             sentences, ended, going, best, rows = select((sentences, ended, going, best, rows), left)
         state = select(state, rows.flatten())
-    return found
+    return best_of
 
 
 def lp(tokens: Any, length_penalty: float) -> Any:

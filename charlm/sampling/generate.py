@@ -8,24 +8,30 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from charlm.model import LanguageModel, fork
+from charlm.model import LanguageModel, Stepper, repeated
 
 AHEAD = {"cuda": 16}  # tokens that a device writes before they are fetched: each fetch waits for it
 
 
 @torch.inference_mode()
 def generate(
-    model: LanguageModel, prompt: Tensor, pick: Callable[[Tensor], Tensor], *, samples: int = 1
+    model: LanguageModel,
+    prompt: Tensor,
+    pick: Callable[[Tensor], Tensor],
+    *,
+    samples: int = 1,
+    step: Stepper | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Continue `prompt` (1, P), P >= 1, in `samples` rows without end: yields (ids (B,), logits (B, V)) per token.
 
-    `pick` turns logits (B, V) into ids (B,). The prompt is read once, whatever the number of rows.
+    `pick` turns logits (B, V) into ids (B,). `step` is a stepper of the model for so many rows that nobody else uses
+    meanwhile; by default one is made. The prompt is read once, whatever the number of rows.
     """
     model.eval()
-    state = fork(model.read(prompt[:, :-1]), samples) if prompt.size(1) > 1 else None
-    token, step = prompt[:, -1].expand(samples), model.stepper(samples)
+    token, step = prompt[:, -1].expand(samples), step or model.stepper(samples)
+    step.begin(repeated(model.read(prompt[:, :-1]), samples))
     while True:
-        logits, state = step(token, state)
+        logits = step(token)
         token = pick(logits)
         yield token, logits
 

@@ -50,8 +50,8 @@ def write_lines(
             alive, state = select((alive, state), going)
         if not len(alive):
             break
-    told = zip(written[:, 1:].tolist(), total.tolist(), strict=True)
-    return [Hypothesis.of(ids, log_probability, newline) for ids, log_probability in told]
+    lines = zip(written[:, 1:].tolist(), total.tolist(), strict=True)
+    return [Hypothesis.of(ids, log_probability, newline) for ids, log_probability in lines]
 
 
 def select(state: State, rows: Tensor) -> State:

@@ -1,28 +1,36 @@
-"""How a token, or a whole line, is picked, as settings. Nothing here imports torch; `filters` and `beam` do it."""
+"""What is to be written, and how a token or a whole line is picked, as settings. Nothing here imports torch; `filters`
+and `beam` do it."""
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from charlm.config import Arg, Settings
+from charlm.config import Arg, Settings, fields_of, value_of
 from charlm.errors import SettingsError
 
 MEMORY = 64  # tokens that the repetition penalty looks back on
+SEEDS = 2**63 - 1
+
+Temperature = Annotated[
+    str, Arg("below 1 safer, above 1 wilder, 0 = the most likely token; a list (1.0,0.5) is cycled per token")
+]
+Unknown = Annotated[Literal["error", "skip", "nearest"], Arg("what to do about characters the run never saw")]
 
 
 @dataclass(frozen=True)
 class SampleSettings(Settings):
     """How a token is picked."""
 
-    temperature: Annotated[
-        str, Arg("below 1 bolder, above 1 wilder, 0 = most likely; a list (1.0,0.5) is cycled per token")
-    ] = "0.8"
+    temperature: Temperature = "0.8"
     top_k: Annotated[int, Arg("pick from the k most likely tokens, 0 = all", min=0, max=10**9)] = 0
     top_p: Annotated[float, Arg("pick from the likeliest tokens that make up this share", min=0, max=1)] = 1.0
     min_p: Annotated[float, Arg("drop tokens below this share of the likeliest one's", min=0, max=1)] = 0.0
-    repetition_penalty: Annotated[float, Arg("above 1: make the last 64 tokens less likely", min=0.01, max=100)] = 1.0
+    repetition_penalty: Annotated[
+        float, Arg(f"above 1: make the last {MEMORY} tokens less likely", min=0.01, max=100)
+    ] = 1.0
 
     @cached_property
     def temperatures(self) -> tuple[float, ...]:
@@ -33,7 +41,8 @@ class SampleSettings(Settings):
         if not all(0 <= value <= 1000 for value in values):
             raise SettingsError(
                 "--temperature must be a number from 0 to 1000, or several with commas between, "
-                f"got {self.temperature!r}"
+                f"got {self.temperature!r}",
+                field="temperature",
             )
         return values
 
@@ -43,8 +52,99 @@ class SampleSettings(Settings):
 
 
 @dataclass(frozen=True)
-class TranslateSettings(Settings):
-    """How the best line for a source is looked for."""
+class Prompt(Settings):
+    """What a text begins with."""
+
+    prompt: Annotated[str, Arg("text to continue; - reads standard input")] = ""
+    unknown: Unknown = "error"
+
+
+@dataclass(frozen=True)
+class Amount(Settings):
+    """How much to write."""
+
+    length: Annotated[int, Arg("tokens to write, 0 = without end", min=0, max=10**15)] = 500
+    stop: Annotated[tuple[str, ...], Arg("end before this text (may be given several times)")] = ()
+    samples: Annotated[int, Arg("texts to write, in one batch", min=1, max=65_536)] = 1
+    novel: Annotated[
+        int, Arg("copy at most so many characters in a row from the training text, 0 = any", min=0, max=10**6)
+    ] = 0
+    seed: Annotated[
+        int | None, Arg("the same seed writes the same text [default: another each time]", min=0, max=SEEDS)
+    ] = None
+
+
+@dataclass(frozen=True)
+class Request(Prompt, Amount, SampleSettings):
+    """A text to be written: after which prompt, how much of it, and how its tokens are picked."""
+
+    @classmethod
+    def of(cls, **values: Any) -> Request:
+        """From what a script or JSON says: `temperature` may be numbers, one or a list, and `stop` one text or a list.
+
+        Raises `SettingsError` for values that do not fit, and for names that are no settings.
+        """
+        known = {field.name: field for field in fields_of(cls)}
+        for name in sorted(values.keys() - known.keys()):
+            raise SettingsError(f"{name} is no setting of a request; there are {', '.join(sorted(known))}", field=name)
+        temperature, stop = values.get("temperature", ""), values.get("stop", ())
+        if not isinstance(temperature, str):
+            numbers = temperature if isinstance(temperature, (list, tuple)) else [temperature]
+            values["temperature"] = ",".join(map(str, numbers))
+        if isinstance(stop, str):
+            values["stop"] = (stop,)
+        return cls(**{name: value_of(known[name], value) for name, value in values.items()})
+
+    def chosen_seed(self) -> int:
+        """The seed; where none was given another one each time."""
+        return secrets.randbits(31) if self.seed is None else self.seed
+
+
+@dataclass(frozen=True)
+class BeamSettings(Settings):
+    """How the best lines for a source are looked for."""
 
     beam: Annotated[int, Arg("hypotheses that are kept, 1 = greedy", min=1, max=1000)] = 1
     length_penalty: Annotated[float, Arg("above 0: long lines are forgiven for being less likely", min=0, max=10)] = 0.6
+    n_best: Annotated[int, Arg("of a --beam: lines to show for each source, the best first", min=1, max=1000)] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n_best > self.beam:
+            raise SettingsError(
+                f"--n-best {self.n_best} is more than --beam {self.beam} can find; give --beam {self.n_best} or more",
+                field="n_best",
+            )
+        if self.beam == 1 and self.length_penalty != BeamSettings.length_penalty:
+            raise SettingsError(
+                "--length-penalty weighs the lines of a beam against each other; give a --beam above 1",
+                field="length_penalty",
+            )
+
+
+@dataclass(frozen=True)
+class TranslateSettings(BeamSettings, SampleSettings):
+    """How a line is written for each source: the likeliest that is found, or one that is drawn."""
+
+    temperature: Temperature = "0"
+    seed: Annotated[
+        int | None, Arg("of --temperature: the same seed writes the same [default: 0]", min=0, max=SEEDS)
+    ] = None
+    unknown: Unknown = "error"
+
+    @property
+    def drawn(self) -> bool:
+        return any(self.temperatures)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.drawn and self.beam > 1:
+            raise SettingsError(
+                "--beam looks for the likeliest line and --temperature draws one; give one of them", field="beam"
+            )
+        of_drawing = {"seed", *(field.name for field in fields_of(SampleSettings))} - {"temperature"}
+        for field in fields_of(type(self)):
+            if not self.drawn and field.name in of_drawing and getattr(self, field.name) != field.default:
+                raise SettingsError(
+                    f"{field.flag} is for lines that are drawn; give a --temperature above 0 with it", field=field.name
+                )

@@ -40,7 +40,8 @@ def until_stop(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
         yield until.feed(piece)
         if until.done:
             return
-    yield until.flush()
+    if end := until.flush():
+        yield end
 
 
 def overlap(text: str, stop: str) -> int:

@@ -8,14 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from charlm.errors import SettingsError
 from charlm.model import LanguageModel
 from charlm.progress import Progress
-from charlm.sampling.beam import beam_search
+from charlm.sampling.beam import Search, beam_search
 from charlm.sampling.filters import Picker
 from charlm.sampling.lines import write_lines
 from charlm.sampling.noise import streams
-from charlm.sampling.settings import SampleSettings, TranslateSettings
+from charlm.sampling.settings import TranslateSettings
 from charlm.text.buckets import padded
 from charlm.text.units import Ids
 from charlm.text.vocabulary import Vocabularies
@@ -41,56 +40,39 @@ def translating(
     sources: Sequence[str],
     settings: TranslateSettings,
     *,
-    sampling: SampleSettings | None = None,
-    seed: int = 0,
     first: int = 0,
-    unknown: str = "error",
     limit: int | None = None,
-    n_best: int = 1,
 ) -> Generator[Progress, None, list[list[Translation]]]:
-    """Of each source, a line of text, the `n_best` translations that were found, the best first.
+    """Of each source, a line of text, the `n_best` best translations, the best first.
 
-    With `sampling` one is drawn instead, from `seed` and the number of its line, where the first one's is `first`. A
-    source that is longer than the model can read is cut off there, and so is what is written, or at `limit` tokens.
-    Raises `VocabularyError` for characters that the vocabulary lacks, unless `unknown` is `skip` or `nearest`, and
-    `SettingsError` for more translations than a beam can find.
+    What is drawn depends on the seed and the number of the line, where the first one's is `first`. A source that is
+    longer than the model can read is cut off there, and so is what is written, or at `limit` tokens. Raises
+    `VocabularyError` for characters that the vocabulary lacks, unless `unknown` is `skip` or `nearest`.
     """
-    if n_best > settings.beam:
-        raise SettingsError(
-            f"--n-best {n_best} is more than --beam {settings.beam} can find; give --beam {n_best} or more"
-        )
-    longest = model.spec.seq_len // 2  # tokens of a line with its newline
-    limit = min(limit or longest, longest)
-    whole = [vocabularies.source.encode(one_line(source), unknown) for source in sources]
+    lengths, newline = model.spec.lengths, vocabularies.target.newline  # tokens of a line with its newline
+    longest, limit = lengths.source, min(limit or lengths.target, lengths.target)
+    search = Search(newline, limit, settings.beam, settings.length_penalty, settings.n_best)
+    whole = [vocabularies.source.encode(one_line(source), settings.unknown) for source in sources]
     lines = [np.append(ids[: longest - 1], vocabularies.source.newline) for ids in whole]
-    found: dict[int, list[Translation]] = {}
+    translations: dict[int, list[Translation]] = {}
     order = sorted(range(len(lines)), key=lambda at: len(lines[at]))
     while order:
         rows = max(1, min(ROWS, AT_ONCE // len(lines[order[-1]])) // settings.beam)
         some = order[-rows:]
         del order[-rows:]
         source = torch.from_numpy(padded([lines[at] for at in some])).to(next(model.parameters()).device)
-        newline = vocabularies.target.newline
         if settings.beam > 1:
-            hypotheses = beam_search(
-                model,
-                source,
-                beams=settings.beam,
-                newline=newline,
-                limit=limit,
-                length_penalty=settings.length_penalty,
-                n_best=n_best,
-            )
+            hypotheses = beam_search(model, source, search)
         else:
-            pick = Picker(sampling or SampleSettings("0"), streams(seed, [first + at for at in some], source.device))
+            pick = Picker(settings, streams(settings.seed or 0, [first + at for at in some], source.device))
             hypotheses = [[best] for best in write_lines(model, source, pick, newline=newline, limit=limit)]
         for at, each in zip(some, hypotheses, strict=True):
             cut = len(whole[at]) >= longest
-            found[at] = [
+            translations[at] = [
                 Translation(one_line(vocabularies.target.decode(one.ids)), *one, lines[at], cut) for one in each
             ]
-        yield Progress("translating", len(found), len(lines))
-    return [found[at] for at in range(len(lines))]
+        yield Progress("translating", len(translations), len(lines))
+    return [translations[at] for at in range(len(lines))]
 
 
 def one_line(text: str) -> str:

@@ -14,6 +14,7 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -22,10 +23,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm import kinds
 from charlm.errors import CorpusError
 from charlm.text.corpus import Corpus, ends_lines_in_cr
 from charlm.text.order import Order, shuffle_first
-from charlm.text.pairs import pairs_in
 from charlm.text.signatures import HEAD, marked, open_bytes, spelling, unmarked
 from charlm.text.tokenizers import CODE_POINTS
 from charlm.text.units import code_points
@@ -119,7 +120,7 @@ def check(path: str | Path, encoding: str | None = None) -> Report:
         zlib=8 * len(zlib.compress(sample, 9)) / len(sample),
         xz=8 * len(lzma.compress(sample)) / len(sample),
     )
-    return replace(report, suggestions=(*_mend(report), _train(report, pairs=pairs_in(path, text))))
+    return replace(report, suggestions=(*_mend(report), _train(report)))
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
@@ -227,11 +228,13 @@ def _mend(report: Report) -> Iterator[str]:
         )
 
 
-def _train(report: Report, *, pairs: bool) -> str:
+def _train(report: Report) -> str:
     """About as many parameters as characters (Karpathy, char-rnn's Readme); an LSTM layer has 8 hidden_size^2."""
     command = f"charlm train {shlex.quote(str(report.path))}{report.option}"
-    if pairs:
-        return f"its lines are pairs of a source and a target: {command} --arch seq2seq"
+    with suppress(CorpusError):  # what cannot be decoded to its end may still say what it is
+        kind = kinds.claimant(Corpus.open([report.path], report.encoding))
+        if kind.name() != kinds.TEXT:
+            return f"it holds {kind.noun}: {command} --arch {kind.arch}"
     characters = report.characters
     layers = 1 if characters < 300_000 else 2 if characters < 30_000_000 else 3
     ideal = math.sqrt(characters / (8 * layers))

@@ -27,6 +27,8 @@ from charlm.text.signatures import STANDARD_INPUT, open_bytes, spelling
 class Corpus:
     """One text made of one or more files. It can be read any number of times."""
 
+    targets: tuple[Path, ...] = ()  # it has no second side
+
     def __init__(self, name: str, paths: Sequence[Path], encoding: str, copies: Copies, notes: Sequence[str]) -> None:
         self.name = name  # short, for naming runs
         self.paths = tuple(paths)
@@ -139,7 +141,8 @@ def _check_encoding(encoding: str) -> None:
         b" ".decode(encoding, "ignore")  # refuses codecs that are not text, such as base64
     except (LookupError, ValueError) as error:
         raise SettingsError(
-            f"--encoding {encoding!r} is not one that Python knows; try utf-8, utf-16, cp1252 or latin-1"
+            f"--encoding {encoding!r} is not one that Python knows; try utf-8, utf-16, cp1252 or latin-1",
+            field="encoding",
         ) from error
 
 

@@ -15,7 +15,7 @@ from itertools import islice, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.config import DataSpec, PairSettings, TrainSettings
+from charlm.config import DataSpec, Lengths, PairSettings, TrainSettings
 from charlm.errors import CorpusError
 from charlm.progress import Progress
 from charlm.text.buckets import Buckets, Lines
@@ -76,16 +76,11 @@ class PairStore:
         return token_counts(self.train.target.ids, self.tokenizer.vocab_size)
 
     def spec(self, train: TrainSettings) -> DataSpec:  # noqa: ARG002  of a running text the window is asked for
-        return self.vocabularies.spec(reach(self.settings), self.counts)
+        return self.vocabularies.spec(Lengths.of_pairs(self.settings.max_length + 1), self.counts)
 
     def batches(self, train: TrainSettings) -> Buckets:
         tokens = self.settings.batch_tokens
         return Buckets(self.train.source, self.train.target, batch_tokens=tokens, seed=train.seed)
-
-
-def reach(settings: PairSettings) -> int:
-    """Tokens of the longest source and the longest target together, with their newlines."""
-    return 2 * (settings.max_length + 1)
 
 
 def prepare_pairs(

@@ -28,11 +28,10 @@ class Pair(NamedTuple):
     target: str
 
 
-class Broken(NamedTuple):
-    """A line that is no pair."""
-
-    line: int  # from 1
-    why: str
+class Line(NamedTuple):
+    number: int  # from 1
+    pair: Pair | None
+    why: str = ""  # it is none
 
 
 class PairCorpus:
@@ -44,7 +43,7 @@ class PairCorpus:
         self._sides = [sources, *([targets] if targets else [])]
         self._count: int | None = None
         self._sha256, self._sorted = "", False
-        self._broken: list[Broken] = []  # the first of them
+        self._broken: list[Line] = []  # the first of them
         self._left_out = 0
         self._wide = 0  # lines with more than two columns
 
@@ -56,7 +55,7 @@ class PairCorpus:
         return cls(Corpus.open(paths, encoding), Corpus.open(targets, encoding) if targets else None)
 
     def __iter__(self) -> Iterator[Pair]:
-        return (each for each in self._read() if isinstance(each, Pair))
+        return (line.pair for line in self._read() if line.pair)
 
     def survey(self) -> Iterator[Progress]:
         """Read all of it, unless that was done, so that `count`, `sha256` and `notes` are known.
@@ -70,18 +69,18 @@ class PairCorpus:
         self._broken, self._left_out, self._wide, count, done = [], 0, 0, 0, 0
         order = Order()
         chars = sum(side.chars for side in self._sides)
-        for number, each in enumerate(self._read(), 1):
-            if isinstance(each, Pair):
+        for at, line in enumerate(self._read(), 1):
+            if line.pair:
                 count += 1
-                done += len(each.source) + len(each.target) + 2
-                order.see(f"{each.source}\n")
+                done += len(line.pair.source) + len(line.pair.target) + 2
+                order.see(f"{line.pair.source}\n")
             else:
                 self._left_out += 1
-                self._broken = [*self._broken, each][:NAMED]
-            if number % 50_000 == 0:
+                self._broken = [*self._broken, line][:NAMED]
+            if at % 50_000 == 0:
                 yield Progress("reading pairs", done, chars)
         if not count:
-            first = f": line {self._broken[0].line} {self._broken[0].why}" if self._broken else ""
+            first = f": line {self._broken[0].number} {self._broken[0].why}" if self._broken else ""
             raise CorpusError(f"{', '.join(map(str, self.paths))} holds no pair{first}; {FORMS}")
         self._count, self._sorted = count, order.sorted
         self._sha256 = hashlib.sha256("".join(side.sha256 for side in self._sides).encode()).hexdigest()
@@ -105,7 +104,7 @@ class PairCorpus:
         """What a person should know of how they were read: of lines that are no pair, or more than one."""
         said, broken = [note for side in self._sides for note in side.notes], self._surveyed()._broken
         if broken:
-            named, count = ", ".join(f"{each.line} ({each.why})" for each in broken), self._left_out
+            named, count = ", ".join(f"{line.number} ({line.why})" for line in broken), self._left_out
             more = f" and {count - NAMED} more" if count > NAMED else ""
             lines = f"{count} lines are no pair and were" if count > 1 else "1 line is no pair and was"
             where = " of all files together" if len(self._sides[0].paths) > 1 else ""
@@ -120,57 +119,42 @@ class PairCorpus:
             pass
         return self
 
-    def _read(self) -> Iterator[Pair | Broken]:
+    def _read(self) -> Iterator[Line]:
         if len(self._sides) == 2:
             yield from self._side_by_side()
             return
-        line, before, form = 0, 0, Pairs()
+        number, before, form = 0, 0, Pairs()
         for path, pieces in self._sides[0].files():
-            for number, found in columns(path, pieces, form):
-                line = before + number
-                if isinstance(found, list):
-                    self._wide += len(found) > 2 and self._count is None
-                    yield pair(line, found)
+            for at, texts in columns(path, pieces, form):
+                number = before + at
+                if isinstance(texts, list):
+                    self._wide += len(texts) > 2 and self._count is None
+                    yield line_of(number, texts)
                 else:
-                    yield Broken(line, found)
-            before = line
+                    yield Line(number, None, texts)
+            before = number
 
-    def _side_by_side(self) -> Iterator[Pair | Broken]:
+    def _side_by_side(self) -> Iterator[Line]:
         for number, both in enumerate(zip_longest(*(lines(side.raw()) for side in self._sides)), 1):
             if None in both:
                 short, long = (side.paths[0] for side in (self._sides if both[0] is None else self._sides[::-1]))
                 raise CorpusError(
                     f"{short} has {number - 1} lines and {long} has more; line n of one belongs to line n"
                 )
-            yield pair(number, list(both))
+            yield line_of(number, list(both))
 
 
 FORMS = "a pair is a line of two texts with a tab between them, or JSON or CSV with the fields source and target"
 
 
-def pair(number: int, columns: list[str]) -> Pair | Broken:
+def line_of(number: int, columns: list[str]) -> Line:
     if len(columns) < 2:
-        return Broken(number, "has no tab" if columns[0].strip() else "is empty")
+        return Line(number, None, "has no tab" if columns[0].strip() else "is empty")
     both = Pair(*columns[:2])
     blank = [side for side, text in both._asdict().items() if not text.strip()]
     if blank:
-        return Broken(number, "is empty" if len(blank) == 2 else f"has no {blank[0]}")
-    return both
-
-
-def open_text(
-    paths: Sequence[str | Path], targets: Sequence[str | Path], encoding: str, *, pairs: bool
-) -> Corpus | PairCorpus:
-    """What the files hold: pairs, if `pairs` may be read and their names or first lines say so, else a running text."""
-    if targets:
-        return PairCorpus.open(paths, targets, encoding)
-    corpus = Corpus.open(paths, encoding)
-    if not pairs:
-        return corpus
-    named = {ending(path) in ENDINGS and pairs_in(path, begun(pieces)[0]) for path, pieces in corpus.files()}
-    if len(named) > 1:
-        raise CorpusError(f"{', '.join(map(str, corpus.paths))}: some are pairs and some running text; give one kind")
-    return PairCorpus(corpus, None) if holds_pairs(corpus) else corpus
+        return Line(number, None, "is empty" if len(blank) == 2 else f"has no {blank[0]}")
+    return Line(number, both)
 
 
 def named_as_pairs(file: str | Path, encoding: str = "utf-8") -> bool:
@@ -184,9 +168,13 @@ def named_as_pairs(file: str | Path, encoding: str = "utf-8") -> bool:
 
 
 def holds_pairs(corpus: Corpus) -> bool:
-    """Whether a text's name or its first lines say so."""
-    path, pieces = next(corpus.files())
-    return pairs_in(path, begun(pieces)[0])
+    """Whether a text's name or its first lines say so. Raises `CorpusError` if some of its files are named as pairs,
+    and hold them, and others are not."""
+    both = [(ending(path) in ENDINGS, pairs_in(path, begun(pieces)[0])) for path, pieces in corpus.files()]
+    if len({all(one) for one in both}) > 1:
+        raise CorpusError(f"{', '.join(map(str, corpus.paths))}: some are pairs and some running text; give one kind")
+    _, first = both[0]
+    return first
 
 
 def pairs_in(path: Path, start: str) -> bool:
@@ -200,4 +188,4 @@ def pairs_in(path: Path, start: str) -> bool:
 def in_columns(text: str) -> bool:
     """Whether nine in ten of the first lines have two columns."""
     first = text.rstrip("\n").split("\n")[:LOOKED_AT]
-    return sum(isinstance(pair(0, line.split("\t")), Pair) for line in first) >= 0.9 * len(first)
+    return sum(line_of(0, line.split("\t")).pair is not None for line in first) >= 0.9 * len(first)

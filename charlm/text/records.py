@@ -48,7 +48,8 @@ def form_of(path: Path, start: str) -> Form | None:
         holds = "pairs" if {SOURCE, TARGET} <= {*names} else "texts" if TEXT in names else ""
         return Form(True, holds, tuple(names))
     values = [value for line in first if isinstance(value := parsed(line), dict | list)]
-    pairs = sum(isinstance(Pairs().columns(value), list) for value in values)
+    both = [Pairs().columns(value) for value in values]
+    pairs = sum(isinstance(one, list) for one in both)
     texts = sum(isinstance(value, dict) and isinstance(value.get(TEXT), str) for value in values)
     holds = "pairs" if values and 2 * pairs >= len(first) else "texts" if values and 2 * texts >= len(first) else ""
     if not (holds or ending(path) in JSON):

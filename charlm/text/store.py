@@ -31,7 +31,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.config import DataSettings, DataSpec, TrainSettings
+from charlm.config import DataSettings, DataSpec, Lengths, TrainSettings
 from charlm.errors import CorpusError, RunError
 from charlm.files import writing
 from charlm.progress import Progress
@@ -44,6 +44,7 @@ from charlm.text.windows import Windows
 
 FORMAT = 2  # to be raised whenever the same settings would give other ids or sizes
 STALE = 3600.0  # seconds after which a temporary file that nobody writes to is rubbish
+BEFORE = 8192  # tokens of the text before a held-out part that are at hand to be read first
 LONGEST = 1 << 20  # characters without a blank after which a piece of text is cut anywhere
 
 
@@ -63,6 +64,7 @@ class Split:
     """
 
     ids: NDArray[np.unsignedinteger[Any]]  # (tokens,) read-only, as narrow as the vocabulary allows
+    before: NDArray[np.integer[Any]]  # (one or more,) the tokens that stand before it, or what a text starts with
     chars: int
     bytes: int  # of the text as UTF-8
 
@@ -90,7 +92,7 @@ class Store:
         return token_counts(self.train.ids, self.tokenizer.vocab_size)
 
     def spec(self, train: TrainSettings) -> DataSpec:
-        return self.vocabularies.spec(self.batches(train).seq_len, self.counts)
+        return self.vocabularies.spec(Lengths.of_text(self.batches(train).seq_len), self.counts)
 
     def batches(self, train: TrainSettings) -> Windows:
         return Windows(
@@ -148,11 +150,13 @@ def _load(folder: Path, key: str) -> Store | None:
         if path.stat().st_size != tokens * dtype.itemsize:
             return None
         ids = np.memmap(path, dtype, "r") if tokens else np.zeros(0, dtype)  # an empty file cannot be mapped
-        ends = accumulate(size.tokens for size in sizes)
-        train, validation, test = (
-            Split(ids[end - size.tokens : end], size.chars, size.bytes) for size, end in zip(sizes, ends, strict=True)
-        )
+        ends = [0, *accumulate(size.tokens for size in sizes)]
         vocabularies = Vocabularies.from_json(described["tokenizer"])
+        start, splits = np.array([vocabularies.target.start]), list[Split]()
+        for size, (first, end) in zip(sizes, pairwise(ends), strict=True):
+            before = splits[-1].ids[-BEFORE:] if splits and len(splits[-1]) else start
+            splits.append(Split(ids[first:end], before, size.chars, size.bytes))
+        train, validation, test = splits
         return Store(vocabularies, train, validation, test, described["corpus_sha256"])
     except (OSError, ValueError, KeyError, TypeError, RunError):
         return None

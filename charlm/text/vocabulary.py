@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.config import DataSettings, DataSpec
+from charlm.config import DataSettings, DataSpec, Lengths
 from charlm.errors import CorpusError, VocabularyError
 from charlm.text import units
 from charlm.text.threads import in_threads
@@ -57,9 +57,9 @@ class Vocabularies(NamedTuple):
     def sha256(self) -> str:
         return digest(self.to_json())
 
-    def spec(self, seq_len: int, counts: NDArray[np.int64] | None = None) -> DataSpec:
+    def spec(self, lengths: Lengths, counts: NDArray[np.int64] | None = None) -> DataSpec:
         """What a model must know of its data; `counts` (V,) are those of the tokens that it is to write."""
-        return DataSpec(self.target.vocab_size, seq_len, None if self.shared else self.source.vocab_size, counts)
+        return DataSpec(self.target.vocab_size, lengths, None if self.shared else self.source.vocab_size, counts)
 
     def to_json(self) -> dict[str, Any]:
         if self.shared:

@@ -32,13 +32,13 @@ class Windows:
         self.epoch_tokens = len(ids)
         self.per_epoch = -(-len(ids) // self.tokens)  # batches
 
-    def batch(self, number: int) -> tuple[NDArray[np.int64], bool]:
-        """(windows (B, T + 1), whether they start anew): what follows batch `number - 1` or what does not."""
+    def batch(self, number: int) -> tuple[tuple[NDArray[np.int64]], bool]:
+        """((windows (B, T + 1),), whether they start anew): what follows batch `number - 1` or what does not."""
         steps = np.arange(self.seq_len + 1)
         if self.order == "random":
             rng = np.random.default_rng((self.seed, number))
             starts = rng.integers(len(self.ids) - self.seq_len, size=self.batch_size)
-            return self.ids[starts[:, None] + steps].astype(np.int64), True
+            return (self.ids[starts[:, None] + steps].astype(np.int64),), True
         epoch, index = divmod(number, self.per_epoch)
         cut = np.random.default_rng((self.seed, epoch)).integers(len(self.ids))
         borders = (
@@ -47,4 +47,4 @@ class Windows:
         places = borders[:-1, None] + index * self.seq_len + steps  # (B, T + 1)
         windows = self.ids[(cut + places) % len(self.ids)].astype(np.int64)
         windows[places > borders[1:, None]] = PADDING
-        return windows, index == 0
+        return (windows,), index == 0

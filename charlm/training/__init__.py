@@ -1,1 +1,1 @@
-"""Batches and logits -> weights: the loop, its optimizers, and the exact evaluation."""
+"""From batches to weights: the loop, the optimizers, and the processes that share a training."""

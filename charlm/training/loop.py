@@ -1,31 +1,40 @@
-"""The training loop: knows no architecture, no screen and no file.
-
-Teacher forcing (Williams & Zipser 1989): the model is fed the true text and scored on its guess for each next token.
-Scheduled sampling (Bengio et al. 2015, arXiv:1506.03099, section 2.4) feeds it its own guess now and then.
-"""
+"""The training loop: knows no architecture, no objective, no screen and no file."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from charlm.config import TrainSettings
-from charlm.device import autocast
-from charlm.model import PAD, LanguageModel, Output, State, leaves, map_state
-from charlm.objectives import OBJECTIVES, Batch, summed_nats
-from charlm.text.buckets import Buckets
-from charlm.text.windows import Windows
+from charlm import device, objectives
+from charlm.config import DataSpec, TrainSettings
+from charlm.model import PAD, Network, State, detach, leaves, map_state, parameter_count
+from charlm.objectives._base import Batch, Loss, Objective
+from charlm.plan import Plan
 from charlm.timer import Clock
-from charlm.training.optim import apply, rate, set_rate, update_average
+from charlm.training.optim import average_weight, build_optimizers, rate, set_rate, step_if_finite, update_average
+from charlm.training.world import World
 
-ANEW = 1 / 64  # of the rows forget what was before, in each step: so a blank page is familiar, as it is in writing
+RESET_SHARE = 1 / 64  # of the rows begin anew in each step, so that a blank page is familiar, as it is in writing
+
+
+class Batches(Protocol):
+    """The training part of some data, cut into batches."""
+
+    batch_size: int  # rows of the largest
+    tokens: int  # of the largest batch
+    epoch_tokens: int
+
+    def batch(self, number: int) -> tuple[tuple[NDArray[Any], ...], bool]:
+        """Batch number 0, 1 …: rows of ids, padded on the right with PAD, the last array holding what is to be said
+        after its first column; and whether they begin anew, or go on from the rows of the batch before."""
 
 
 class Step(NamedTuple):
@@ -37,6 +46,13 @@ class Step(NamedTuple):
     seconds: float  # of training so far
 
 
+class Feed(NamedTuple):
+    """What an update reads, on the device."""
+
+    batches: tuple[tuple[Batch, Tensor], ...]  # each with the rows (B,) that go on from the batch before
+    scored: Tensor  # () targets in all of them
+
+
 @dataclass
 class Position:
     """Where a training stands: with weights and optimizer states, all that a checkpoint needs."""
@@ -44,46 +60,84 @@ class Position:
     step: int = 0
     tokens: int = 0
     clock: Clock = field(default_factory=Clock)
-    carried: State = None
+    carried: State = ()
     lr_scale: float = 1.0  # halved whenever the numbers exploded
 
 
 class Trainer:
     """One training: model, data, optimizers and position. Iterate over it; it stops when the budget is spent.
 
+    A step has two halves. `feed` prepares it on the host: the batch, the learning rate and the weight of the average,
+    in tensors whose addresses stay as long as their shapes do. `update` computes on the device alone. Two things in it
+    wait for the device: a seq2seq's encoder, as packing wants lengths on the host, and optimizers without a fused
+    kernel (MPS).
+
     Everything random in step n is drawn after seeding with (seed, n), so that a resumed training needs no generator's
     state and nothing that happens between two steps can change the next.
 
-    A step whose loss or gradient is not finite changes no weight. That is decided where the numbers are, and nothing
-    waits for it; `skipped` counts such steps in a row.
+    A step whose loss or gradient is not finite changes no weight, no average and no optimizer state, and what is
+    carried begins anew. That is decided where the numbers are, and nothing waits for it; `skipped` counts such steps in
+    a row.
     """
 
     def __init__(
         self,
-        model: LanguageModel,
-        batches: Windows | Buckets,
+        model: Network,
+        batches: Batches,
         optimizers: list[Optimizer],
         settings: TrainSettings,
         *,
-        average: LanguageModel | None = None,
-        objective: str | None = None,
+        average: Network | None = None,
+        objective: Objective | None = None,
+        world: World | None = None,
     ) -> None:
-        """`objective` is by default the first of the model's own."""
+        """`objective` is by default the model's own."""
         self.model, self.batches, self.optimizers, self.settings = model, batches, optimizers, settings
-        self.average = average
-        self.position = Position()
+        self.average, self.world = average, world or World()
+        self.objective = objective or objectives.load(model.objective)()
         self.device = next(model.parameters()).device
+        self.position = Position(carried=map_state(torch.clone, detach(self.blank())))
         self.skipped = torch.zeros((), device=self.device)
-        self.objective = OBJECTIVES[objective or model.objectives[0]]
-        self.forward = torch.compile(model) if settings.compile == "on" else model
+        self.average_weight = torch.zeros((), device=self.device)  # of the newest weights in the average
+        self.network: Any = torch.compile(model) if settings.compile == "on" else model
+        self.fed: Feed | None = None  # the last one, whose tensors are filled anew
+        self.where = ""  # device, precision and why, for people
+
+    @classmethod
+    def from_plan(cls, plan: Plan, batches: Batches, spec: DataSpec) -> Trainer:
+        """A training from its beginning, with what was left automatic decided in its `settings`.
+
+        Raises `SettingsError` for what the device cannot compute or hold.
+        """
+        place, objective = device.choose_device(plan.train.device), plan.objective
+        size = parameter_count(plan.outline(spec))
+        device.refuse_what_cannot_fit(size, batches.tokens * spec.vocab_size, place, plan.batch_flags)
+        torch.manual_seed(plan.train.seed)
+        model = plan.build(spec).to(place)
+
+        def attempt() -> Tensor:
+            """The loss of a few tokens."""
+            rows = tuple(torch.from_numpy(array[:1, :3]) for array in batches.batch(0)[0])
+            batch = map_state(lambda t: t.to(place), objective.batch(rows, spec, torch.Generator()))
+            return objective.loss(model, batch, objective.start(model, 1)).nats
+
+        settings, where = device.settle(plan.train, model, attempt)
+        average = copy.deepcopy(model).requires_grad_(False) if settings.ema else None
+        trainer = cls(model, batches, build_optimizers(model, settings), settings, average=average, objective=objective)
+        trainer.where = where
+        return trainer
+
+    def blank(self) -> State:
+        """The state before the first batch."""
+        mine = self.world.rows(self.batches.batch_size)
+        return self.objective.start(self.model, mine.stop - mine.start)
 
     def compile(self) -> None:
         """Let torch.compile do its work, for which it waits for a batch, before the clock is started."""
-        batch, *_ = self.next_batch(0)
+        torch.manual_seed(self.settings.seed)
         self.model.train()
-        with self.autocast():
-            logits = self.guess(batch, None).logits
-        torch.autograd.backward(summed_nats(logits, self.there(batch.targets)))
+        for batch, keep in self.feed(0.0)[0].batches:
+            torch.autograd.backward(self.loss(batch, keep).nats)
         self.model.zero_grad()
 
     def pause(self) -> None:
@@ -94,14 +148,14 @@ class Trainer:
 
     def progress(self) -> float:
         """Share of the budget that is spent, in [0, 1]."""
-        s, here = self.settings, self.position
+        s, position = self.settings, self.position
         if s.steps is not None:
-            spent = here.step / s.steps
+            spent = position.step / s.steps
         elif s.epochs is not None:
-            spent = here.tokens / (s.epochs * self.batches.epoch_tokens)
+            spent = position.tokens / (s.epochs * self.batches.epoch_tokens)
         else:
             assert s.minutes is not None, "a plan always has a budget"
-            spent = here.clock.seconds / (60 * s.minutes)
+            spent = self.world.agree(position.clock.seconds, self.device) / (60 * s.minutes)
         return min(spent, 1.0)
 
     def __iter__(self) -> Iterator[Step]:
@@ -110,79 +164,72 @@ class Trainer:
 
     def step(self, progress: float) -> Step:
         """One optimizer update."""
-        s, here = self.settings, self.position
-        here.clock.start()
-        torch.manual_seed((s.seed * 1_000_003 + here.step) % 2**63)
+        s, position = self.settings, self.position
+        position.clock.start()
+        torch.manual_seed((s.seed * 1_000_003 + position.step + self.world.rank * 2**40) % 2**63)
         self.model.train()
-        lr = s.lr * here.lr_scale * rate(s.schedule, s.warmup, progress)
+        lr = s.lr * position.lr_scale * rate(s.schedule, s.warmup, progress)
+        feed, tokens = self.feed(lr)
+        nats = self.update(feed)
+        position.step += 1
+        position.tokens += tokens
+        return Step(position.step, nats, tokens, lr, self.progress(), position.clock.seconds)
+
+    def feed(self, lr: float) -> tuple[Feed, int]:
+        """What the next update reads, and how many tokens of the text, or of the targets, that shows."""
         set_rate(self.optimizers, lr)
-        batches = [self.next_batch(here.step * s.accumulate + i) for i in range(s.accumulate)]
-        scored = sum(int((batch.targets != PAD).sum()) for batch, *_ in batches)
-        shown = sum(tokens for *_, tokens in batches)
+        self.average_weight.fill_(average_weight(self.settings.ema, self.position.step + 1))
+        batches, shown = [], 0
+        for number in range(self.settings.accumulate):
+            arrays, fresh = self.batches.batch(self.position.step * self.settings.accumulate + number)
+            shown += int((arrays[-1][:, 1:] != PAD).sum())  # each is one that is to follow
+            mine = self.world.rows(len(arrays[0]))
+            rows = tuple(torch.from_numpy(array)[mine] for array in arrays)
+            batch = self.objective.batch(rows, self.model.spec, torch.default_generator)
+            keep = torch.zeros(len(rows[0]), dtype=torch.bool) if fresh else torch.rand(len(rows[0])) >= RESET_SHARE
+            batches.append((batch, keep))
+        scored = sum(int((batch.targets != PAD).sum()) for batch, _ in batches)
+        fed = Feed(tuple(batches), torch.tensor(float(scored)))
+        if self.fed is None or [t.shape for t in leaves(fed)] != [t.shape for t in leaves(self.fed)]:
+            self.fed = map_state(lambda t: torch.empty_like(t, device=self.device), fed)
+        map_state(self.fill, self.fed, fed)
+        return self.fed, shown
+
+    def fill(self, to: Tensor, t: Tensor) -> Tensor:
+        """Copy `t` to the device. From pinned memory CUDA fetches it while this thread goes on; MPS would read memory
+        that was freed."""
+        return to.copy_(t.pin_memory(), non_blocking=True) if self.device.type == "cuda" else to.copy_(t)
+
+    def update(self, feed: Feed) -> Tensor:
+        """Change the weights; returns the mean loss per scored target, ()."""
         total = torch.zeros((), device=self.device)
-        for batch, fresh, _ in batches:
-            targets = self.there(batch.targets)  # before the model: so nothing waits for it
-            with self.autocast():
-                out = self.guess(batch, None if fresh else self.forgetful(here.carried))
-            here.carried = self.model.carry(out.state)
-            nats = summed_nats(out.logits, targets, s.label_smoothing) / scored
+        scored = self.world.sum(feed.scored).clamp(min=1)  # a batch may hold nothing to be scored
+        for batch, keep in feed.batches:
+            loss = self.loss(batch, keep)
+            nats = loss.nats / scored
             torch.autograd.backward(nats)
             total += nats.detach()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), s.clip or math.inf)
+            map_state(Tensor.copy_, self.position.carried, loss.state)
+        for p in self.model.parameters():
+            if p.grad is not None:
+                self.world.sum(p.grad)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip or math.inf)
+        self.world.sum(total)
         finite = norm.isfinite() & total.isfinite()
-        self.skipped = torch.where(finite, 0, self.skipped + 1)
-        here.carried = map_state(lambda t: torch.where(finite, t, 0), here.carried)
+        self.skipped.add_(1).masked_fill_(finite, 0)
+        map_state(lambda t, blank: t.copy_(torch.where(finite, t, blank)), self.position.carried, detach(self.blank()))
         for optimizer in self.optimizers:
-            apply(optimizer, finite)
-        here.step += 1
-        here.tokens += shown
+            step_if_finite(optimizer, finite)
         if self.average is not None:
-            update_average(self.average, self.model, s.ema, here.step)
-        return Step(here.step, total, shown, lr, self.progress(), here.clock.seconds)
+            update_average(self.average, self.model, self.average_weight * finite)
+        return total
 
-    def next_batch(self, number: int) -> tuple[Batch, bool, int]:
-        """The batch, whether it starts anew, and how many tokens of the text, or of the targets, it shows."""
-        shown, fresh = self.batches.batch(number)
-        arrays = shown if isinstance(shown, tuple) else (shown,)
-        tokens = int((arrays[-1][:, 1:] != PAD).sum())  # each is one that is to follow
-        return self.objective(*map(torch.from_numpy, arrays)), fresh, tokens
+    def loss(self, batch: Batch, keep: Tensor) -> Loss:
+        """The objective's, where the rows that are not kept go on from a blank page."""
 
-    def forgetful(self, state: State) -> State:
-        """The same state, some of its rows as they are before a text: zero."""
-        rows = [len(t) for t in leaves(state)][:1]
-        kept = self.there(torch.rand(rows) >= ANEW)  # (B,)
-        return map_state(lambda t: t * kept.view(-1, *[1] * (t.dim() - 1)), state)
+        def mixed(carried: Tensor, blank: Tensor) -> Tensor:
+            return torch.where(keep.view(-1, *[1] * (carried.dim() - 1)), carried, blank)
 
-    def there(self, t: Tensor) -> Tensor:
-        """The same on the device; pinned memory is what a GPU can fetch while this thread goes on."""
-        return (t.pin_memory() if self.device.type == "cuda" else t).to(self.device, non_blocking=True)
-
-    def autocast(self) -> AbstractContextManager[None]:
-        return autocast(self.device, self.settings.precision)
-
-    def guess(self, batch: Batch, state: State) -> Output:
-        """Logits for a batch: from the true text at once, or token by token where the model hears itself."""
-        tokens = self.there(batch.tokens)
-        source = None if batch.source is None else self.there(batch.source)
-        if self.settings.teacher_forcing == 1:
-            out: Output = self.forward(tokens, state, source)
-            return out
-        return listen(self.model, tokens, state, source, self.settings.teacher_forcing)
-
-
-def listen(model: LanguageModel, tokens: Tensor, state: State, source: Tensor | None, truth: float) -> Output:
-    """Scheduled sampling: each token (B, T) after the first is the true one with probability `truth`, else a guess."""
-    if source is not None:
-        state = model.read(source)
-    token, logits = tokens[:, :1], []
-    for t in range(tokens.size(1)):
-        out = model(token, state)
-        logits.append(out.logits)
-        state = out.state
-        if t + 1 < tokens.size(1):
-            share = out.logits[:, -1].detach().float().softmax(-1)  # (B, V)
-            # Drawn so, and not by `multinomial`: to that, a share that is no number is the end of a GPU's process.
-            guess = (share / torch.empty_like(share).exponential_()).argmax(-1, keepdim=True)  # (B, 1)
-            true = torch.rand_like(guess, dtype=torch.float) < truth
-            token = torch.where(true, tokens[:, t + 1 : t + 2], guess)
-    return Output(torch.cat(logits, 1), state)
+        state = map_state(mixed, self.position.carried, self.blank())
+        with device.autocast(self.device, self.settings.precision):
+            return self.objective.loss(self.network, batch, state)

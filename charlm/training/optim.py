@@ -24,24 +24,30 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al.: steep at 0, and the 
 
 
 def build_optimizers(model: nn.Module, settings: TrainSettings) -> list[Optimizer]:
-    """One or two optimizers over all parameters. Weight decay spares embeddings and biases, and Muon's head."""
+    """One or two optimizers over all parameters. Weight decay is for matrices other than embeddings; with Muon not for
+    the head.
+
+    Their learning rate is a tensor on the device, so that a recorded step need not be recorded anew for another one.
+    """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     heads = {id(p) for name, p in model.named_parameters() if name.startswith("head.")}
     matrices: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for p in model.parameters():
-        (matrices if p.dim() == 2 and id(p) not in embeddings else rest).append(p)
-    fused = next(model.parameters()).device.type in ("cpu", "cuda")
-    common: dict[str, Any] = {"lr": settings.lr, "betas": (0.9, settings.beta2), "fused": fused}
+        (matrices if p.dim() == 2 and id(p) not in embeddings else others).append(p)
+    device = next(model.parameters()).device
+    exact = torch.float64 if device.type == "cpu" else torch.float32  # which is what CUDA's fused AdamW reads
+    lr, fused = torch.tensor(settings.lr, dtype=exact, device=device), device.type in ("cpu", "cuda")
+    common: dict[str, Any] = {"lr": lr, "betas": (0.9, settings.beta2), "fused": fused}
     if settings.optimizer == "adamw":
-        groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
         return [AdamW([g for g in groups if g["params"]], **common)]
     hidden = [p for p in matrices if id(p) not in heads]
-    rest += [p for p in matrices if id(p) in heads]
-    adamw = AdamW(rest, weight_decay=0.0, **common)
+    others += [p for p in matrices if id(p) in heads]
+    adamw = AdamW(others, weight_decay=0.0, **common)
     if not hidden:
         return [adamw]
-    return [adamw, Muon(hidden, settings.lr, settings.weight_decay)]
+    return [adamw, Muon(hidden, lr, settings.weight_decay)]
 
 
 class Muon(Optimizer):
@@ -49,7 +55,7 @@ class Muon(Optimizer):
 
     found_inf: Tensor  # () 1 if the step is to change nothing, as gradient scalers tell fused optimizers
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
+    def __init__(self, params: Iterable[nn.Parameter], lr: Tensor, weight_decay: float) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -95,8 +101,8 @@ def orthogonal(x: Tensor) -> Tensor:
     return x.to(dtype)
 
 
-def apply(optimizer: Optimizer, finite: Tensor) -> None:
-    """One update, or none if `finite` () is false, and no gradients any more."""
+def step_if_finite(optimizer: Optimizer, finite: Tensor) -> None:
+    """One step of the optimizer, or none where `finite` () is False; then the gradients are dropped."""
     if optimizer.defaults.get("fused", True):
         optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # read on the device: nothing waits
     elif not finite:
@@ -109,13 +115,13 @@ def rate(schedule: str, warmup: float, progress: float) -> float:
     """The learning rate as a share of its peak, at `progress` in [0, 1] through the budget."""
     if progress < warmup:
         return max(progress / warmup, 0.01)  # not 0: the first step should move something
-    rest = (progress - warmup) / max(1 - warmup, 1e-9)
+    spent = (progress - warmup) / max(1 - warmup, 1e-9)  # of what the warm-up leaves
     if schedule == "linear":
-        return 1 - rest
+        return 1 - spent
     if schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * rest))
+        return 0.5 * (1 + math.cos(math.pi * spent))
     if schedule == "wsd":
-        return min(1.0, (1 - rest) / 0.4)  # stable, then down to zero in the last 40 %
+        return min(1.0, (1 - spent) / 0.4)  # stable, then down to zero in the last 40 %
     if schedule == "inverse-sqrt":
         return math.sqrt(warmup / progress)
     return 1.0
@@ -124,12 +130,16 @@ def rate(schedule: str, warmup: float, progress: float) -> float:
 def set_rate(optimizers: list[Optimizer], lr: float) -> None:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"].fill_(lr)
+
+
+def average_weight(decay: float, step: int) -> float:
+    """What the newest weights count in the average: more early on, so that the start is soon forgotten."""
+    return 1 - min(decay, (1 + step) / (10 + step))
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Move the averaged weights towards the model's; faster early on, so that the start is soon forgotten."""
-    weight = 1 - min(decay, (1 + step) / (10 + step))
+def update_average(average: nn.Module, model: nn.Module, weight: Tensor) -> None:
+    """Move the averaged weights towards the model's, by `weight` () of the way."""
     for mean, p in zip(average.parameters(), model.parameters(), strict=True):
         mean.lerp_(p, weight)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
+from shared import shared
 
 from charlm.compare.contest import Contest
-from charlm.compare.run import Begun, Comparison, train_and_compare
+from charlm.compare.run import Comparison, train_and_compare
+from charlm.progress import result
 from charlm.text.corpus import Corpus
 
 VERSES = "The lamp is out, the tide is in, and I am wet to the knee.\nThen stand on me, good Wick!\n" * 40
@@ -14,21 +18,16 @@ LABELS = ["lstm:hidden_size=16", "transformer:hidden_size=16:layers=1", "gru:hid
 
 
 @pytest.fixture(scope="session")
-def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Begun]:
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     """Two architectures, two seeds each, and one that no machine can hold. To be read, not changed."""
-    folder = tmp_path_factory.mktemp("compared")
-    text = folder / "verses.txt"
-    text.write_text(VERSES, encoding="utf-8")
-    contest = Contest.of(LABELS, "tokens", 2, COMMON)
-    work = train_and_compare(
-        contest, Corpus.open([text]), out=folder / "made", cache_dir=folder / "cache", jobs=2, target=4.0
-    )
-    begun = None
-    while True:
-        try:
-            event = next(work)
-        except StopIteration as end:
-            assert begun is not None
-            return end.value, begun
-        if isinstance(event, Begun):
-            begun = event
+    with shared("compared", tmp_path_factory) as folder:
+        made = folder / "made.pickle"
+        if not made.exists():
+            text = folder / "verses.txt"
+            text.write_text(VERSES, encoding="utf-8")
+            contest, places = Contest.of(LABELS, "tokens", 2, COMMON), {"out": folder / "made", "cache_dir": folder}
+            made.write_bytes(
+                pickle.dumps(result(train_and_compare(contest, Corpus.open([text]), jobs=2, target=4.0, **places)))
+            )
+        comparison: Comparison = pickle.loads(made.read_bytes())
+    return comparison

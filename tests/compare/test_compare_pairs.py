@@ -5,23 +5,27 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from texts import backwards
 
+from charlm.cli.compare import tell
 from charlm.compare import cells
 from charlm.compare.contest import TOLERANCE, Contest, size
-from charlm.compare.rows import examples
+from charlm.compare.rows import Row, examples
 from charlm.compare.run import Comparison, train_and_compare
+from charlm.config import flag
 from charlm.errors import SettingsError
 from charlm.plan import merge
 from charlm.progress import result
 from charlm.runs import folder
+from charlm.scoring import score_run
 from charlm.text.pairs import Pair, PairCorpus
-from charlm.translation import score_pairs
 
 Typed = Callable[..., tuple[int, str, str]]
 COMMON = {
@@ -39,7 +43,7 @@ WORDS = "encdec:hidden_size=16:layers=1:tokenizer=word"  # each source is one to
 
 
 def contest(labels: Sequence[str], match: Any = "tokens", seeds: int = 1, **common: Any) -> Contest:
-    return Contest.of(labels, match, seeds, merge(COMMON, common), pairs=True)
+    return Contest.of(labels, match, seeds, merge(COMMON, common), kind="pairs")
 
 
 def held_out(file: Path) -> list[Pair]:
@@ -58,7 +62,9 @@ def translated(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     """Three kinds of model, trained for a moment. To be read, not changed."""
     made = tmp_path_factory.mktemp("translated")
     corpus = PairCorpus.open([backwards(made / "words.tsv")])
-    return result(train_and_compare(contest([ATTENTION, NONE, WORDS]), corpus, out=made / "made"))
+    comparison = result(train_and_compare(contest([ATTENTION, NONE, WORDS]), corpus, out=made / "made"))
+    assert [len(row.trained) for row in comparison.rows] == [1, 1, 1]
+    return comparison
 
 
 def runs(made: Comparison) -> list[Path]:
@@ -70,16 +76,16 @@ def test_all_translate_the_same_pairs_which_none_of_them_saw(translated: Compari
     assert translated.text["pairs"] == len(pairs)
     assert translated.text["validation_bytes"] == sum(len(pair.target) + 1 for pair in pairs)
     for row in translated.rows:
-        (each,) = row.translated
-        assert [Pair(*pair) for pair in zip(each.sources, each.targets, strict=True)] == pairs
-        assert row.trained[0].bytes == translated.text["validation_bytes"]
+        (each,) = row.trained
+        assert [Pair(*pair) for pair in zip(each.trial.sources, each.trial.targets, strict=True)] == pairs
+        assert each.score.bytes == translated.text["validation_bytes"]
 
 
 def test_the_table_says_what_eval_says(translated: Comparison) -> None:
     for row in translated.rows:
-        said = result(score_pairs(row.trained[0].run))
-        assert row.bits == [pytest.approx(said.score["bits_per_byte"], abs=1e-6)]
-        assert (row.quality("exact"), row.quality("chrf")) == (said.quality.exact, said.quality.chrf)
+        said = result(score_run(row.trained[0].run)).to_json()
+        assert row.scores == [pytest.approx(said["bits_per_byte"], abs=1e-6)]
+        assert (row.value("exact"), row.value("chrf")) == (said["exact"], said["chrf"])
 
 
 def test_equal_epochs_are_equal_tokens_of_the_targets(translated: Comparison) -> None:
@@ -108,11 +114,11 @@ def test_the_columns_are_those_of_translations(translated: Comparison) -> None:
     assert "beats 6-gram" not in titles
     assert [line.cells[0] for line in lines] == sorted((row.label for row in translated.rows), key=bits_of(translated))
     (first, *_) = csv.DictReader(io.StringIO(cells.as_csv(translated)))
-    assert float(first["exact"]) == translated.rows[0].quality("exact")
+    assert float(first["exact"]) == translated.rows[0].value("exact")
 
 
 def bits_of(made: Comparison) -> Callable[[str], float]:
-    return {row.label: row.bits[0] for row in made.rows}.__getitem__
+    return {row.label: row.scores[0] for row in made.rows}.__getitem__
 
 
 def test_json_holds_what_was_exactly_right_by_the_length_of_the_source(translated: Comparison) -> None:
@@ -156,7 +162,7 @@ def test_equal_parameters_are_equal_within_two_percent(words: Path) -> None:
         (["seq2seq:batch_tokens=9"], {}, "--batch-tokens must be the same for all"),
         (["seq2seq", "encdec:max_length=9"], {}, "--max-length must be the same for all"),
         (["seq2seq"], {"seq_len": 9}, "--seq-len is for running text"),
-        (["seq2seq", WORDS], {"max_length": 3}, "--max-length 3 leaves out other pairs in one tokenizer's tokens"),
+        (["seq2seq", WORDS], {"max_length": 3}, "--max-length leaves out other pairs in one tokenizer's tokens"),
         (["seq2seq", WORDS], {"steps": 9}, "--steps are of different sizes here; give --epochs"),
     ],
 )
@@ -167,22 +173,25 @@ def test_what_is_no_fair_contest_is_refused(
         result(contest(labels, **common).stores(PairCorpus.open([words]), None))
 
 
-def test_the_table_is_of_translations_and_the_same_command_goes_on(typed: Typed, words: Path) -> None:
-    asked = ["compare", words, "--tokenizer", "char", "--target-bits", "99", "--steps", "4"]
-    code, out, error = typed(*asked, "--arch", "seq2seq:hidden_size=8")
+def test_the_table_is_of_translations_and_the_same_command_goes_on(typed: Typed, translated: Comparison) -> None:
+    made = runs(translated)[0].parent
+    settings = [word for name, value in COMMON.items() for word in (flag(name), value)]
+    asked = ["compare", made.parent / "words.tsv", "--arch", ",".join([ATTENTION, NONE, WORDS]), *settings]
+    code, out, error = typed(*asked, "--out", made, "--target-bits", "99")
     assert code == 0, error
-    for said in ("17 pairs to be translated", "% exact", "s to 99", "percent exactly right", "stands alone"):
+    assert "0 trainings to do; 3 done before" in error
+    for said in ("68 pairs to be translated", "% exact", "s to 99", "percent exactly right", "one seed proves little"):
         assert said in out
-    assert out.rstrip().endswith("next: charlm translate runs/words-compare/seq2seq-hidden_size=8-0")
-    code, _, error = typed(*asked, "--arch", "seq2seq:hidden_size=8")
-    assert "0 trainings to do; 1 done before" in error
+    assert f"next: charlm translate {made}/" in out.splitlines()[-1]
 
 
-def test_an_entrant_that_fails_is_a_row_that_says_why(typed: Typed, words: Path) -> None:
-    arch = "seq2seq:hidden_size=8,encdec:hidden_size=65536:layers=64"
-    code, out, error = typed("compare", words, "--tokenizer", "char", "--steps", "2", "--arch", arch)
-    assert code == 0, error
-    assert "parameters and logits need at least" in out
+def test_an_entrant_that_fails_is_a_row_that_says_why(
+    translated: Comparison, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [Row("encdec:layers=64", [], ["parameters and logits need at least 9 GB"]), translated.rows[0]]
+    tell(replace(translated, rows=rows), "time", json=False, csv=False, markdown=False)
+    out = capsys.readouterr().out
+    assert re.search("encdec:layers=64 .*parameters and logits need at least 9 GB", out)
     assert "percent exactly right" in out
 
 
@@ -195,7 +204,7 @@ def test_runs_are_compared_on_the_pairs_that_they_hold_out(typed: Typed, transla
     assert code == 0, error
     told = json.loads(out)
     assert told["text"]["pairs"] == translated.text["pairs"]
-    assert [row["exact"] for row in told["rows"]] == [row.quality("exact") for row in translated.rows]
+    assert [row["exact"] for row in told["rows"]] == [row.value("exact") for row in translated.rows]
 
 
 def test_runs_are_compared_on_other_pairs(typed: Typed, translated: Comparison) -> None:
@@ -209,9 +218,15 @@ def test_runs_are_compared_on_other_pairs(typed: Typed, translated: Comparison) 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["PAIRS", "TEXT"], "some of these runs translate and some go on with a text"),
-        (["PAIRS", "--text", "some.txt"], "runs of this kind are scored on another text with --pairs FILE"),
-        (["TEXT", "--pairs", "some.txt"], "runs of this kind are scored on another text with --text FILE"),
+        (
+            ["PAIRS", "TEXT"],
+            "some of these runs were trained on pairs of source and target and some on running text",
+        ),
+        (
+            ["PAIRS", "--text", "some.txt"],
+            "trained on pairs of source and target; score it on others with --pairs FILE",
+        ),
+        (["TEXT", "--pairs", "some.txt"], "trained on running text; score it on others with --text FILE"),
         (["PAIRS", "--pairs", "a.tsv", "--text", "some.txt"], "different texts; give one of them"),
         ([], "what is to be compared? charlm compare FILE"),
     ],

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from charlm.compare.contest import Contest
-from charlm.config import DataSpec
+from charlm.config import DataSpec, Lengths
 from charlm.errors import SettingsError
 from charlm.model import parameter_count
 from charlm.plan import Plan
@@ -46,7 +46,7 @@ def test_all_read_the_same_text_in_the_same_order(verses: Path) -> None:
             s = each[seed].train
             assert s.seed == seed
             w = Windows(ids, batch_size=s.batch_size, seq_len=s.seq_len, order=s.order, seed=s.seed)
-            batches = [w.batch(i)[0][:, :-1] for i in range(1024 // s.seq_len)]
+            batches = [w.batch(i)[0][0][:, :-1] for i in range(1024 // s.seq_len)]
             texts.append(np.concatenate(batches, 1))
         assert all((text == texts[0]).all() for text in texts)
 
@@ -62,7 +62,7 @@ def test_windows_that_do_not_fit_a_short_text_leave_fewer_rows_for_all(verses: P
 @pytest.mark.parametrize("order", [["lstm", "transformer", "seq2seq", "gru"], ["transformer", "lstmcell", "rnn"]])
 def test_equal_parameters_are_equal_within_two_percent(verses: Path, order: list[str]) -> None:
     made = plans(order, verses, "params", minutes=1.0)
-    sizes = [parameter_count(p.outline(DataSpec(40, p.train.seq_len))) for (p,) in made.values()]
+    sizes = [parameter_count(p.outline(DataSpec(40, Lengths.of_text(p.train.seq_len)))) for (p,) in made.values()]
     assert max(sizes) / min(sizes) < 1.05  # the text has another number of characters than 40
     assert made[order[0]][0].model == Plan.of({"arch": order[0]}).model  # the first one sets the size
 

@@ -13,9 +13,8 @@ import pytest
 
 from charlm.compare import report
 from charlm.compare.cells import lines, marked
-from charlm.compare.run import Begun, Comparison
+from charlm.compare.run import Comparison
 
-Made = tuple[Comparison, Begun]
 Typed = Callable[..., tuple[int, str, str]]
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
@@ -24,9 +23,9 @@ pytest.importorskip("jinja2")
 
 
 @pytest.fixture(scope="module")
-def file(compared: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def file(compared: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(report.page(compared[0]), encoding="utf-8")
+    path.write_text(report.page(compared), encoding="utf-8")
     return path
 
 
@@ -61,15 +60,15 @@ def page(browser: Any, file: Path) -> Iterator[Any]:
     assert complaints == []
 
 
-def test_the_tables_numbers_are_those_of_the_comparison(page: Any, compared: Made) -> None:
-    titles, shown = lines(compared[0])
+def test_the_tables_numbers_are_those_of_the_comparison(page: Any, compared: Comparison) -> None:
+    titles, shown = lines(compared)
     table = page.locator("#comparison")
     assert table.locator("thead th").all_inner_texts() == titles
     for row, line in zip(table.locator("tbody tr").all(), shown, strict=True):
         cells = row.locator("th, td").all_inner_texts()
         expected = marked(line) if len(line.cells) > 1 else [*line.cells, f"failed: {line.note}"]
         assert [cell.strip() for cell in cells] == expected
-    told = compared[0].to_dict()
+    told = compared.to_dict()
     best = min(row["bits_per_byte"] for row in told["rows"] if row["bits_per_byte"] is not None)
     assert f"{best:.4f}*" in table.inner_text()
     assert page.locator("#verdict").inner_text() == told["verdict"]
@@ -84,20 +83,19 @@ def test_hovering_a_point_of_a_curve_tells_its_numbers(page: Any) -> None:
     assert "bits_per_byte" in said
 
 
-def test_samples_surprise_and_attention_are_there(page: Any, compared: Made) -> None:
+def test_samples_surprise_and_attention_are_there(page: Any, compared: Comparison) -> None:
     text = page.locator("main").inner_text()
     for label in ("lstm:hidden_size=16", "transformer:hidden_size=16:layers=1"):
         assert text.count(label) >= 3
     marks = page.locator(".heat").first.locator("b")
-    assert marks.count() == len(compared[0].passage)
+    assert marks.count() == len(compared.passage)
     assert re.fullmatch(r"\d+\.\d\d bits", marks.first.get_attribute("title"))
     page.locator("#map-1 .mark-rect path").first.hover()
     page.wait_for_selector("#vg-tooltip-element.visible", timeout=5000)
     assert "weight" in page.locator("#vg-tooltip-element").inner_text()
 
 
-@pytest.mark.parametrize("size", [PHONE, DESK])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("size", "scheme"), [(PHONE, "light"), (DESK, "dark")])
 def test_it_fits_a_phone_and_a_desk_in_light_and_dark(page: Any, size: dict[str, int], scheme: str) -> None:
     page.set_viewport_size(size)
     page.emulate_media(color_scheme=scheme)
@@ -117,11 +115,8 @@ def test_the_keyboard_reaches_the_tables_and_paper_is_white(page: Any) -> None:
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
-def test_what_a_model_writes_cannot_become_part_of_the_page(compared: Made, browser: Any, tmp_path: Path) -> None:
-    made = compared[0]
-    wild = Comparison(
-        made.asked, made.text, made.rows, made.baselines, samples={"<b>x": "</pre><script>alert(1)</script>"}
-    )
+def test_what_a_model_writes_cannot_become_part_of_the_page(compared: Comparison, browser: Any, tmp_path: Path) -> None:
+    wild = replace(compared, rows=compared.rows[:1], samples={"<b>x": "</pre><script>alert(1)</script>"})
     path = tmp_path / "wild.html"
     path.write_text(report.page(wild), encoding="utf-8")
     opened = browser.new_page()
@@ -150,7 +145,6 @@ def test_the_command_saves_it(typed: Typed, verses: Path, trained: Path) -> None
     assert "cannot be written" in error
 
 
-def test_a_model_of_which_one_seed_failed_says_so(compared: Made) -> None:
-    made = compared[0]
-    unlucky = replace(made.rows[0], failures=["the memory is full"])
-    assert "1 of 3 failed: the memory is full" in report.page(replace(made, rows=[unlucky, *made.rows[1:]]))
+def test_a_model_of_which_one_seed_failed_says_so(compared: Comparison) -> None:
+    unlucky = replace(compared.rows[0], failures=["the memory is full"])
+    assert "1 of 3 failed: the memory is full" in report.page(replace(compared, rows=[unlucky]))

@@ -9,10 +9,12 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from texts import VERSES
 
 from charlm import archs, job
 from charlm.compare import cells
@@ -20,85 +22,122 @@ from charlm.compare.contest import Contest
 from charlm.compare.rows import CHANCE, Row, Trained, half_width, student, verdict, welch
 from charlm.compare.run import Begun, Comparison, train_and_compare
 from charlm.compare.worker import Returned
-from charlm.config import DataSpec
+from charlm.config import DataSpec, Lengths
+from charlm.evaluate import evaluate
+from charlm.events import Ended
 from charlm.plan import Plan
 from charlm.progress import result
+from charlm.score import Score
 from charlm.scoring import score_run
 from charlm.text.corpus import Corpus
 from charlm.text.tokenizers import utf8
 from charlm.text.vocabulary import train_tokenizer
-from charlm.training.evaluate import evaluate
 
 Typed = Callable[..., tuple[int, str, str]]
-Made = tuple[Comparison, Begun]
 
 
-def test_all_were_scored_on_the_same_bytes_after_the_same_tokens(compared: Made) -> None:
-    made, _ = compared
-    trained = [each for row in made.rows for each in row.trained]
+def test_all_were_scored_on_the_same_bytes_after_the_same_tokens(compared: Comparison) -> None:
+    trained = [each for row in compared.rows for each in row.trained]
     assert len(trained) == 4
-    assert {each.bytes for each in trained} == {made.text["validation_bytes"]}
+    assert {each.score.bytes for each in trained} == {compared.text["validation_bytes"]}
     assert len({each.tokens_seen for each in trained}) == 1
     for each in trained:
-        score = result(score_run(each.run))
-        assert each.bits_per_byte == pytest.approx(score["bits_per_byte"], abs=1e-5)
+        score = result(score_run(each.run)).score
+        assert each.score.value == pytest.approx(score["bits_per_byte"], abs=1e-5)
         assert each.params == score["params"]
         assert each.train_speed > 0
-        assert each.write_speed > 0
+        assert each.trial.speed > 0
         assert each.peak_memory is None or each.peak_memory > 50e6
 
 
-def test_seeds_differ_and_their_interval_is_students(compared: Made) -> None:
-    row = compared[0].rows[0]
-    a, b = row.bits
+def test_seeds_differ_and_their_interval_is_students(compared: Comparison) -> None:
+    row = compared.rows[0]
+    a, b = row.scores
     assert a != b
     assert row.interval == pytest.approx(
         12.706 * abs(a - b) / 2
     )  # t for one degree of freedom, s / sqrt(2) = |a - b| / 2
 
 
-def test_what_fails_is_a_row_that_says_why(compared: Made) -> None:
-    made, _ = compared
-    failed = made.rows[2]
+def test_what_fails_is_a_row_that_says_why(compared: Comparison) -> None:
+    failed = compared.rows[2]
     assert failed.trained == []
     assert "parameters and logits need at least" in failed.failures[0]
-    titles, lines = cells.lines(made)
+    titles, lines = cells.lines(compared)
     assert lines[-1].cells == [failed.label]
     assert "try a smaller --hidden-size" in lines[-1].note
     assert len(lines[0].cells) == len(titles)
 
 
-def test_the_target_is_reached_at_the_first_validation_that_is_as_good(compared: Made) -> None:
-    each = compared[0].rows[0].trained[0]
+def test_the_target_is_reached_at_the_first_validation_that_is_as_good(compared: Comparison) -> None:
+    each = compared.rows[0].trained[0]
     assert [point.step for point in each.curve][-2:] == [20, 40]
-    assert each.reached(each.curve[-1].bits_per_byte) == each.curve[-1].seconds
+    assert each.reached(each.curve[-1].value) == each.curve[-1].seconds
     assert each.reached(0.01) is None
 
 
-def test_an_interrupted_comparison_goes_on_and_a_finished_one_is_only_shown(verses: Path) -> None:
-    contest = Contest.of(["lstm:hidden_size=8", "rnn:hidden_size=8"], "tokens", 1, {"steps": 3, "seq_len": 8})
-    begin = lambda: train_and_compare(contest, Corpus.open([verses]))  # noqa: E731
-    work = begin()
-    for event in work:
-        if isinstance(event, Returned):
-            break
-    work.close()
-    again = begin()
-    begun = next(event for event in again if isinstance(event, Begun))
-    assert len(begun.done) == 1
-    assert begun.path == Path("runs/verses-compare")
-    times = {path: path.stat().st_mtime_ns for path in begun.done for path in path.glob("*.safetensors")}
-    assert [event.failure for event in again if isinstance(event, Returned)] == [""]
-    assert {path: path.stat().st_mtime_ns for path in times} == times
-    third = begin()
-    assert len(next(event for event in third if isinstance(event, Begun)).done) == 2
-    assert not [event for event in third if isinstance(event, Returned)]
+LABELS, COMMON = ["lstm:hidden_size=8", "rnn"], {"steps": 3, "seq_len": 8, "batch_size": 4}
+
+
+class Interrupted(NamedTuple):
+    """A comparison that was interrupted after its first training, begun again, and begun again when it was finished."""
+
+    place: Path
+    begun: list[set[Path]]  # what was done before, each time
+    returned: list[list[str]]  # why the trainings of each time failed, if they did
+    unchanged: bool  # what had been trained the first time
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
+    place, contest = tmp_path_factory.mktemp("interrupted"), Contest.of(LABELS, "params", 1, COMMON)
+    begun: list[set[Path]] = []
+    returned: list[list[str]] = []
+    (place / "verses.txt").write_text(VERSES, encoding="utf-8")
+
+    def compare(stop: bool = False) -> None:
+        work, failures = train_and_compare(contest, Corpus.open([place / "verses.txt"]), cache_dir=place), []
+        for event in work:
+            if isinstance(event, Begun):
+                begun.append(event.done)
+            elif isinstance(event, Returned):
+                failures.append(event.failure)
+                if stop:
+                    break
+        work.close()
+        returned.append(failures)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        compare(stop=True)
+        first = {path: path.stat().st_mtime_ns for path in Path("runs").rglob("model.safetensors")}
+        compare()
+        compare()
+        unchanged = len(first) == 1 and all(path.stat().st_mtime_ns == time for path, time in first.items())
+    return Interrupted(place, begun, returned, unchanged)
+
+
+def test_an_interrupted_comparison_goes_on_and_a_finished_one_is_only_shown(interrupted: Interrupted) -> None:
+    first, second, third = interrupted.begun
+    assert first == set()
+    assert {path.parent for path in second | third} == {Path("runs/verses-compare")}
+    assert (len(second), len(third)) == (1, 2)
+    assert interrupted.returned == [[""], [""], []]
+    assert interrupted.unchanged
 
 
 def results(*bits: float) -> list[Trained]:
-    fill = {"nats_per_char": 1.0, "params": 1, "context": 1, "train_speed": 1.0, "write_speed": 1.0}
     return [
-        Trained(Path("r"), seed, b, peak_memory=None, tokens_seen=1, seconds=1.0, bytes=1, chars=1, **fill)  # type: ignore[arg-type]
+        Trained(
+            Path("r"),
+            seed,
+            Score(b, b, 1, 1, 1, 1),
+            params=1,
+            train_speed=1.0,
+            peak_memory=None,
+            tokens_seen=1,
+            seconds=1.0,
+        )
         for seed, b in enumerate(bits)
     ]
 
@@ -132,13 +171,13 @@ def test_a_model_whose_answer_is_known_gets_it_with_every_tokenizer(tokenizer: s
     text = "".join(f"line {n} of some text, ünd mörè of it\n" for n in range(200))
     plan = Plan.of({"arch": "lstm", "hidden_size": 8, "tokenizer": tokenizer, "vocab_size": 300})
     made = train_tokenizer(plan.data, lambda: iter([text]))
-    model = plan.build(DataSpec(made.vocab_size, 16)).eval()
+    model = plan.build(DataSpec(made.vocab_size, Lengths.of_text(16))).eval()
     with torch.no_grad():
         for p in model.parameters():
             p.zero_()
     ids = made.encode(text)
     score = result(evaluate(model, ids, np.array([made.start]), chars=len(text), bytes=len(utf8(text))))
-    assert score.bits_per_byte == pytest.approx(len(ids) * math.log2(made.vocab_size) / len(utf8(text)), rel=1e-5)
+    assert score.value == pytest.approx(len(ids) * math.log2(made.vocab_size) / len(utf8(text)), rel=1e-5)
 
 
 def markov(length: int, seed: int) -> tuple[str, np.ndarray]:
@@ -171,26 +210,27 @@ def test_no_architecture_beats_the_entropy_of_its_source_and_all_come_near(arch:
     data = {"val_frac": 0.2, "test_frac": 0.0}
     steps = {"lstmcell": 120}.get(arch, 250)
     plan = Plan.of({"arch": arch, **sizes, **data, "steps": steps})
-    for _ in job.train(plan, Corpus.open([tmp_path / "markov.txt"]), out=Path("run")):
-        pass
-    bits = result(score_run("run"))["bits_per_byte"]
-    assert bits > least - 0.002  # what it may have learnt of the very text by chance
-    assert bits < 1.02 * least
+    *_, ended = job.train(plan, Corpus.open([tmp_path / "markov.txt"]), out=Path("run"))
+    assert isinstance(ended, Ended)
+    assert ended.best is not None
+    assert ended.best.bits_per_byte > least - 0.002  # what it may have learnt of the very text by chance
+    assert ended.best.bits_per_byte < 1.02 * least
 
 
-def test_the_command_prints_a_table_and_every_other_form(typed: Typed, verses: Path) -> None:
+def test_the_command_prints_a_table_and_every_other_form(
+    typed: Typed, interrupted: Interrupted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(interrupted.place)
     tiny = ["--steps", "3", "--seq-len", "8", "--batch-size", "4"]
-    words = ["compare", verses, "--arch", "lstm:hidden_size=8,rnn", "--match", "params", *tiny]
+    words = ["compare", "verses.txt", "--arch", ",".join(LABELS), "--match", "params", *tiny]
     code, out, error = typed(*words)
     assert code == 0, error
-    assert "2 trainings to do" in error
+    assert "0 trainings to do; 2 done before" in error
     assert "hidden sizes: lstm:hidden_size=8 8, rnn " in error
     for said in ("bits/byte", "6-gram", "xz -9e", "uniform", "one seed proves little", "next: charlm sample runs/"):
         assert said in out
-    code, out, error = typed(*words, "--json")  # done: only shown
-    assert "0 trainings to do; 2 done before" in error
-    told = json.loads(out)
-    assert [row["model"] for row in told["rows"]] == ["lstm:hidden_size=8", "rnn"]
+    told = json.loads(typed(*words, "--json")[1])
+    assert [row["model"] for row in told["rows"]] == LABELS
     assert max(row["params"] for row in told["rows"]) / min(row["params"] for row in told["rows"]) < 1.02
     assert told["rows"][0]["beats_6gram"] is False
     rows = list(csv.DictReader(io.StringIO(typed(*words, "--csv")[1])))

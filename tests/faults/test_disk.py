@@ -9,30 +9,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 import pytest
 from safetensors.torch import load_file
 
 import charlm
+from charlm.cli.app import run as cli
 from charlm.runs import folder
 
 resource = pytest.importorskip("resource", reason="this system has no quotas for a process")
 
+Typed = Callable[..., tuple[int, str, str]]
 TRAIN = ("train", "verses.txt", "--hidden-size", "64", "--seq-len", "16", "--device", "cpu", "--out", "r/run")
 
 
-def charlm_process(*words: str, before: Callable[[], None] | None = None) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "charlm", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, preexec_fn=before)
-
-
-def no_file_above(size: int) -> Callable[[], None]:
+@contextmanager
+def no_file_above(size: int) -> Iterator[None]:
     """A quota: longer files cannot be written, as on a disk that is full."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.fixture
@@ -113,40 +114,40 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.usefixtures("verses")
-def test_a_log_that_cannot_be_written_does_not_end_the_training() -> None:
+def test_a_log_that_cannot_be_written_does_not_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """`charlm train … > train.log` on a disk that is full, or into a pipe that nobody reads any more."""
-    for log in (open("/dev/full", "w"), broken_pipe()):  # noqa: SIM115
-        command = [sys.executable, "-m", "charlm", *TRAIN[:-1], f"r/{log.fileno()}", "--steps", "5"]
-        with log:
-            assert subprocess.run(command, stdout=log, stderr=subprocess.PIPE).returncode == 0
-            assert folder.info(Path(f"r/{log.fileno()}")).training["finished"]
-
-
-def broken_pipe() -> IO[str]:
     reading, writing = os.pipe()
     os.close(reading)
-    return os.fdopen(writing, "w")
+    command = [sys.executable, "-m", "charlm", *TRAIN, "--steps", "5"]
+    assert subprocess.run(command, stdout=writing, stderr=subprocess.PIPE).returncode == 0
+    os.close(writing)
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        assert cli([*TRAIN[:-1], "r/full", "--steps", "5"]) == 0
+    for name in ("run", "full"):
+        assert folder.info(Path("r", name)).training["finished"]
 
 
 @pytest.mark.usefixtures("verses")
-def test_a_quota_that_no_checkpoint_fits_is_one_line_at_the_start() -> None:
+def test_a_quota_that_no_checkpoint_fits_is_one_line_at_the_start(typed: Typed) -> None:
     """And leaves no run behind that could not be resumed."""
-    done = charlm_process(*TRAIN, "--steps", "5", before=no_file_above(60_000))
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "training.safetensors cannot be written: " in done.stderr
+    with no_file_above(60_000):
+        code, _, error = typed(*TRAIN, "--steps", "5")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "training.safetensors cannot be written: " in error
     assert not folder.is_run(Path("r/run"))
-    again = charlm_process(*TRAIN, "--steps", "5")
-    assert again.returncode == 0, again.stderr
+    assert typed(*TRAIN, "--steps", "5")[0] == 0
 
 
 @pytest.mark.usefixtures("verses")
-def test_an_end_that_cannot_be_saved_is_said_and_made_up_for_later() -> None:
-    assert charlm_process(*TRAIN, "--steps", "20", "--stop-after", "10", "--eval-every", "5").returncode == 0
-    done = charlm_process("train", "--resume", "r/run", before=no_file_above(60_000))
-    assert done.returncode == 2
-    assert "training goes on" in " ".join(done.stdout.split())
+def test_an_end_that_cannot_be_saved_is_said_and_made_up_for_later(typed: Typed) -> None:
+    assert typed(*TRAIN, "--steps", "20", "--stop-after", "10", "--eval-every", "5")[0] == 0
+    with no_file_above(60_000):
+        code, out, _ = typed("train", "--resume", "r/run")
+    assert code == 2
+    assert "training goes on" in " ".join(out.split())
     assert folder.info(Path("r/run")).training["step"] == 10
-    assert charlm_process("train", "--resume", "r/run").returncode == 0
+    assert typed("train", "--resume", "r/run")[0] == 0
     assert folder.info(Path("r/run")).training["finished"]
 
 
@@ -158,25 +159,31 @@ def without_the_powers_of_root() -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="root is root")
 @pytest.mark.usefixtures("verses")
-def test_a_folder_that_may_not_be_written_to_is_one_line(tmp_path: Path) -> None:
-    assert charlm_process(*TRAIN, "--steps", "5").returncode == 0
+def test_a_folder_that_may_not_be_written_to_is_one_line(tmp_path: Path, typed: Typed) -> None:
+    assert typed(*TRAIN, "--steps", "5")[0] == 0
     Path("full").mkdir()
+    commands = {
+        "r/run/metrics.jsonl cannot be written: Permission": ("train", "--resume", "r/run", "--steps", "9"),
+        "r/new cannot be made: Permission denied": (*TRAIN[:-1], "r/new", "--steps", "5"),
+        "full cannot be written to: Permission denied": (*TRAIN[:-1], "full", "--steps", "5"),
+    }
+    typing = [*map(" ".join, commands.values()), "sample r/run --length 20"]
+    code = "import sys; from charlm.cli.app import run; sys.exit(str([run(line.split()) for line in sys.argv[1:]]))"
     try:
         for path in (tmp_path / "r/run", tmp_path / "r", tmp_path / "full"):
             path.chmod(0o555)
-        commands = {
-            "r/run/metrics.jsonl cannot be written: Permission": ("train", "--resume", "r/run", "--steps", "9"),
-            "r/new cannot be made: Permission denied": (*TRAIN[:-1], "r/new", "--steps", "5"),
-            "full cannot be written to: Permission denied": (*TRAIN[:-1], "full", "--steps", "5"),
-        }
-        for message, words in commands.items():
-            done = charlm_process(*words, before=without_the_powers_of_root)
-            if done.returncode == 77:
-                pytest.skip("root's powers cannot be dropped here")
-            assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-            assert message in done.stderr
-        reading = charlm_process("sample", "r/run", "--length", "20", before=without_the_powers_of_root)
-        assert reading.returncode == 0
+        done = subprocess.run(
+            [sys.executable, "-c", code, *typing],
+            capture_output=True,
+            text=True,
+            preexec_fn=without_the_powers_of_root,
+        )
     finally:
         for path in (tmp_path / "r/run", tmp_path / "r", tmp_path / "full"):
             path.chmod(0o755)
+    if done.returncode == 77:
+        pytest.skip("root's powers cannot be dropped here")
+    *said, codes = done.stderr.splitlines()
+    assert codes == "[2, 2, 2, 0]"  # reading works
+    for message, line in zip(commands, said, strict=True):
+        assert message in line

@@ -9,6 +9,7 @@ import shutil
 import struct
 import time
 from collections.abc import Callable, Iterator
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from charlm.text.corpus import Corpus
 
 resource = pytest.importorskip("resource", reason="this system does not tell the memory of a process")
 
-MUTANTS = 600
+TIMES = 6  # that each file is damaged in each way
 FILES = ("config.json", "tokenizer.json", "training.json", "model.safetensors", "training.safetensors")
 
 
@@ -96,26 +97,24 @@ def doubled(data: bytes, _rng: random.Random) -> bytes:
 MUTATIONS = (truncated, flipped, shuffled, overwritten, with_an_oversized_header, doubled)
 
 
-def mutants(whole: Path) -> Iterator[tuple[str, str]]:
-    """Damages `run`, a fresh copy of `whole`, in one way after the other."""
+def mutants(whole: Path) -> Iterator[tuple[str, str, bytes]]:
+    """A file of the run, what was done to it, and what it holds since."""
     rng = random.Random(0)
-    for number in range(MUTANTS):
-        shutil.rmtree("run", ignore_errors=True)
-        shutil.copytree(whole, "run")
-        name, mutate = FILES[number % len(FILES)], rng.choice([*MUTATIONS, None])
-        path = Path("run", name)
-        if mutate is None:  # another file under its name
-            shutil.copy(whole / rng.choice([other for other in FILES if other != name]), path)
-        else:
-            path.write_bytes(mutate(path.read_bytes(), rng))
-        yield name, mutate.__name__ if mutate else "replaced"
+    for _, name, mutate in product(range(TIMES), FILES, MUTATIONS):
+        yield name, mutate.__name__, mutate((whole / name).read_bytes(), rng)
+    for name, other in permutations(FILES, 2):
+        yield name, f"exchanged for {other}", (whole / other).read_bytes()
 
 
 def test_every_damaged_run_is_refused_or_says_what_it_said(whole: Path) -> None:
     """A flipped bit may hit a blank between two words of JSON, and then nothing has been changed."""
     shutil.copytree(whole, "run")
     true, refused, slowest, memory = contents(Path("run")), 0, 0.0, peak()
-    for name, mutation in mutants(whole):
+    damaged = list(mutants(whole))
+    for name, mutation, content in damaged:
+        shutil.rmtree("run")
+        shutil.copytree(whole, "run")
+        Path("run", name).write_bytes(content)
         began = time.monotonic()
         try:
             found = contents(Path("run"))
@@ -124,7 +123,8 @@ def test_every_damaged_run_is_refused_or_says_what_it_said(whole: Path) -> None:
         else:
             assert all(same(a, b) for a, b in zip(found, true, strict=True)), f"{name} {mutation}: fooled"
         slowest = max(slowest, time.monotonic() - began)
-    assert refused > 0.95 * MUTANTS
+    assert len(damaged) == 200
+    assert refused > 0.95 * len(damaged)
     assert slowest < 5
     assert peak() - memory < 500_000  # kB; a process of its own has 300,000 before it begins
 
@@ -220,15 +220,14 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(part=st.sampled_from(["model", "train", "data", "corpus", ""]), which=st.integers(0, 99), value=json_values)
 def test_whatever_stands_in_a_config_it_opens_or_is_refused(run: Path, part: str, which: int, value: Any) -> None:
-    original = (run / "config.json").read_bytes()
+    original, config = (run / "config.json").read_bytes(), folder.read_json(run / "config.json")
+    place = config[part] if part else config
+    place[sorted(place)[which % len(place)]] = value
+    folder.write_json(run / "config.json", config)
     try:
-        config = folder.read_json(run / "config.json")
-        place = config[part] if part else config
-        place[sorted(place)[which % len(place)]] = value
-        folder.write_json(run / "config.json", config)
         charlm.load(run, device="cpu")
         json.dumps(folder.info(run).config)
     except CharlmError:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ import pytest
 
 import charlm
 from charlm import archs, job
-from charlm.cli.sample import Amount
 from charlm.config import BUDGETS, DataSettings, Settings, TrainSettings, fields_of, plain, take
 from charlm.plan import Plan
-from charlm.sampling.settings import SampleSettings
+from charlm.sampling.settings import Request, SampleSettings, TranslateSettings
 from charlm.text.corpus import Corpus
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -29,7 +27,7 @@ GARBAGE = {
     "control characters": bytes(range(1, 32)) * 100,
     "NUL, far in": b"to be\n" * 3000 + b"\0" * 3000,
     "blanks": b"\n\t" * 1500,
-    "one endless line": b"to be or not to be " * 20_000,
+    "one endless line": b"to be or not to be " * 2000,
     "one letter": b"a a\n" * 1000,
     "noise": random.Random(0).randbytes(3000).replace(b"\0", b"").decode("latin-1").encode(),
     "terminal escapes": "\x1b[2J\x1b]0;title\x07\u202e\ufeff\u200d".encode() * 200,
@@ -41,9 +39,9 @@ GARBAGE = {
 def test_any_text_that_can_be_decoded_is_trained_on_and_written(typed: Typed, text: str, tokenizer: str) -> None:
     Path("text.txt").write_bytes(GARBAGE[text])
     code, _, error = typed("train", "text.txt", "--tokenizer", tokenizer, "--vocab-size", "400", *TINY)
-    if code == 2:
-        assert "nothing that" in error  # bpe and unigram find nothing to learn in blanks
-        assert tokenizer in ("bpe", "unigram")
+    if text == "blanks" and tokenizer in ("bpe", "unigram"):
+        assert code == 2
+        assert f"nothing that {tokenizer} could learn from" in error
         return
     assert (code, error) == (0, "")
     assert typed("sample", "--length", "50")[0] == 0
@@ -65,7 +63,7 @@ def test_a_million_characters_are_refused_as_an_alphabet_and_spelled_otherwise(t
     assert code == 2
     assert "1,112,032 different characters" in error
     for way in (["--min-count", "2"], ["--tokenizer", "byte"]):
-        assert typed("train", "text.txt", *TINY, *way)[0] == 0
+        assert typed("train", "text.txt", *TINY, *way, "--quiet") == (0, "", "")
 
 
 @pytest.mark.parametrize("arch", ["lstm", "transformer", "seq2seq"])
@@ -102,7 +100,8 @@ def test_ten_million_tokens_would_take_no_more_memory_than_two_thousand(trained:
     assert int(done.stderr) < 1500  # kB
 
 
-GROUPS = [TrainSettings, DataSettings, SampleSettings, Amount, *(archs.load(name).Config for name in archs.names())]
+GROUPS = [TrainSettings, DataSettings, Request, TranslateSettings]
+GROUPS += [archs.load(name).Config for name in archs.names()]
 
 
 def numbers(group: type[Settings]) -> Iterator[Any]:
@@ -111,6 +110,7 @@ def numbers(group: type[Settings]) -> Iterator[Any]:
 
 def test_every_number_has_two_bounds() -> None:
     for group in GROUPS:
+        assert list(numbers(group))
         for field in numbers(group):
             assert field.arg.min is not None, field.flag
             assert field.arg.max is not None, field.flag
@@ -139,8 +139,8 @@ def test_a_sampling_number_at_its_bound_writes(trained: Path, setting: str) -> N
     writer = charlm.load(trained)
     field = next(field for field in fields_of(SampleSettings) if field.name == setting)
     for value in (field.arg.min, field.arg.max):
-        settings = take(SampleSettings, {setting: plain(field.type)[0](value)})
-        assert len(list(islice(writer.pieces("PEG", settings, known="PEG knows this"), 20))) == 20
+        request = take(Request, {"prompt": "PEG", "length": 20, setting: plain(field.type)[0](value)})
+        assert len(list(writer.pieces(request))) == 20
 
 
 def test_every_promise_names_a_test_that_exists() -> None:

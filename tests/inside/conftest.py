@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from charlm import archs
-from charlm.config import DataSpec, take
+from charlm.config import DataSpec, Lengths, take
 from charlm.text.tokenizers import CharTokenizer
 from charlm.text.vocabulary import Vocabularies
 from charlm.writer import Writer
@@ -27,7 +27,7 @@ def build() -> Build:
     def build_(arch: str, seq_len: int = 16, **changes: Any) -> Writer:
         torch.manual_seed(0)
         kind = archs.load(arch)
-        model = kind(take(kind.Config, {**SMALL, **changes}), DataSpec(len(ALPHABET), seq_len))
+        model = kind(take(kind.Config, {**SMALL, **changes}), DataSpec(len(ALPHABET), Lengths.of_text(seq_len)))
         with torch.no_grad():  # branches that start at zero would hide what they do
             for p in model.parameters():
                 p.add_(0.1 * torch.randn_like(p))

@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from charlm import archs, job
-from charlm.archs._attention import SelfAttention
+from charlm.archs._attention import Attention
 from charlm.cli.attend import Map
 from charlm.errors import CharlmError, SettingsError
 from charlm.inside.attend import Attended, attend
@@ -75,14 +75,13 @@ def test_a_transformers_weights_are_those_that_its_fused_attention_used(
 @torch.no_grad()
 def test_values_times_a_transformers_weights_are_what_its_attention_says(build: Build, kind: dict[str, object]) -> None:
     model, heard = build("transformer", **kind).model, []
-    modules = [m for m in model.modules() if isinstance(m, SelfAttention)]
+    modules = [m for m in model.modules() if isinstance(m, Attention)]
     for module in modules:
-        module.register_forward_hook(lambda _, given, said: heard.append((given[0], said[0])))
+        module.register_forward_hook(lambda _, given, said: heard.append((given[1].values, said)))
     text = tokens(16)
     model(text[None])
     said = list(heard)
-    for module, weights, (x, y) in zip(modules, model.attention_weights(text), said, strict=True):
-        values = module.qkv(x).chunk(3, -1)[2].unflatten(-1, (module.heads, -1)).transpose(1, 2)  # (1, H, T, D/H)
+    for module, weights, (values, y) in zip(modules, model.attention_weights(text), said, strict=True):
         close(module.out((weights @ values).transpose(1, 2).flatten(2)), y)
 
 

@@ -17,7 +17,7 @@ from texts import VERSES
 
 import charlm
 from charlm import archs
-from charlm.config import DataSpec, take
+from charlm.config import DataSpec, Lengths, take
 from charlm.errors import CharlmError, CorpusError, RunError, SettingsError, VocabularyError
 from charlm.inside.compress import compress, decompress, parts, spelled
 from charlm.progress import result
@@ -37,7 +37,7 @@ def writer(arch: str, tokenizer: Tokenizer, seed: int = 0, **changes: Any) -> Wr
     """A model that was never trained, with opinions all the same."""
     torch.manual_seed(seed)
     kind = archs.load(arch)
-    model = kind(take(kind.Config, {**SMALL, **changes}), DataSpec(tokenizer.vocab_size, 16))
+    model = kind(take(kind.Config, {**SMALL, **changes}), DataSpec(tokenizer.vocab_size, Lengths.of_text(16)))
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.3 * torch.randn_like(p))

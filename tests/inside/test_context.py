@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import charlm
 from charlm import archs
-from charlm.config import DataSpec, Settings
+from charlm.config import DataSpec, Lengths, Settings
 from charlm.inside.context import Context, Reach, guess, nats_by_context, places, powers, reach
 from charlm.model import Features, LanguageModel, State
 from charlm.progress import result
@@ -38,13 +38,15 @@ class Counting(LanguageModel):
     class Config(Settings): ...
 
     def __init__(self) -> None:
-        super().__init__(self.Config(), DataSpec(vocab_size=12, seq_len=64))
+        super().__init__(self.Config(), DataSpec(12, Lengths.of_text(64)))
         self.one = nn.Parameter(F.one_hot(torch.tensor(1), 12).float())
         self.head = lambda x: x * self.one
 
-    def features(self, tokens: Tensor, state: State = None) -> Features:
-        seen = torch.arange(1, tokens.size(1) + 1)[None, :, None] + (0 if state is None else state)  # (B, T, 1)
-        seen = seen.expand(len(tokens), -1, 1).float()
+    def start(self, rows: int) -> State:
+        return torch.zeros(rows, 1, 1)
+
+    def features(self, tokens: Tensor, state: State) -> Features:
+        seen = torch.arange(1, tokens.size(1) + 1)[None, :, None] + state  # (B, T, 1)
         return Features(seen / 16, seen[:, -1:])
 
 

@@ -13,14 +13,14 @@ import charlm
 from charlm.inside.explain import explain
 from charlm.sampling.filters import Picker
 from charlm.sampling.noise import streams
-from charlm.sampling.settings import SampleSettings
+from charlm.sampling.settings import Request
 
 Typed = Callable[..., tuple[int, str, str]]
-ALL = SampleSettings("0.7", top_k=8, top_p=0.9, min_p=0.05, repetition_penalty=1.3)
+ALL = Request("0.7", top_k=8, top_p=0.9, min_p=0.05, repetition_penalty=1.3, prompt="Two fools in a pu")
 
 
 def test_every_filter_that_is_on_is_a_stage_in_its_order(trained: Path) -> None:
-    found = explain(charlm.load(trained), "The la", ALL)
+    found = explain(charlm.load(trained), ALL)
     names = ["model", "repetition penalty 1.3", "temperature 0.7", "top-k 8", "top-p 0.9", "min-p 0.05"]
     assert [stage.name for stage in found.stages] == names
     for stage in found.stages:
@@ -28,14 +28,14 @@ def test_every_filter_that_is_on_is_a_stage_in_its_order(trained: Path) -> None:
     kept = [stage.kept for stage in found.stages]
     assert kept[3] == 8
     assert kept == sorted(kept, reverse=True)
-    assert [stage.name for stage in explain(charlm.load(trained), "", SampleSettings("1")).stages] == ["model"]
+    assert [stage.name for stage in explain(charlm.load(trained), Request("1")).stages] == ["model"]
 
 
 @torch.no_grad()
 def test_the_first_stage_is_the_model_and_the_last_is_what_is_sampled_from(trained: Path) -> None:
-    writer, prompt = charlm.load(trained), "Two fools in a pu"
-    found = explain(writer, prompt, ALL, top=writer.tokenizer.vocab_size)
-    ids = torch.from_numpy(writer.tokenizer.encode(prompt))[None]
+    writer = charlm.load(trained)
+    found = explain(writer, ALL, top=writer.tokenizer.vocab_size)
+    ids = torch.from_numpy(writer.tokenizer.encode(ALL.prompt))[None]
     logits = writer.model(ids).logits[:, -1]
     order = logits[0].argsort(descending=True)
     assert found.tokens == [writer.tokenizer.decode([i]) for i in order.tolist()]

@@ -48,7 +48,7 @@ def drawn(found: Neurons, width: int = 80, **how: object) -> list[str]:
 @torch.no_grad()
 def test_the_traces_are_what_the_model_computes(build: Build, arch: str) -> None:
     model, text = build(arch, dropout=0.3).model, tokens(20)
-    traces, out = model.traces(text), model.features(text[None])
+    traces, out = model.traces(text), model.features(text[None], model.start(1))
     assert list(traces) == GATES[arch]
     assert all(values.shape == (2, 20, 16) for values in traces.values())
     close(traces["hidden"][-1], out.hidden[0])
@@ -64,7 +64,7 @@ def test_the_traces_are_what_the_model_computes(build: Build, arch: str) -> None
 def test_the_traces_of_a_seq2seq_are_its_decoders_over_several_windows(build: Build) -> None:
     model, text, heard = build("seq2seq").model, tokens(29), []
     model.get_submodule("decoder").register_forward_hook(lambda *call: heard.append(call[-1][0][0]))
-    model.features(text[None])
+    model.features(text[None], model.start(1))
     states = torch.cat(heard)
     close(model.traces(text)["hidden"][-1], states)
 
@@ -173,6 +173,8 @@ def test_what_cannot_be_shown_is_refused_with_what_can(
     with pytest.raises(CharlmError) as refusal:
         neurons(build(arch), **{"text": "abcde", **given})
     assert message in str(refusal.value)
+    if isinstance(refusal.value, SettingsError):
+        assert refusal.value.field == next(iter(given), None)
 
 
 def test_of_a_long_text_the_part_is_drawn_in_which_the_feature_changes_most() -> None:

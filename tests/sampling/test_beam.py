@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from charlm.archs.seq2seq import Seq2Seq
-from charlm.config import DataSpec, Settings
+from charlm.config import DataSpec, Lengths, Settings
 from charlm.model import PAD, Features, LanguageModel, State
-from charlm.sampling.beam import beam_search, by_beam
+from charlm.sampling.beam import Search, beam_search, by_beam
 from charlm.sampling.filters import Picker
 from charlm.sampling.lines import Hypothesis, write_lines
 from charlm.sampling.noise import streams
@@ -28,7 +28,7 @@ SEEDS = [4, 14, 24, 37]
 def build(seed: int, vocabulary: int = 4) -> Seq2Seq:
     """A model that has learned nothing and is sure of it: some of its lines end soon, some late, some never."""
     torch.manual_seed(seed)
-    model = Seq2Seq(Seq2Seq.Config(hidden_size=8, dropout=0.5), DataSpec(vocabulary, seq_len=64))
+    model = Seq2Seq(Seq2Seq.Config(hidden_size=8, dropout=0.5), DataSpec(vocabulary, Lengths.of_text(64)))
     with torch.no_grad():
         for p in model.parameters():
             p.normal_(0, 1.5)
@@ -47,7 +47,7 @@ def sources(sizes: list[int], vocabulary: int = 4, width: int = 0) -> Tensor:
 
 def search(model: LanguageModel, source: Tensor, beams: int, alpha: float = 0.6, **how: Any) -> list[list[Hypothesis]]:
     how = {"limit": 12, "newline": NEWLINE, **how}
-    return beam_search(model, source, beams=beams, length_penalty=alpha, **how)
+    return beam_search(model, source, Search(beams=beams, length_penalty=alpha, **how))
 
 
 def greedy(model: LanguageModel, source: Tensor, limit: int = 12) -> list[Hypothesis]:
@@ -154,7 +154,7 @@ class Table(LanguageModel):
         pass
 
     def __init__(self, table: list[list[float]]) -> None:
-        super().__init__(self.Config(), DataSpec(len(table), 64))
+        super().__init__(self.Config(), DataSpec(len(table), Lengths.of_text(64)))
         self.table = torch.tensor(table)
         self.head = lambda x: x
         self.rows: list[int] = []  # of each step
@@ -162,7 +162,10 @@ class Table(LanguageModel):
     def read(self, source: Tensor) -> State:
         return source
 
-    def features(self, tokens: Tensor, state: State = None) -> Features:
+    def start(self, rows: int) -> State:
+        return torch.zeros(rows, 0)
+
+    def features(self, tokens: Tensor, state: State) -> Features:
         self.rows.append(len(tokens))
         return Features(self.table[tokens].log(), state)
 
@@ -196,7 +199,7 @@ def test_no_beam_is_worse_than_greedy(alpha: float) -> None:
 
     for seed in range(20):
         model = Table(torch.randn(40, 40, generator=torch.Generator().manual_seed(seed)).softmax(-1).tolist())
-        [line], [[alone]] = greedy(model, source, limit=20), by_beam(model, source, 2, NEWLINE, 20, alpha, 1)
+        [line], [[alone]] = greedy(model, source, limit=20), by_beam(model, source, Search(NEWLINE, 20, 2, alpha))
         for n_best in (1, 2):
             [best, *_] = search(model, source, 2, alpha, limit=20, n_best=n_best)[0]
             assert rank(best) == pytest.approx(max(rank(line), rank(alone)))
@@ -226,7 +229,7 @@ def test_sentences_that_are_done_cost_nothing() -> None:
     class Countdown(Table):
         """Writes as many tokens as the source says, then a newline."""
 
-        def features(self, tokens: Tensor, state: State = None) -> Features:
+        def features(self, tokens: Tensor, state: State) -> Features:
             super().features(tokens, state)
             ends = torch.stack([state == 0, state != 0], -1)  # (B, 1, 2)
             return Features(ends.float().log(), state - 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 import charlm
 from charlm.sampling.filters import Picker
 from charlm.sampling.noise import STEP, branch, gumbel, mixed, streams
-from charlm.sampling.settings import SampleSettings
+from charlm.sampling.settings import Request, SampleSettings
 from charlm.sampling.shared import key
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -80,7 +79,7 @@ def test_the_first_of_several_texts_is_the_one_text_of_the_seed(typed: Typed, tr
 
 def test_row_and_seed_are_all_that_a_text_depends_on(trained: Path) -> None:
     def rows(samples: int) -> list[str]:
-        pieces = islice(charlm.load(trained).pieces("PEG", SampleSettings("1"), samples=samples, seed=9), 30)
+        pieces = charlm.load(trained).pieces(Request("1", prompt="PEG", length=30, samples=samples, seed=9))
         return ["".join(texts) for texts in zip(*(piece.texts for piece in pieces), strict=True)]
 
     assert rows(2) == rows(5)[:2]

@@ -18,7 +18,7 @@ from charlm.progress import result
 from charlm.sampling.filters import Picker
 from charlm.sampling.noise import streams
 from charlm.sampling.novel import Copies, Passages
-from charlm.sampling.settings import SampleSettings
+from charlm.sampling.settings import Request, SampleSettings
 from charlm.text.tokenizers import CharTokenizer, WordTokenizer
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -61,7 +61,7 @@ def test_a_passage_counts_from_where_it_begins_in_the_prompt(typed: Typed, parro
 def test_each_row_of_a_batch_is_watched_by_itself(parrot: Path) -> None:
     lm = charlm.load(parrot)
     rows = ["", "", ""]
-    for _, piece in zip(range(200), lm.pieces("", SampleSettings(), samples=3, novel=16, known=VERSES), strict=False):
+    for piece in lm.pieces(Request(length=200, samples=3, novel=16), known=VERSES):
         rows = [row + new for row, new in zip(rows, piece.texts, strict=True)]
     assert len(set(rows)) == 3
     assert max(map(longest_copy, rows)) <= 16
@@ -102,7 +102,6 @@ def test_where_everything_would_copy_it_goes_on_as_it_would_have() -> None:
 
 
 def test_the_limit_needs_the_training_text_and_is_a_number(parrot: Path, typed: Typed) -> None:
-    for wrong in ({"novel": 9}, {"novel": -1, "known": VERSES}):
-        with pytest.raises(SettingsError, match="novel is 0 or more and needs the training text"):
-            next(charlm.load(parrot).pieces("", SampleSettings(), **wrong))
+    with pytest.raises(SettingsError, match="--novel needs the training text"):
+        next(charlm.load(parrot).pieces(Request(novel=9)))
     assert "--novel must be at least 0, got -1" in typed("sample", parrot, "--novel", "-1")[2]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import charlm
-from charlm.sampling.settings import SampleSettings
+from charlm.sampling.settings import Request, SampleSettings
 from charlm.sampling.shared import SharedPicker
 from charlm.text.tokenizers import ByteTokenizer, CharTokenizer
 from charlm.writer import Writer
@@ -60,8 +59,8 @@ def test_twins_differ_less_with_the_same_chance(trained: Path, twin: Path) -> No
     one, other = charlm.load(trained), charlm.load(twin)
 
     def text(lm: Writer, seed: int) -> str:
-        made = lm.pieces("PEG:\n", SampleSettings("1"), seed=seed, shared=True)
-        return "".join(piece.texts[0] for piece in islice(made, 12))
+        made = lm.pieces(Request("1", prompt="PEG:\n", length=12, seed=seed), shared=True)
+        return "".join(piece.texts[0] for piece in made)
 
     def equal(offset: int) -> float:
         pairs = [(text(one, seed), text(other, seed + offset)) for seed in range(30)]

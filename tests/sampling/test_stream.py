@@ -29,4 +29,4 @@ def test_what_may_be_the_start_of_a_stop_is_held_back_until_it_is_decided() -> N
 
 
 def test_without_a_stop_everything_passes_at_once() -> None:
-    assert list(until_stop(["a", "", "b"], [])) == ["a", "", "b", ""]
+    assert list(until_stop(["a", "", "b"], [])) == ["a", "", "b"]

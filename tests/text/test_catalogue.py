@@ -243,7 +243,7 @@ def test_a_copy_that_somebody_downloaded_is_what_the_catalogue_expects(part: Par
 def test_every_text_in_corpora_is_described() -> None:
     folder = Path(__file__).parents[2] / "corpora"
     texts = {path for path in folder.iterdir() if path.suffix in (".txt", ".tsv")}
-    assert {text.path for text in bundled()} == texts
+    assert {text.path for text in bundled()} == texts != set()
     assert all(text.description for text in bundled())
 
 

@@ -204,7 +204,7 @@ def test_the_model_to_start_with_grows_with_the_text(
 ) -> None:
     monkeypatch.setattr(module, "SAMPLE", 1000)
     path = tmp_path / "my text.txt"
-    path.write_text((novel(min(characters, 1_000_000)) * 9)[:characters])
+    path.write_text(("one line of it\n" * (characters // 15 + 1))[:characters])
     last = check(path).suggestions[-1]
     assert last.endswith(f"charlm train '{path}' --arch lstm {options}")
     assert ("100,000 characters or more" in last) == (characters < 20_000)

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from pairwise import pairwise
 
 from charlm.errors import CorpusError, SettingsError
 from charlm.text.corpus import Corpus
@@ -225,9 +226,10 @@ def test_an_undecodable_byte_is_located_in_its_own_file(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-@pytest.mark.parametrize("size", [1, 3, 1 << 20])
-@pytest.mark.parametrize("asked", ["utf-8", "cp1252", "utf-16-be"])
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize(
+    ("encoding", "asked", "size"),
+    pairwise(["utf-8-sig", "utf-16", "utf-32"], ["utf-8", "cp1252", "utf-16-be"], [1, 3, 1 << 20]),
+)
 def test_what_a_byte_order_mark_says_holds_whatever_is_asked(
     tmp_path: Path, encoding: str, asked: str, size: int
 ) -> None:

@@ -10,10 +10,11 @@ import pytest
 
 from charlm.config import PairSettings
 from charlm.errors import CorpusError
+from charlm.kinds import open_any
 from charlm.progress import result
 from charlm.text.corpus import Corpus
 from charlm.text.pair_store import PairStore, prepare_pairs
-from charlm.text.pairs import Pair, PairCorpus, open_text
+from charlm.text.pairs import Pair, PairCorpus
 from charlm.text.records import lines
 
 PAIRS = [Pair("Guten Tag", "Good day"), Pair("eins\u2028zwei", "one two"), Pair("drei", "three"), Pair("Ü", "ü")]
@@ -98,8 +99,10 @@ def test_the_name_or_the_first_lines_say_whether_a_file_holds_pairs(
     name: str, text: str, pairs: bool, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
-    assert isinstance(open_text([tmp_path / name], [], "utf-8", pairs=True), PairCorpus) is pairs
-    assert isinstance(open_text([tmp_path / name], [], "utf-8", pairs=False), Corpus)
+    kind, corpus = open_any([tmp_path / name], [], "utf-8", ["text", "pairs"])
+    assert (kind.name(), type(corpus)) == (("pairs", PairCorpus) if pairs else ("text", Corpus))
+    kind, corpus = open_any([tmp_path / name], [], "utf-8", ["text"])
+    assert (kind.name(), type(corpus)) == ("text", Corpus)
 
 
 def numbered(tmp_path: Path, count: int = 40) -> PairCorpus:

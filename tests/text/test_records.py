@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from charlm.errors import CorpusError
+from charlm.kinds import open_any
 from charlm.text.check import check
 from charlm.text.corpus import Corpus
-from charlm.text.pairs import Pair, PairCorpus, open_text
+from charlm.text.pairs import Pair, PairCorpus
 
 Typed = Callable[..., tuple[int, str, str]]
 TEXTS = ["To be, or\nnot to be.", "  indented, “quoted” and long" * 9, "One\r\ntwo\n\n", 'a "word", again']
@@ -55,7 +56,7 @@ PAIR_FILES = {
 @pytest.mark.parametrize("name", TEXT_FILES)
 def test_a_field_named_text_is_the_running_text(name: str, size: int, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(TEXT_FILES[name].encode())
-    corpus = open_text([tmp_path / name], [], "utf-8", pairs=True)
+    _, corpus = open_any([tmp_path / name], [], "utf-8", ["text", "pairs"])
     assert isinstance(corpus, Corpus)
     assert "".join(corpus.chunks(size)) == RUNNING
     assert corpus.notes == [f"of {tmp_path / name} the field text is read, with an empty line after each"]
@@ -64,7 +65,7 @@ def test_a_field_named_text_is_the_running_text(name: str, size: int, tmp_path: 
 @pytest.mark.parametrize("name", PAIR_FILES)
 def test_every_form_of_pairs_holds_the_same(name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.gz").write_bytes(gzip.compress(PAIR_FILES[name].encode()))
-    corpus = open_text([tmp_path / f"{name}.gz"], [], "utf-8", pairs=True)
+    _, corpus = open_any([tmp_path / f"{name}.gz"], [], "utf-8", ["text", "pairs"])
     assert isinstance(corpus, PairCorpus)
     assert list(corpus) == PAIRS
     assert corpus.notes == []
@@ -113,7 +114,7 @@ def test_other_records_are_read_as_they_stand_with_a_word(name: str, text: str, 
 def test_a_pipe_is_read_like_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     for text, files in ((RUNNING, TEXT_FILES), (PAIRS, PAIR_FILES)):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(files["a.jsonl"].encode())))
-        corpus = open_text(["-"], [], "utf-8", pairs=True)
+        _, corpus = open_any(["-"], [], "utf-8", ["text", "pairs"])
         assert (list(corpus) if isinstance(corpus, PairCorpus) else "".join(corpus.chunks())) == text
 
 
@@ -155,7 +156,7 @@ def test_prose_is_never_taken_for_records(tmp_path: Path) -> None:
     prose = ("[Enter HAMLET]\n", "{\n  a = 1;\n}\n", "text\nsource,target\n", "1\n2\n", "[" * 9999)
     for text in (some * 30 for some in prose):
         (tmp_path / "a.txt").write_text(text)
-        corpus = open_text([tmp_path / "a.txt"], [], "utf-8", pairs=True)
+        _, corpus = open_any([tmp_path / "a.txt"], [], "utf-8", ["text", "pairs"])
         assert isinstance(corpus, Corpus)
         assert "".join(corpus.chunks()) == text
         assert not corpus.notes

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 import charlm
-from charlm.config import DataSettings, DataSpec, Settings
+from charlm import evaluate as module
+from charlm.config import DataSettings, DataSpec, Lengths, Settings
+from charlm.evaluate import Score, evaluate, token_nats
 from charlm.model import Features, LanguageModel, State
 from charlm.plan import Plan
 from charlm.progress import result
+from charlm.scoring import score_run
 from charlm.text.pairs import PairCorpus
 from charlm.text.vocabulary import train_tokenizer
-from charlm.training import evaluate as module
-from charlm.training.evaluate import Score, evaluate, token_nats
-from charlm.translation import score_pairs
 
 
 class Fixed(LanguageModel):
@@ -28,20 +28,22 @@ class Fixed(LanguageModel):
     Config = Settings
 
     def __init__(self, vocab_size: int, shares: Tensor | None = None, seq_len: int = 8) -> None:
-        super().__init__(Settings(), DataSpec(vocab_size, seq_len))
+        super().__init__(Settings(), DataSpec(vocab_size, Lengths.of_text(seq_len)))
         self.logits = nn.Parameter(torch.zeros(vocab_size) if shares is None else shares.log())
         self.head = lambda hidden: hidden
 
-    def features(self, tokens: Tensor, state: State = None) -> Features:
+    def start(self, rows: int) -> State:
+        return torch.zeros(rows, 1)
+
+    def features(self, tokens: Tensor, state: State) -> Features:
         return Features(self.logits.expand(*tokens.shape, -1), state)
 
 
 class Clock(Fixed):
     """Counts the tokens it was fed and is sure of nothing: its state says how far back it could have looked."""
 
-    def features(self, tokens: Tensor, state: State = None) -> Features:
-        past = torch.zeros(len(tokens), 1) if state is None else state
-        seen = past + torch.arange(1, tokens.size(1) + 1)
+    def features(self, tokens: Tensor, state: State) -> Features:
+        seen = state + torch.arange(1, tokens.size(1) + 1)
         return Features(torch.stack([seen / 1000, torch.zeros_like(seen)], -1), seen[:, -1:])
 
     @property
@@ -61,9 +63,9 @@ def test_a_uniform_model_costs_log_v_bits_per_token_whatever_the_tokenizer(kind:
     tokenizer = train_tokenizer(DataSettings(tokenizer=kind, vocab_size=300), lambda: iter([TEXT]))  # type: ignore[arg-type]
     ids, size = tokenizer.encode(TEXT), len(TEXT.encode())
     score = score_of(Fixed(tokenizer.vocab_size), ids, ids[:1], chars=len(TEXT), bytes=size)
-    assert score.bits_per_byte == pytest.approx(len(ids) * math.log2(tokenizer.vocab_size) / size, rel=1e-6)
+    assert score.value == pytest.approx(len(ids) * math.log2(tokenizer.vocab_size) / size, rel=1e-6)
     assert score.nats_per_token == pytest.approx(math.log(tokenizer.vocab_size), rel=1e-6)
-    assert score.nats_per_char == pytest.approx(score.bits_per_byte * math.log(2) * size / len(TEXT), rel=1e-6)
+    assert score.nats_per_char == pytest.approx(score.value * math.log(2) * size / len(TEXT), rel=1e-6)
     assert (score.tokens, score.chars, score.bytes) == (len(ids), len(TEXT), size)
 
 
@@ -71,7 +73,7 @@ def test_a_model_that_knows_the_shares_costs_their_entropy() -> None:
     shares = torch.tensor([0.5, 0.25, 0.125, 0.125])
     ids = np.repeat([0, 0, 0, 0, 1, 1, 2, 3], 50)
     score = score_of(Fixed(4, shares), ids, ids[:1], chars=len(ids), bytes=len(ids))
-    assert score.bits_per_byte == pytest.approx(1.75, rel=1e-5)
+    assert score.value == pytest.approx(1.75, rel=1e-5)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 63, 500, 3001])
@@ -115,7 +117,7 @@ def test_context_is_the_most_that_a_guess_was_made_from(
 def test_context_is_as_far_back_as_a_change_is_felt(arch: str, size: int, before: int) -> None:
     """Each token before a guess is changed in turn, for models with a window."""
     torch.manual_seed(0)
-    model = Plan.of({"arch": arch, "hidden_size": 16, "layers": 1}).build(DataSpec(13, 8))
+    model = Plan.of({"arch": arch, "hidden_size": 16, "layers": 1}).build(DataSpec(13, Lengths.of_text(8)))
     for p in model.parameters():
         nn.init.normal_(p, std=0.3)  # a fresh transformer looks nowhere
     text = np.random.default_rng(0).integers(13, size=before + size)
@@ -136,7 +138,7 @@ def test_context_is_as_far_back_as_a_change_is_felt(arch: str, size: int, before
 def test_the_context_of_pairs_is_the_source_and_the_target_so_far(translator: Path) -> None:
     pairs = translator.parent / "few.tsv"
     pairs.write_text("abc\tcba\nabcdab\tbadcba\nab\tba\n")
-    assert result(score_pairs(translator, pairs=PairCorpus.open([pairs]))).score["context"] == 7 + 7
+    assert result(score_run(translator, corpus=PairCorpus.open([pairs]))).score["context"] == 7 + 7
 
 
 def test_a_blank_page_scores_the_very_first_character_too(trained: Path) -> None:

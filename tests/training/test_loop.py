@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from itertools import accumulate
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from charlm.config import DataSpec, Settings, TrainSettings
-from charlm.model import Features, LanguageModel, State
-from charlm.objectives import summed_nats
+from charlm.archs.gru import GRU
+from charlm.config import DataSpec, Lengths, Settings, TrainSettings
+from charlm.model import Features, LanguageModel, State, leaves
+from charlm.objectives import load
+from charlm.objectives._base import summed_nats
+from charlm.runs import checkpoint
 from charlm.text.windows import Windows
 from charlm.training.loop import Trainer
+from charlm.training.optim import build_optimizers
 
 IDS = np.arange(400, dtype=np.uint8) % 7
 
@@ -24,20 +29,24 @@ class Bigram(LanguageModel):
     Config = Settings
 
     def __init__(self) -> None:
-        super().__init__(Settings(), DataSpec(7, 8))
+        super().__init__(Settings(), DataSpec(7, Lengths.of_text(8)))
         self.table = nn.Embedding(7, 7)
         nn.init.zeros_(self.table.weight)
         self.head = nn.Identity()
 
-    def features(self, tokens: Tensor, state: State = None) -> Features:
+    def start(self, rows: int) -> State:
+        return torch.zeros(rows, 0)
+
+    def features(self, tokens: Tensor, state: State) -> Features:
         return Features(self.table(tokens), state)
 
 
-def trainer(model: LanguageModel, **settings: object) -> Trainer:
+def trainer(model: LanguageModel, *, teacher_forcing: float = 1.0, **settings: object) -> Trainer:
     values = {"batch_size": 4, "seq_len": 8, "lr": 1.0, "schedule": "constant", "warmup": 0.0, "clip": 0.0, "steps": 1}
     s = TrainSettings(**{**values, **settings})  # type: ignore[arg-type]
     windows = Windows(IDS, batch_size=s.batch_size, seq_len=s.seq_len, order=s.order, seed=s.seed)
-    return Trainer(model, windows, [torch.optim.SGD(model.parameters(), lr=1.0)], s)
+    sgd = torch.optim.SGD(model.parameters(), lr=torch.tensor(1.0))
+    return Trainer(model, windows, [sgd], s, objective=load("causal")(teacher_forcing=teacher_forcing))
 
 
 def expected_gradient(model: LanguageModel, fit: Trainer, batches: int) -> Tensor:
@@ -45,7 +54,8 @@ def expected_gradient(model: LanguageModel, fit: Trainer, batches: int) -> Tenso
     table = model.table.weight.detach().clone().requires_grad_()  # type: ignore[union-attr]
     nats, count = torch.zeros(()), 0
     for number in range(batches):
-        windows = torch.from_numpy(fit.batches.batch(number)[0])  # of the middle of an epoch: without padding
+        (array,), _ = fit.batches.batch(number)
+        windows = torch.from_numpy(array)  # of the middle of an epoch: without padding
         nats = nats + summed_nats(table[windows[:, :-1]], windows[:, 1:])
         count += windows[:, 1:].numel()
     (gradient,) = torch.autograd.grad(nats / count, table)
@@ -83,6 +93,44 @@ def test_the_gradient_is_clipped_to_its_norm() -> None:
 def test_the_rate_follows_the_schedule_through_the_budget() -> None:
     rates = [step.lr for step in trainer(Bigram(), steps=11, schedule="linear", lr=0.5)]
     np.testing.assert_allclose(rates, 0.5 * (1 - np.arange(11) / 11), rtol=1e-6)
+
+
+def test_what_an_update_reads_stays_where_it_is_while_shapes_stay() -> None:
+    """Batch, rows that begin anew, learning rate and carried state: so that an update can be recorded once."""
+    model = GRU(GRU.Config(hidden_size=4), DataSpec(7, Lengths.of_text(8)))
+    settings = TrainSettings(steps=30, batch_size=4, seq_len=8, accumulate=2)
+    windows = Windows(IDS, batch_size=4, seq_len=8, order="stream", seed=0)  # an epoch has 13 batches
+    fit, places = Trainer(model, windows, build_optimizers(model, settings), settings), []
+    for _ in fit:
+        tensors = [*leaves(fit.fed), *leaves(fit.position.carried), fit.skipped]
+        tensors += [group["lr"] for optimizer in fit.optimizers for group in optimizer.param_groups]
+        places.append([tensor.data_ptr() for tensor in tensors])
+    assert places == [places[0]] * 30
+    assert float(fit.position.carried.abs().sum()) > 0
+
+
+def test_going_back_to_a_checkpoint_moves_no_tensor_and_is_the_same_training(tmp_path: Path) -> None:
+    """To one with the optimizer's state in it, and to the one before the first step."""
+    file, first = tmp_path / "t.safetensors", tmp_path / "first.safetensors"
+    model = GRU(GRU.Config(hidden_size=4), DataSpec(7, Lengths.of_text(8)))
+    settings = TrainSettings(steps=9, batch_size=4, seq_len=8, optimizer="muon")
+    windows = Windows(IDS, batch_size=4, seq_len=8, order="stream", seed=0)
+    fit = Trainer(model, windows, build_optimizers(model, settings), settings)
+
+    def tensors() -> list[Tensor]:
+        moments = [t for o in fit.optimizers for values in o.state.values() for t in values.values()]
+        return [*model.parameters(), *moments, *leaves(fit.position.carried), *leaves(fit.fed)]
+
+    checkpoint.save_training(first, fit, {})
+    for step in fit:
+        if step.number == 5:
+            checkpoint.save_training(file, fit, {})
+    places, end = [t.data_ptr() for t in tensors()], [t.clone() for t in tensors()]
+    for start in (file, first):
+        checkpoint.load_training(start, fit)
+        list(fit)
+        assert [t.data_ptr() for t in tensors()] == places
+        assert all(torch.equal(a, b) for a, b in zip(tensors(), end, strict=True))
 
 
 def test_what_happens_between_two_steps_changes_nothing() -> None:

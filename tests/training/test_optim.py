@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from charlm.config import DataSpec, TrainSettings
+from charlm.config import DataSpec, Lengths, TrainSettings
 from charlm.plan import Plan
-from charlm.training.optim import Muon, apply, build_optimizers, rate, update_average
+from charlm.training.optim import Muon, average_weight, build_optimizers, rate, step_if_finite, update_average
 
-MODEL = Plan.of({"arch": "transformer", "hidden_size": 16, "heads": 2, "layers": 2, "bias": True}).build(DataSpec(9, 8))
+MODEL = Plan.of({"arch": "transformer", "hidden_size": 16, "heads": 2, "layers": 2, "bias": True}).build(
+    DataSpec(9, Lengths.of_text(8))
+)
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
@@ -67,7 +69,7 @@ def test_the_average_of_constant_weights_is_those_weights_and_the_start_is_forgo
         for p in model.parameters():
             p.fill_(1.0)
     for step in range(1, 400):
-        update_average(average, model, 0.95, step)
+        update_average(average, model, torch.tensor(average_weight(0.95, step)))
     for p in average.parameters():
         torch.testing.assert_close(p, torch.ones_like(p))
 
@@ -79,13 +81,13 @@ def test_muon_follows_the_published_one() -> None:
     ours = [torch.nn.Parameter(torch.randn(*shape)) for shape in shapes]
     theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
     start = [p.detach().clone() for p in ours]
-    one = Muon(ours, lr=0.02, weight_decay=0.1)
+    one = Muon(ours, lr=torch.tensor(0.02), weight_decay=0.1)
     other = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for _ in range(10):
         for p, q in zip(ours, theirs, strict=True):
             p.grad = torch.randn_like(p)
             q.grad = p.grad.clone()
-        apply(one, torch.tensor(True))
+        step_if_finite(one, torch.tensor(True))
         other.step()
     for p, q, before in zip(ours, theirs, start, strict=True):
         assert (p - q).norm() < 0.02 * (p - before).norm()
@@ -100,7 +102,7 @@ def test_a_step_that_is_not_finite_changes_nothing() -> None:
             state = copy.deepcopy(optimizer.state_dict()["state"])
             for p in model.parameters():
                 p.grad = torch.full_like(p, grad)
-            apply(optimizer, torch.tensor(finite))
+            step_if_finite(optimizer, torch.tensor(finite))
             same = [torch.equal(p, before[name]) for name, p in model.named_parameters()]
             assert all(same) is not finite
             if not finite:

@@ -7,14 +7,17 @@ meaning of its own: `tests/test_archs.py` holds each step to `features`.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from charlm.model import State
+from charlm.archs._window import Window, WindowStepper
+from charlm.config import fields_of
+from charlm.model import Head, State
 from charlm.quantize import Int8Linear, product
 
 Array = NDArray[np.float32]
@@ -36,7 +39,7 @@ class Linear:
         """`order` says which output stands where."""
         self.bias = None if module.bias is None else array(module.bias)[order]
         self.int8 = (module.weight[order], module.scale[order]) if isinstance(module, Int8Linear) else None
-        self.weight = array(module.weight)[order]
+        self.weight = array(module.output_weight if isinstance(module, Head) else module.weight)[order]
 
     def __call__(self, x: Array) -> Array:
         y: Array
@@ -53,8 +56,8 @@ def on_cpu(model: nn.Module) -> bool:
     return all(p.device.type == "cpu" and p.dtype == torch.float32 for p in model.parameters())
 
 
-class LSTMStep:
-    """A stacked LSTM with its embedding and head. State: (h, c), each (L, D), written into.
+class LSTMStepper:
+    """A stacked LSTM with its embedding and head, for one row.
 
     A sigmoid is half a tanh of half its argument, and a half: the rows of the three sigmoid gates are halved once, and
     one tanh serves all four. The first layer's input product depends on the token alone: it is a row of a table.
@@ -78,6 +81,9 @@ class LSTMStep:
         self.head, self.size = Linear(head), size
         self.both = np.empty(2 * size, np.float32)
 
+    def begin(self, state: State) -> None:
+        self.h, self.c = (array(part[0]).copy() for part in state)  # (L, D) each, written into
+
     def entered(self, token: int) -> Array:
         """What a token adds to the first layer's gates."""
         if self.table is not None:
@@ -86,10 +92,8 @@ class LSTMStep:
         return np.asarray(np.dot(self.first, self.embedding[token]) + self.biases[0], np.float32)
 
     @torch.inference_mode()
-    def __call__(self, token: Tensor, state: State) -> tuple[Tensor, tuple[Array, Array]]:
-        if state is None:
-            state = np.zeros((2, len(self.weights), self.size), np.float32)
-        h, c = (array(part[0]) if isinstance(part, Tensor) else part for part in state)
+    def __call__(self, token: Tensor) -> Tensor:
+        h, c = self.h, self.c
         x = h[0]
         for layer, weight in enumerate(self.weights):
             if layer == 0:
@@ -102,14 +106,14 @@ class LSTMStep:
             np.tanh(gates, out=gates)
             gates *= self.scale
             gates += self.shift
-            enter, keep, new, leave = gates.reshape(4, -1)
+            i, f, g, o = gates.reshape(4, -1)
             x, cell = h[layer], c[layer]
-            cell *= keep
-            new *= enter
-            cell += new
+            cell *= f
+            g *= i
+            cell += g
             np.tanh(cell, out=x)
-            x *= leave
-        return torch.from_numpy(self.head(x[None])), (h, c)
+            x *= o
+        return torch.from_numpy(self.head(x[None]))
 
 
 class Norm:
@@ -131,41 +135,73 @@ class Norm:
         return y
 
 
-class Rows(NamedTuple):
-    """What a transformer's window holds."""
-
-    tokens: list[NDArray[np.int64]]  # (B,) each
-    keys: Array  # (L, B, H, W, D/H)
-    values: Array  # (L, B, H, W, D/H)
+def gelu(x: Array) -> Array:
+    return np.asarray(0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))), np.float32)
 
 
-class TransformerStep:
-    """A stack of blocks with embedding, positions and head. State: `Rows`, written into, or a cache that was read.
+def relu2(x: Array) -> Array:
+    x = np.maximum(x, 0)
+    return x * x
+
+
+def swiglu(x: Array) -> Array:
+    gate, x = np.split(x, 2, -1)
+    return np.asarray(x * gate / (1 + np.exp(-np.maximum(gate, -80))))
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "gelu": gelu,
+    "relu2": relu2,
+    "swiglu": swiglu,
+}
+KNOWN: dict[str, tuple[str, ...]] = {
+    "activation": tuple(ACTIVATIONS),
+    "norm": ("layer", "rms"),
+    "norm_place": ("pre", "post"),
+    "positions": ("sinusoidal", "learned", "rotary", "none"),
+}
+"""The options of transformers that stand for code, with the values for which there is such code in this file."""
+NUMBERS = {"layers", "hidden_size", "heads", "qk_norm", "bias", "dropout", "tied", "start", "ngram"}  # no code differs
+
+
+class TransformerStepper(WindowStepper):
+    """A stack of blocks with embedding, positions and head.
 
     Rotary pairs are stored side by side, as complex numbers, so that turning them is one product. Queries and keys are
     reordered alike, which changes no product between them.
     """
 
-    def __init__(self, model: Any) -> None:
+    @staticmethod
+    def suits(model: Any, rows: int) -> bool:
+        """Whether this is faster than PyTorch, and knows all that the model's options mean."""
+        options = {field.name: getattr(model.config, field.name) for field in fields_of(type(model.config))}
+        code = {name: value for name, value in options.items() if name not in NUMBERS}
+        return rows <= FEW and on_cpu(model) and all(value in KNOWN.get(name, ()) for name, value in code.items())
+
+    @torch.inference_mode()
+    def __init__(self, model: Any, rows: int) -> None:
+        super().__init__(model, rows)
         c = model.config
-        self.model, self.room, self.heads, self.pre = model, model.spec.seq_len, c.head_count, c.norm_place == "pre"
-        self.qk_norm, self.activation = c.qk_norm, c.activation
-        self.size = c.hidden_size // c.head_count  # of a head
-        self.order = np.arange(self.size).reshape(2, -1).T.reshape(-1)  # 0, D/2H, 1, D/2H + 1, …
+        self.heads, self.pre, self.qk_norm = c.head_count, c.norm_place == "pre", c.qk_norm
+        self.activate = ACTIVATIONS[c.activation]
+        self.keys, self.values = self.cache.keys.numpy(), self.cache.values.numpy()  # (L, B, H, W, D/H)
+        self.width = c.hidden_size // c.head_count  # of a head
+        self.order = np.arange(self.width).reshape(2, -1).T.reshape(-1)  # 0, D/2H, 1, D/2H + 1, …
         self.embedding = array(model.embed.weight)
         earlier = model.earlier  # tables (V + 1, D), the last token's first
         self.earlier = [] if earlier is None else np.split(array(earlier.weight), model.ngram - 1)[::-1]
-        table = model.place.weight if model.place is not None else model.table
-        self.table = None if table is None else array(table)
-        self.turns: NDArray[np.complex64] | None = None  # (W, D/2H)
-        if self.table is not None and c.positions == "rotary":
-            self.turns, self.table = self.table[:, 0] + 1j * self.table[:, 1], None
+        places = slice(self.size)
+        nothing = torch.zeros(1, c.hidden_size)
+        self.places = array(model.positions.add(nothing, places).expand(self.size, -1))  # (W, D)
+        rotation = model.positions.rotation(places)  # (W, 2, D/2H)
+        self.turns = None if rotation is None else array(rotation)[:, 0] + 1j * array(rotation)[:, 1]  # complex64
         self.blocks = [
             (
                 Norm(block.norm1),
                 Linear(block.attention.qkv, self.paired()),
                 Linear(block.attention.out),
-                Norm(block.norm2),
+                Norm(block.norm3),
                 Linear(block.feed_forward.up),
                 Linear(block.feed_forward.out),
             )
@@ -174,69 +210,48 @@ class TransformerStep:
         self.norm = Norm(model.norm) if self.pre else None
         self.head = Linear(model.head)
 
-    def adopt(self, cache: Any, count: int) -> Rows:
-        """The same window, from the model's own cache of so many rows."""
-        tokens = [] if cache is None else list(cache.tokens.T.numpy())
-        rows = Rows(tokens, *np.empty((2, len(self.blocks), count, self.heads, self.room, self.size), np.float32))
-        for layer, past in enumerate(cache.layers if tokens else ()):
-            for to, part in ((rows.keys, past.keys), (rows.values, past.values)):
-                to[layer, :, :, : len(tokens)] = array(part[:, :, : len(tokens)])
+    @torch.inference_mode()
+    def begin(self, state: Window) -> None:
+        super().begin(state)
         if self.turns is not None:
-            rows.keys[:] = rows.keys[..., self.order]
-        return rows
+            past = self.keys[:, :, :, : len(self.tokens)]
+            past[:] = past[..., self.order]
 
     def paired(self) -> NDArray[np.intp] | slice:
         """The order of outputs that interleaves the two halves of each head's queries and keys, if they are turned."""
         if self.turns is None:
             return ALL
-        outputs = np.arange(3 * self.heads * self.size).reshape(3, self.heads, self.size)
+        outputs = np.arange(3 * self.heads * self.width).reshape(3, self.heads, self.width)
         outputs[:2] = outputs[:2][..., self.order]
         return outputs.reshape(-1)
 
-    @torch.inference_mode()
-    def __call__(self, token: Tensor, state: State) -> tuple[Tensor, Rows]:
-        rows = state if isinstance(state, Rows) else self.adopt(state, len(token))
-        if len(rows.tokens) == self.room:  # slide as the model does
-            newest = torch.from_numpy(np.stack(rows.tokens[-(self.room // 2) :], 1))  # (B, W/2)
-            rows = self.adopt(self.model.features(newest).state, len(token))
-        at = len(rows.tokens)
-        rows.tokens.append(token.numpy())
-        x = self.embedding[rows.tokens[-1]]
+    def logits(self, token: Tensor) -> Tensor:
+        at = len(self.tokens) - 1  # its place in the window
+        x = self.embedding[token.numpy()] + self.places[at]
         for back, earlier in enumerate(self.earlier, 2):
-            x = x + earlier[rows.tokens[-back] + 1 if back <= len(rows.tokens) else 0]
-        if self.table is not None:
-            x = x + self.table[at]
+            x += earlier[self.tokens[-back].numpy() + 1 if back <= len(self.tokens) else 0]
         for layer, (norm1, qkv, out, norm2, up, down) in enumerate(self.blocks):
-            y = out(self.attend(qkv(norm1(x) if self.pre else x), rows.keys[layer], rows.values[layer], at))
+            y = out(self.attend(qkv(norm1(x) if self.pre else x), self.keys[layer], self.values[layer], at))
             x = x + y if self.pre else norm1(x + y)
             y = down(self.activate(up(norm2(x) if self.pre else x)))
             x = x + y if self.pre else norm2(x + y)
-        return torch.from_numpy(self.head(self.norm(x) if self.norm else x)), rows
+        return torch.from_numpy(self.head(self.norm(x) if self.norm else x))
 
     def attend(self, qkv: Array, keys: Array, values: Array, at: int) -> Array:
         """qkv (B, 3D) of the tokens at place `at`; keys and values (B, H, W, D/H) -> (B, D)."""
-        qkv = np.ascontiguousarray(qkv).reshape(len(qkv), 3, self.heads, self.size)
+        qkv = np.ascontiguousarray(qkv).reshape(len(qkv), 3, self.heads, self.width)
         qk, v = qkv[:, :2], qkv[:, 2]  # (B, 2, H, D/H), (B, H, D/H)
         if self.qk_norm:
             squares = np.einsum("bkhd,bkhd->bkh", qk, qk)
-            qk *= (squares / self.size + EPSILON)[..., None] ** -0.5
+            qk *= (squares / self.width + EPSILON)[..., None] ** -0.5
         if self.turns is not None:
             turned = qk.view(np.complex64)
             turned *= self.turns[at]
         keys[:, :, at], values[:, :, at] = qk[:, 1], v
-        q = qk[:, 0] * self.size**-0.5
+        q = qk[:, 0] * self.width**-0.5
         scores = np.matmul(keys[:, :, : at + 1], q[..., None])[..., 0]  # (B, H, P)
         scores -= scores.max(-1, keepdims=True)
         np.exp(scores, out=scores)
         mixed = np.matmul(scores[:, :, None], values[:, :, : at + 1])[:, :, 0]  # (B, H, D/H)
         mixed /= scores.sum(-1, keepdims=True)
         return np.asarray(mixed).reshape(len(mixed), -1)
-
-    def activate(self, x: Array) -> Array:
-        if self.activation == "swiglu":
-            gate, x = np.split(x, 2, -1)
-            return np.asarray(x * gate / (1 + np.exp(-np.maximum(gate, -80))))
-        if self.activation == "gelu":
-            return np.asarray(0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))), np.float32)
-        x = np.maximum(x, 0)
-        return x * x if self.activation == "relu2" else x

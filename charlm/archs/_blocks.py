@@ -1,0 +1,138 @@
+"""Blocks of transformers, composed of attention, norms and a feed-forward layer.
+
+Vaswani et al. 2017, arXiv:1706.03762: blocks (section 3.1), feed-forward (3.3), dropout (5.4). Xiong et al. 2020,
+arXiv:2002.04745: the norm before or after (section 3). Shazeer 2020, arXiv:2002.05202: SwiGLU (section 2). So et al.
+2021, arXiv:2109.08668: squared ReLU (section 3). Zhang & Sennrich 2019, arXiv:1910.07467: RMS norm (section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from charlm.archs._attention import KV, Attention, Slot
+from charlm.config import Arg, Settings
+from charlm.errors import SettingsError
+
+Heads = Annotated[int | None, Arg("attention heads [default: of 64 units, in narrow models of 32]", min=1, max=4096)]
+NormPlace = Annotated[Literal["pre", "post"], Arg("before each sublayer, or after its residual sum")]
+Dropout = Annotated[float, Arg("on embeddings, attention and sublayers", min=0, max=0.95)]
+
+
+@dataclass(frozen=True)
+class BlockConfig(Settings):
+    layers: Annotated[int, Arg("blocks", min=1, max=256)] = 4
+    hidden_size: Annotated[int, Arg("width of the residual stream", min=1, max=65536)] = 128
+    heads: Heads = None
+    positions: Annotated[
+        Literal["sinusoidal", "learned", "rotary", "none"], Arg("how the model knows where a token stands")
+    ] = "rotary"
+    norm: Annotated[Literal["layer", "rms"], Arg("kind of normalisation")] = "rms"
+    norm_place: NormPlace = "pre"
+    activation: Annotated[Literal["relu", "gelu", "relu2", "swiglu"], Arg("of the feed-forward layer")] = "relu2"
+    qk_norm: Annotated[bool, Arg("normalise queries and keys")] = True
+    bias: Annotated[bool, Arg("biases in linear layers and layer norms")] = False
+    dropout: Dropout = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hidden_size % self.head_count:
+            raise SettingsError(
+                f"--hidden-size must be a multiple of --heads, got {self.hidden_size} and {self.head_count}",
+                field="hidden_size",
+            )
+        if self.positions == "rotary" and (self.hidden_size // self.head_count) % 2:
+            raise SettingsError(
+                "--positions rotary needs an even number of units per head, "
+                f"got {self.hidden_size} / {self.head_count}; change --hidden-size or --heads",
+                field="positions",
+            )
+
+    @property
+    def head_count(self) -> int:
+        return self.heads or max(1, self.hidden_size // (64 if self.hidden_size >= 256 else 32))
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": lambda x: F.gelu(x, approximate="tanh"),  # the form that GPT-2 uses
+    "relu2": lambda x: (y := F.relu(x)) * y,  # square() has a slow backward pass
+    "swiglu": lambda x: F.silu(x.chunk(2, -1)[0]) * x.chunk(2, -1)[1],
+}
+GATED = {"swiglu"}  # halves the numbers that it gets
+
+
+class FeedForward(nn.Module):
+    def __init__(self, c: BlockConfig, inner: int | None = None) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[c.activation]
+        gated = c.activation in GATED
+        inner = inner or (8 * c.hidden_size // 3 if gated else 4 * c.hidden_size)  # as many weights either way
+        self.up = nn.Linear(c.hidden_size, 2 * inner if gated else inner, bias=c.bias)
+        self.out = nn.Linear(inner, c.hidden_size, bias=c.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(self.activation(self.up(x)))
+        return y
+
+
+def norm(c: BlockConfig) -> nn.Module:
+    if c.norm == "rms":
+        return nn.RMSNorm(c.hidden_size, eps=1e-6)
+    return nn.LayerNorm(c.hidden_size, bias=c.bias)
+
+
+class Block(nn.Module):
+    """Attention of a text over itself, perhaps over a source too (`cross`), and a feed-forward layer.
+
+    Each is a sublayer: what it says is added to what it got, and the norm stands before it, or after the sum.
+    """
+
+    def __init__(self, c: BlockConfig, *, cross: bool = False, inner: int | None = None) -> None:
+        super().__init__()
+        self.pre, self.dropout = c.norm_place == "pre", c.dropout
+
+        def attention() -> Attention:
+            return Attention(c.hidden_size, c.head_count, bias=c.bias, dropout=c.dropout, qk_norm=c.qk_norm)
+
+        self.norm1, self.attention = norm(c), attention()
+        self.norm2: nn.Module | None = norm(c) if cross else None
+        self.cross: Attention | None = attention() if cross else None
+        self.norm3, self.feed_forward = norm(c), FeedForward(c, inner)
+
+    def forward(self, x: Tensor, past: KV | Slot, rotation: Tensor | None = None) -> tuple[Tensor, KV]:
+        """x (B, T, D), each place looking at `past` and at those up to itself; and the past with x behind it."""
+        x, kv = self.causal_attention(x, past, rotation)
+        return self.feed(x), kv
+
+    def causal_attention(self, x: Tensor, past: KV | Slot, rotation: Tensor | None = None) -> tuple[Tensor, KV]:
+        """The first sublayer, causal."""
+        q, k, v = self.attention.project(self.normed(x, self.norm1), rotation)
+        kv, mask = past.extend(k, v)
+        return self.residual(x, self.attention(q, kv, mask, mask is None and q.size(2) > 1), self.norm1), kv
+
+    def bidirectional_attention(self, x: Tensor, mask: Tensor | None, rotation: Tensor | None = None) -> Tensor:
+        """The first sublayer, in both directions: x (B, S, D), `mask` (B, 1, 1, S) True at tokens."""
+        q, k, v = self.attention.project(self.normed(x, self.norm1), rotation)
+        return self.residual(x, self.attention(q, KV(k, v), mask), self.norm1)
+
+    def cross_attention(self, x: Tensor, source: KV, mask: Tensor) -> Tensor:
+        """The second sublayer: x (B, T, D) over a source, `mask` (B, 1, 1, S) True at its tokens."""
+        assert self.cross is not None
+        assert self.norm2 is not None
+        return self.residual(x, self.cross(self.cross.queries(self.normed(x, self.norm2)), source, mask), self.norm2)
+
+    def feed(self, x: Tensor) -> Tensor:
+        """The last sublayer, of each place by itself."""
+        return self.residual(x, self.feed_forward(self.normed(x, self.norm3)), self.norm3)
+
+    def normed(self, x: Tensor, norm: nn.Module) -> Tensor:
+        return norm(x) if self.pre else x
+
+    def residual(self, x: Tensor, y: Tensor, norm: nn.Module) -> Tensor:
+        x = x + F.dropout(y, self.dropout, self.training)
+        return x if self.pre else norm(x)

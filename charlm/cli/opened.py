@@ -1,0 +1,36 @@
+"""The run that a command works with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from charlm.errors import CharlmError
+from charlm.runs.opening import Opening
+
+if TYPE_CHECKING:
+    from charlm.writer import Writer
+
+OPENING = {"Opening the run": Opening}  # the panel of the help pages
+
+
+@contextmanager
+def naming(run: str, path: Path) -> Iterator[None]:
+    """What goes wrong with a run that `last` or `best` chose is told with its name."""
+    try:
+        yield
+    except CharlmError as error:
+        if run not in ("last", "best") or str(path) in str(error):
+            raise
+        raise error.at(str(path)) from None
+
+
+@contextmanager
+def opened(run: str, path: Path, opening: Opening) -> Iterator[Writer]:
+    """The run at `path`, where a person typed `run`."""
+    from charlm.writer import Writer  # torch is imported only when a model is wanted
+
+    with naming(run, path):
+        yield Writer.load(path, opening)

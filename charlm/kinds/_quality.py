@@ -1,0 +1,63 @@
+"""How good translations are against what should have been written, all together and by the length of their sources.
+
+BLEU: Papineni et al. 2002, doi:10.3115/1073083.1073135; chrF: Popović 2015, doi:10.18653/v1/W15-3049; both by sacrebleu
+(Post 2018, arXiv:1804.08771) on the text as it is, 0 to 100.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.kinds._base import Band
+
+BANDS = 10  # of source lengths, at most
+
+
+class Quality(NamedTuple):
+    """Translations against what should have been written."""
+
+    exact: float  # share of those that are equal to it
+    bleu: float | None  # None without sacrebleu, and where no target has four words
+    bleu_lower: float | None  # both sides in small letters
+    chrf: float | None
+
+
+def quality(written: Sequence[str], references: Sequence[str]) -> Quality:
+    exact = sum(a == b for a, b in zip(written, references, strict=True)) / len(written)
+    try:
+        from sacrebleu.metrics.bleu import BLEU
+        from sacrebleu.metrics.chrf import CHRF
+    except ImportError:
+        return Quality(exact, None, None, None)
+
+    def score(metric: Any) -> float:
+        return float(metric.corpus_score(list(written), [list(references)]).score)
+
+    if not any(len(reference.split()) >= 4 for reference in references):  # BLEU counts runs of up to four words
+        return Quality(exact, None, None, score(CHRF()))
+    return Quality(exact, score(BLEU()), score(BLEU(lowercase=True)), score(CHRF()))
+
+
+def by_length(
+    lengths: NDArray[np.int64],
+    nats: NDArray[np.float64],
+    tokens: NDArray[np.int64],
+    written: Sequence[str],
+    references: Sequence[str],
+) -> list[Band]:
+    """The same in bands of source lengths (pairs,), in tokens without the newline."""
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    width = max(1, math.ceil((longest - shortest + 1) / BANDS))
+    bands = []
+    for first in range(shortest, longest + 1, width):
+        inside = np.flatnonzero((first <= lengths) & (lengths < first + width)).tolist()
+        if inside:
+            good = quality([written[at] for at in inside], [references[at] for at in inside])
+            mean = float(nats[inside].sum() / tokens[inside].sum())
+            bands.append(Band(first, first + width - 1, len(inside), mean, good.exact, good.bleu, good.chrf))
+    return bands

@@ -1,0 +1,140 @@
+"""A running text: what is read is what was written before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from charlm.baselines import LONGEST_TRAIN, LONGEST_VALIDATION, Baselines, baselines
+from charlm.config import DataSettings, TrainSettings
+from charlm.errors import SettingsError
+from charlm.kinds._base import MEMORY, PARAMETERS, TRAINS, WRITES, Column, Kind, Trial
+from charlm.progress import Progress
+from charlm.sampling.settings import Request
+from charlm.text.corpus import Corpus
+from charlm.text.store import Split, Store, prepare
+from charlm.text.tokenizers import utf8
+from charlm.text.vocabulary import Vocabularies
+
+GLIMPSE, GLIMPSED = 300, 0.4  # tokens and seconds, whichever end first
+WRITING, WARM_UP = 1.0, 20  # seconds for which writing is timed, after so many tokens
+SAMPLE, PASSAGE = 400, 600  # tokens on a page: written by each model, and of the text
+
+
+class Text(Kind):
+    noun = "running text"
+    long = "long"
+    entrants = "lstm,gru,seq2seq,transformer"
+    columns = (
+        Column("nats/char", "nats_per_char", "{:.4f}", more=False),
+        PARAMETERS,
+        TRAINS,
+        WRITES,
+        MEMORY,
+        Column("context", "context", "{:,.0f}"),
+    )
+    unequal = (
+        "these runs read different texts out of the same file, so their scores do not compare; train them with the "
+        "same --alphabet"
+    )
+    uses = "it translates nothing; see charlm sample"
+
+    @classmethod
+    def prepare(
+        cls,
+        corpus: Corpus,
+        settings: DataSettings,
+        cache_dir: Path | None,
+        vocabularies: Vocabularies | None = None,  # noqa: ARG003  the cache holds them too
+    ) -> Generator[Progress, None, Store]:
+        return (yield from prepare(corpus, settings, cache_dir))
+
+    @classmethod
+    def read(
+        cls,
+        corpus: Corpus,
+        settings: DataSettings,  # noqa: ARG003
+        vocabularies: Vocabularies,
+    ) -> Generator[Progress, None, Store]:
+        yield from corpus.survey()
+        text = "".join(corpus.chunks())
+        if not text:
+            raise SettingsError("there is no text to score: it is empty")
+        ids = vocabularies.target.encode(text).astype(np.min_scalar_type(vocabularies.target.vocab_size - 1))
+        start = np.array([vocabularies.target.start])
+        whole, none = Split(ids, start, len(text), len(utf8(text))), Split(ids[:0], start, 0, 0)
+        return Store(vocabularies, whole, none, none, corpus.sha256, corpus.notes)
+
+    @classmethod
+    def shortened(cls, store: Store, train: TrainSettings) -> str:
+        got = store.batches(train)
+        if (got.seq_len, got.batch_size) == (train.seq_len, train.batch_size):
+            return ""
+        return (
+            f"the training text holds only {len(store.train)} tokens: "
+            f"sequences of {got.seq_len} (asked: {train.seq_len}), {got.batch_size} per batch ({train.batch_size})"
+        )
+
+    @classmethod
+    def glimpse(cls, writer: Any, store: Store, seed: int) -> str:  # noqa: ARG003
+        """Cut short where writing is slow."""
+        if not writer.goes_on:
+            return ""
+        began, texts = time.monotonic(), []
+        for piece in writer.pieces(Request(length=GLIMPSE, seed=seed)):
+            texts.append(piece.texts[0])
+            if time.monotonic() - began > GLIMPSED:
+                break
+        return "".join(texts)
+
+    @classmethod
+    def baselines(cls, store: Store) -> Baselines | None:
+        train, validation = store.train.ids[-LONGEST_TRAIN:], store.validation.ids[:LONGEST_VALIDATION]
+        decode = store.tokenizer.decode
+        return baselines(decode(train), decode(validation)) if len(validation) else None
+
+    @classmethod
+    def trial(
+        cls,
+        writer: Any,
+        part: Split,  # noqa: ARG003
+        how: Any = None,  # noqa: ARG003
+        like: Split | None = None,  # noqa: ARG003
+    ) -> Generator[Progress, None, Trial]:
+        """In one stream."""
+        if not writer.goes_on:
+            return Trial()
+        yield Progress("writing", 0, 1)
+        pieces, chars = writer.pieces(Request(length=0, seed=0)), 0
+        for _ in range(WARM_UP):
+            next(pieces)
+        began = time.perf_counter()
+        while (spent := time.perf_counter() - began) < WRITING:
+            chars += len(next(pieces).texts[0])
+        return Trial(speed=chars / spent)
+
+    @classmethod
+    def command(cls, network: type) -> str:
+        from charlm.model import LanguageModel  # which imports torch
+
+        return "sample" if issubclass(network, LanguageModel) else "eval"
+
+    @classmethod
+    def passage(cls, store: Store) -> str:
+        return store.tokenizer.decoder().feed(*store.validation.ids[:PASSAGE].tolist())
+
+    @classmethod
+    def sample(cls, writer: Any) -> str:
+        return str(writer.sample(length=SAMPLE)) if writer.goes_on else ""
+
+    @classmethod
+    def level(cls, plans: Sequence[Any], stores: Sequence[Store]) -> list[Any]:
+        """Where a row stands in the text depends on the number of rows, and a short text leaves room for few long ones:
+        so all have as few as the one with the longest."""
+        rows = min(store.batches(plan.train).batch_size for plan, store in zip(plans, stores, strict=True))
+        return [replace(plan, train=replace(plan.train, batch_size=rows)) for plan in plans]

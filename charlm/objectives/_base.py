@@ -1,0 +1,76 @@
+"""What an objective is: how rows of data are shown to a network, and what its answers cost."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from charlm.config import DataSpec, Settings
+from charlm.model import PAD, Network, State
+from charlm.progress import Progress
+from charlm.score import BITS, Measure, Score
+
+Arrays = tuple[Tensor, ...]
+"""Part of the data as ids, padded on the right with PAD. Of a text: windows (B, T + 1) of consecutive tokens. Of pairs:
+sources (B, S) and targets (B, T + 1), each of which begins with a newline."""
+
+
+class Batch(NamedTuple):
+    tokens: Tensor  # (B, T) what the network is fed
+    targets: Tensor  # (B, T) what it should say there; PAD is not scored
+    source: Tensor | None = None  # (B, S) what an encoder reads first, padded on the right with PAD
+
+
+class Loss(NamedTuple):
+    nats: Tensor  # () summed over the scored targets
+    state: State  # what the next batch goes on from
+
+
+class Objective(Settings, ABC):
+    """What a network is trained for. Its fields are options on the command line."""
+
+    kind: ClassVar[str] = "text"  # of data, of which it is shown rows
+    needs: ClassVar[type[Network]]  # what a network must be able to do
+    measure: ClassVar[Measure] = BITS  # of its scores: only those in one are ranked together
+    symbols: ClassVar[int] = 0  # ids beyond the vocabulary that it shows: V, V + 1 …; no tokenizer emits them
+
+    @classmethod
+    def name(cls) -> str:
+        """As on the command line: that of its file."""
+        return cls.__module__.rpartition(".")[2].replace("_", "-")
+
+    @classmethod
+    def suits(cls, network: type[Network]) -> bool:
+        """Whether a network can be trained for it."""
+        return issubclass(network, cls.needs)
+
+    @abstractmethod
+    def batch(self, rows: Arrays, spec: DataSpec, rng: torch.Generator) -> Batch:
+        """What is shown of some rows; whatever is random is drawn from `rng`."""
+
+    @abstractmethod
+    def loss(self, network: Any, batch: Batch, state: State) -> Loss:
+        """What a network (`needs`, perhaps compiled) makes of a batch, with the state that the batch before left."""
+
+    def start(self, network: Any, rows: int) -> State:  # noqa: ARG002
+        """The state before the first batch, of the shapes that all later ones have. Default: nothing is remembered."""
+        return ()
+
+    @abstractmethod
+    def score(self, network: Any, part: Any) -> Generator[Progress, None, Score]:
+        """How well a network does on a held-out part of the data: the same at each call, so nothing in it is random."""
+
+
+def summed_nats(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy in nats, summed over the scored targets: logits (B, T, V), targets (B, T) -> ().
+
+    `smoothing` is the share of a target's weight that is spread over the vocabulary (Szegedy et al. 2016,
+    arXiv:1512.00567, section 7).
+    """
+    flat = logits.flatten(0, 1).float()
+    return F.cross_entropy(flat, targets.flatten(), ignore_index=PAD, reduction="sum", label_smoothing=smoothing)
