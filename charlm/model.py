@@ -22,7 +22,7 @@ State = Any  # a tree (tuples) of tensors, batch first; only the architecture th
 PAD = -1
 """No token: masked when read, not scored when a target."""
 
-Start = Annotated[Literal["unigram", "published"], Arg("a fresh model guesses by token frequency, or by chance")]
+Init = Annotated[Literal["unigram", "published"], Arg("a fresh model guesses by token frequency, or by chance")]
 
 READ = 1024  # tokens taken at once when a long text is only read, so that memory stays bounded
 
@@ -246,7 +246,7 @@ class Head(nn.Linear):
 
 
 @torch.no_grad()
-def start_at_unigram(head: nn.Linear, spec: DataSpec) -> None:
+def init_unigram(head: nn.Linear, spec: DataSpec) -> None:
     """Let a fresh model guess each token as often as the training text has it, so that it need not learn that first.
 
     The bias of `head` becomes the logarithm of the frequencies, with one added to each count. Without counts, where

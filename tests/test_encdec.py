@@ -185,7 +185,7 @@ def test_one_vocabulary_has_one_table_and_two_have_two() -> None:
 
 def test_the_parameters_are_those_of_the_paper() -> None:
     """The base model of table 3, with the 37,000 tokens of section 5.1: "65 million"."""
-    plan = Plan.of({"arch": "encdec", "layers": 6, "hidden_size": 512, "heads": 8, "start": "published"})
+    plan = Plan.of({"arch": "encdec", "layers": 6, "hidden_size": 512, "heads": 8, "init": "published"})
     assert parameter_count(plan.outline(DataSpec(37_000, Lengths.of_text(256)))) == 63_082_496
     narrow = replace(plan.model, feed_forward=1024)
     less = parameter_count(replace(plan, model=narrow).outline(DataSpec(37_000, Lengths.of_text(256))))

@@ -162,7 +162,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "positions": ("sinusoidal", "learned", "rotary", "none"),
 }
 """The options of transformers that stand for code, with the values for which there is such code in this file."""
-NUMBERS = {"layers", "hidden_size", "heads", "qk_norm", "bias", "dropout", "tied", "start", "ngram"}  # no code differs
+NUMBERS = {"layers", "hidden_size", "heads", "qk_norm", "bias", "dropout", "tied", "init", "ngram"}  # no code differs
 
 
 class TransformerStepper(WindowStepper):

@@ -22,7 +22,7 @@ from charlm.archs import _traces
 from charlm.archs._graph import CarriedStepper
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import Features, Head, LanguageModel, Start, State, Stepper, detach, map_state, start_at_unigram
+from charlm.model import Features, Head, Init, LanguageModel, State, Stepper, detach, init_unigram, map_state
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class RecurrentConfig(Settings):
     input_dropout: Annotated[float, Arg("on the embedded tokens", min=0, max=0.95)] = 0.0
     weight_drop: Annotated[float, Arg("on the recurrent weights", min=0, max=0.95)] = 0.0
     tied: Annotated[bool, Arg("let the output use the embedding's weights")] = False
-    start: Start = "unigram"
+    init: Init = "unigram"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,8 +67,8 @@ class Recurrent(LanguageModel):
         if config.tied:  # and small, as Merity et al. have it: a table of unit variance makes wild guesses
             nn.init.uniform_(self.embed.weight, -0.1, 0.1)
             self.head.tie(self.embed)
-        if config.start == "unigram":
-            start_at_unigram(self.head, spec)
+        if config.init == "unigram":
+            init_unigram(self.head, spec)
 
     @abstractmethod
     def build(self, input_size: int) -> nn.Module:

@@ -28,7 +28,7 @@ from charlm.archs._blocks import Block, BlockConfig, Dropout, Heads, NormPlace, 
 from charlm.archs._positions import positions
 from charlm.archs._window import SlidingEncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
-from charlm.model import PAD, Head, Start, start_at_unigram
+from charlm.model import PAD, Head, Init, init_unigram
 
 
 class Memory(NamedTuple):
@@ -65,7 +65,7 @@ class EncDec(SlidingEncoderDecoder):
         norm_place: NormPlace = "post"
         dropout: Dropout = 0.1
         tied: Annotated[bool, Arg("let the output use the embedding's weights")] = True
-        start: Start = "unigram"
+        init: Init = "unigram"
 
         def __post_init__(self) -> None:
             super().__post_init__()
@@ -99,12 +99,12 @@ class EncDec(SlidingEncoderDecoder):
         self.encoder_norm, self.decoder_norm = (
             norm(c) if config.norm_place == "pre" else nn.Identity() for _ in range(2)
         )
-        self.head = Head(size, spec, bias=config.start == "unigram")
+        self.head = Head(size, spec, bias=config.init == "unigram")
         self.initialise()
         if config.tied:
             self.head.tie(self.embed)
-        if config.start == "unigram":
-            start_at_unigram(self.head, spec)
+        if config.init == "unigram":
+            init_unigram(self.head, spec)
             # By the paper's embeddings, vectors of unit variance would make wild guesses: the last norm shrinks them.
             last: Any = self.decoder_norm if config.norm_place == "pre" else self.decoder[-1].norm3
             nn.init.constant_(last.weight, 0.3)

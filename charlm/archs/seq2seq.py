@@ -39,7 +39,7 @@ from charlm.archs._recurrent import batch_first, fp32_on_cuda, layers_first
 from charlm.archs._window import SlidingEncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import PAD, Head, Start, State, leaves, map_state, start_at_unigram
+from charlm.model import PAD, Head, Init, State, init_unigram, leaves, map_state
 
 CELLS = {"lstm": (nn.LSTM, _traces.lstm), "gru": (nn.GRU, _traces.gru)}
 PIECE = 1 << 20  # numbers that additive attention compares at once; more would not stay in a CPU's cache
@@ -127,7 +127,7 @@ class Seq2Seq(SlidingEncoderDecoder):
         input_feeding: Annotated[bool, Arg("feed the decoder what attention gave it a step before; slower")] = False
         dropout: Annotated[float, Arg("on the output and between layers", min=0, max=0.95)] = 0.2
         input_dropout: Annotated[float, Arg("on the embedded tokens", min=0, max=0.95)] = 0.0
-        start: Start = "unigram"
+        init: Init = "unigram"
 
     config: Config
 
@@ -147,8 +147,8 @@ class Seq2Seq(SlidingEncoderDecoder):
         self.attention = SourceAttention(config.attention, size, directions) if attends else None
         self.mix = nn.Linear((directions + 1) * size, size) if attends else None
         self.head = Head(size, spec)
-        if config.start == "unigram":
-            start_at_unigram(self.head, spec)
+        if config.init == "unigram":
+            init_unigram(self.head, spec)
 
     def read(self, source: Tensor) -> Memory:
         """Encode `source` (B, S), padded on the right with PAD; of a row longer than half a window, its newest part."""

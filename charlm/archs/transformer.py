@@ -26,7 +26,7 @@ from charlm.archs._positions import Places, positions
 from charlm.archs._window import Window, Windowed
 from charlm.config import Arg, DataSpec
 from charlm.errors import SettingsError
-from charlm.model import PAD, Head, Start, Stepper, start_at_unigram
+from charlm.model import PAD, Head, Init, Stepper, init_unigram
 
 SMALL = 512  # tokens in a vocabulary for which tables of earlier tokens cost little
 
@@ -40,7 +40,7 @@ class Transformer(Windowed):
     @dataclass(frozen=True)
     class Config(BlockConfig):
         tied: Annotated[bool, Arg("let the output use the embedding's weights")] = False
-        start: Start = "unigram"
+        init: Init = "unigram"
         ngram: Annotated[
             int | None,
             Arg(
@@ -63,12 +63,12 @@ class Transformer(Windowed):
         self.positions = positions(config.positions, length, size, config.head_count)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = norm(config) if config.norm_place == "pre" else nn.Identity()
-        self.head = Head(size, spec, bias=config.start == "unigram")
+        self.head = Head(size, spec, bias=config.init == "unigram")
         self.initialise()
         if config.tied:
             self.head.tie(self.embed)
-        if config.start == "unigram":
-            start_at_unigram(self.head, spec)
+        if config.init == "unigram":
+            init_unigram(self.head, spec)
 
     @torch.no_grad()
     def initialise(self) -> None:
