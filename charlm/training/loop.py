@@ -69,8 +69,8 @@ class Trainer:
 
     A step has two halves. `feed` prepares it on the host: the batch, the learning rate and the weight of the average,
     in tensors whose addresses stay as long as their shapes do. `update` computes on the device alone. Two things in it
-    wait for the device: a seq2seq's encoder, as packing wants lengths on the host, and optimizers without a fused
-    kernel (MPS).
+    wait for the device: encoders that pack their sources, as packing wants lengths on the host, and optimizers without
+    a fused kernel (MPS).
 
     Everything random in step n is drawn after seeding with (seed, n), so that a resumed training needs no generator's
     state and nothing that happens between two steps can change the next.
