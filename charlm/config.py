@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+PAD = -1
+"""The id of no token, which fills up short rows: masked when read, not scored when a target."""
+
 BUDGETS = ("minutes", "steps", "epochs")  # of which a training has one
 LONG = 15.0  # minutes of a budget in which a larger model, held back more from learning by heart, gets further
 

@@ -14,13 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from charlm.config import PAD as PAD  # so that an architecture finds it beside the interfaces
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
 
 State = Any  # a tree (tuples) of tensors, batch first; only the architecture that made it looks inside
-
-PAD = -1
-"""No token: masked when read, not scored when a target."""
 
 Init = Annotated[Literal["unigram", "published"], Arg("a fresh model guesses by token frequency, or by chance")]
 

@@ -29,7 +29,7 @@ from charlm.sampling.filters import Picker
 from charlm.sampling.generate import generate
 from charlm.sampling.noise import streams
 from charlm.sampling.settings import SampleSettings
-from charlm.text.buckets import Buckets, Lines
+from charlm.text.buckets import Buckets, EncodedLines
 from charlm.text.windows import Windows
 from charlm.training.loop import Trainer
 from charlm.training.optim import build_optimizers
@@ -95,13 +95,13 @@ def logits(network: Network, text: Tensor) -> Tensor:
     return out if isinstance(out, Tensor) else out.logits
 
 
-def backwards() -> tuple[Lines, Lines]:
+def backwards() -> tuple[EncodedLines, EncodedLines]:
     """24 lines of 1 to 5 tokens, and the same backwards; token 0 is their newline."""
     rng = np.random.default_rng(0)
     lines = [rng.integers(1, SPEC.vocab_size, 1 + n % 5) for n in range(24)]
     ends = np.concatenate([[0], np.cumsum([len(line) + 1 for line in lines])])
     joined = [np.concatenate([np.append(line[::way], 0) for line in lines]).astype(np.uint8) for way in (1, -1)]
-    return Lines(joined[0], ends), Lines(joined[1], ends)
+    return EncodedLines(joined[0], ends), EncodedLines(joined[1], ends)
 
 
 def close(a: Tensor, b: Tensor) -> None:

@@ -18,7 +18,7 @@ from charlm.objectives import load
 from charlm.objectives._base import summed_nats
 from charlm.objectives.pairs import shown
 from charlm.plan import Plan
-from charlm.text.buckets import Buckets, Lines
+from charlm.text.buckets import Buckets, EncodedLines
 from charlm.training.loop import Trainer
 from charlm.training.optim import build_optimizers
 
@@ -202,10 +202,10 @@ def lines(number: int, seed: int) -> list[list[int]]:
     return [rng.integers(1, 11, 1 + n % 5).tolist() for n in range(number)]
 
 
-def joined(lines: list[list[int]]) -> Lines:
+def joined(lines: list[list[int]]) -> EncodedLines:
     """Token 0 is a newline."""
     ends = np.cumsum([0] + [len(line) + 1 for line in lines])
-    return Lines(np.concatenate([[*line, 0] for line in lines]).astype(np.uint8), ends)
+    return EncodedLines(np.concatenate([[*line, 0] for line in lines]).astype(np.uint8), ends)
 
 
 def test_it_learns_to_write_lines_backwards() -> None:

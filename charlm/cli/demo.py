@@ -26,11 +26,11 @@ def demo(
     from charlm.cli.train import heeding_signals, until
     from charlm.cli.watching import show
     from charlm.plan import Plan
-    from charlm.text.catalogue import at_hand
+    from charlm.text.catalogue import bundled_path
     from charlm.text.corpus import Corpus
     from charlm.writer import Writer
 
-    play = at_hand("saltmere")
+    play = bundled_path("saltmere")
     if play is None:
         raise CorpusError("the bundled play is missing from this installation; install charlm again")
     with heeding_signals() as signals:

@@ -18,7 +18,7 @@ from charlm.config import take
 from charlm.runs import folder
 from charlm.runs.opening import Opening
 from charlm.sampling.settings import Prompt, Request, SampleSettings
-from charlm.text.visible import held
+from charlm.text.visible import with_base
 
 WIDTH = 12  # columns of a bar
 EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -45,7 +45,7 @@ def explain(
         found = explained(writer, request, top)
     shown = table("token", *(stage.name for stage in found.stages))
     for row, token in enumerate(found.tokens):
-        shown.add_row(repr(held(token)), *(cell(stage.probabilities[row]) for stage in found.stages))
+        shown.add_row(repr(with_base(token)), *(cell(stage.probabilities[row]) for stage in found.stages))
     shown.add_row("others", *(cell(stage.rest) for stage in found.stages), style="dim")
     shown.add_row("possible", *(f"{stage.kept}" for stage in found.stages), style="dim")
     value = {"prompt": request.prompt, "tokens": found.tokens, "stages": [stage._asdict() for stage in found.stages]}

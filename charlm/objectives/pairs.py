@@ -22,7 +22,7 @@ from charlm.objectives._base import Arrays, Batch
 from charlm.objectives._guess import Guessing
 from charlm.progress import Progress
 from charlm.score import Score
-from charlm.text.buckets import Buckets, rows
+from charlm.text.buckets import Buckets, pair_batch
 
 AT_ONCE = 4096  # tokens of the longer side of pairs that are scored together
 
@@ -53,8 +53,8 @@ def pair_nats(model: EncoderDecoder, part: Any) -> Generator[Progress, None, NDA
     order, _ = buckets.epoch(0)
     nats = np.zeros(len(target))
     model.eval()
-    for first, end in pairwise(buckets.cuts):
-        nats[order[first:end]] = batch_nats(model, rows(source, target, order[first:end]))
+    for first, end in pairwise(buckets.borders):
+        nats[order[first:end]] = batch_nats(model, pair_batch(source, target, order[first:end]))
         yield Progress("scoring", end, len(target))
     return nats
 

@@ -1,4 +1,4 @@
-"""Batches of pairs of lines, alike in length, so that little is padding."""
+"""Batches of pairs of similar length (bucketing), so that little of a batch is padding."""
 
 from __future__ import annotations
 
@@ -10,91 +10,96 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-PADDING = -1  # what no vocabulary holds, as `model.PAD`
+from charlm.config import PAD
 
 
 @dataclass(frozen=True, eq=False)
-class Lines:
-    """Lines as ids, one after the other. Each ends with the id of a newline, and so none is empty."""
+class EncodedLines:
+    """Lines as token ids in one flat array. Every line ends with the id of a newline, so none is empty."""
 
     ids: NDArray[np.unsignedinteger]  # (tokens,)
-    ends: NDArray[np.int64]  # (lines + 1,) 0, and where each line ends
+    offsets: NDArray[np.int64]  # (lines + 1,) line i is ids[offsets[i] : offsets[i + 1]]
 
     @property
     def sizes(self) -> NDArray[np.int64]:
-        """(lines,) tokens of each, its end included."""
-        return np.diff(self.ends)
+        """(lines,) tokens per line, its newline included."""
+        return np.diff(self.offsets)
 
     @property
     def newline(self) -> int:
-        return int(self.ids[self.ends[1] - 1])
+        """The id of a newline."""
+        return int(self.ids[self.offsets[1] - 1])
 
     def __len__(self) -> int:
-        return len(self.ends) - 1
+        return len(self.offsets) - 1
 
-    def __getitem__(self, line: int) -> NDArray[np.int64]:
-        return self.ids[self.ends[line] : self.ends[line + 1]].astype(np.int64)
+    def __getitem__(self, index: int) -> NDArray[np.int64]:
+        return self.ids[self.offsets[index] : self.offsets[index + 1]].astype(np.int64)
 
-    def where(self, here: NDArray[np.bool_]) -> Lines:
-        """The lines for which `here` (lines,) is true."""
+    def where(self, mask: NDArray[np.bool_]) -> EncodedLines:
+        """The lines for which `mask` (lines,) is true."""
         sizes = self.sizes
-        return Lines(self.ids[np.repeat(here, sizes)], np.concatenate([[0], np.cumsum(sizes[here])]))
+        return EncodedLines(self.ids[np.repeat(mask, sizes)], np.concatenate([[0], np.cumsum(sizes[mask])]))
 
 
-class Rows(NamedTuple):
-    """A batch, padded on the right."""
+class PairBatch(NamedTuple):
+    """B pairs as ids, padded on the right with PAD. The newline is both BOS and EOS."""
 
-    source: NDArray[np.int64]  # (B, S) each with its newline
-    target: NDArray[np.int64]  # (B, T + 1) the same after a newline, which every line of a text stands after
+    source: NDArray[np.int64]  # (B, S) ending with a newline
+    target: NDArray[np.int64]  # (B, T + 1) beginning and ending with a newline
 
 
 class Buckets:
-    """Batch number i as a pure function of (lines, size, seed, i), as `Windows`.
+    """Training batches of pairs: batch number i is a pure function of (lines, batch_tokens, seed, i), as in `Windows`.
 
-    Pairs are sorted by the length of their longer side, and cut into batches of at most `batch_tokens` of it. In every
-    epoch pairs of one length change places, and the batches come in another order.
+    Pairs are sorted by the length of their longer side, and cut into batches of at most `batch_tokens` tokens of that
+    side, padding included. Every epoch shuffles pairs of equal length among themselves, and the order of the batches.
     """
 
-    def __init__(self, source: Lines, target: Lines, *, batch_tokens: int, seed: int) -> None:
+    def __init__(self, source: EncodedLines, target: EncodedLines, *, batch_tokens: int, seed: int) -> None:
         self.source, self.target, self.tokens, self.seed = source, target, batch_tokens, seed
-        self.longest = np.maximum(source.sizes, target.sizes)  # (pairs,)
-        self.cuts = cut(np.sort(self.longest), batch_tokens)
+        self.lengths = np.maximum(source.sizes, target.sizes)  # (pairs,) of the longer side
+        self.borders = batch_borders(np.sort(self.lengths), batch_tokens)
         self.epoch_tokens = len(target.ids)
-        self.per_epoch = len(self.cuts) - 1  # batches
-        self.batch_size = max(b - a for a, b in pairwise(self.cuts))
+        self.per_epoch = len(self.borders) - 1  # batches
+        self.batch_size = max(end - start for start, end in pairwise(self.borders))
         self.epoch = lru_cache(1)(self._epoch)
 
-    def batch(self, number: int) -> tuple[Rows, bool]:
-        """(rows, True): no batch continues the one before."""
+    def batch(self, number: int) -> tuple[PairBatch, bool]:
+        """The batch, and True: it starts anew, for no batch continues the one before."""
         epoch, index = divmod(number, self.per_epoch)
-        pairs, batches = self.epoch(epoch)
-        at = batches[index]
-        return rows(self.source, self.target, pairs[self.cuts[at] : self.cuts[at + 1]]), True
+        pairs, order = self.epoch(epoch)
+        start, end = self.borders[order[index]], self.borders[order[index] + 1]
+        return pair_batch(self.source, self.target, pairs[start:end]), True
 
     def _epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(pairs sorted by length, the order of their batches)."""
+        """(numbers of the pairs, sorted by length; order of the batches)."""
         rng = np.random.default_rng((self.seed, epoch))
-        return np.lexsort((rng.random(len(self.longest)), self.longest)), rng.permutation(self.per_epoch)
+        return np.lexsort((rng.random(len(self.lengths)), self.lengths)), rng.permutation(self.per_epoch)
 
 
-def cut(sizes: NDArray[np.int64], most: int) -> list[int]:
-    """Where batches of rising sizes begin, and where the last one ends; rows times the largest are `most` or fewer."""
-    cuts = [0]
-    for number, size in enumerate(sizes.tolist()):
-        if number > cuts[-1] and (number - cuts[-1] + 1) * size > most:
-            cuts.append(number)
-    return [*cuts, len(sizes)]
+def batch_borders(lengths: NDArray[np.int64], max_tokens: int) -> list[int]:
+    """Cut ascending `lengths` into batches: batch i holds the pairs from borders[i] to before borders[i + 1].
+
+    A batch has at most `max_tokens` tokens, padding included, or else one pair.
+    """
+    borders = [0]
+    for number, length in enumerate(lengths.tolist()):
+        if number > borders[-1] and (number - borders[-1] + 1) * length > max_tokens:
+            borders.append(number)
+    return [*borders, len(lengths)]
 
 
-def rows(source: Lines, target: Lines, pairs: NDArray[np.int64]) -> Rows:
-    start = np.array([target.newline], np.int64)
-    begun: list[NDArray[np.int64]] = [np.concatenate([start, target[pair]]) for pair in pairs]
-    return Rows(padded([source[pair] for pair in pairs]), padded(begun))
+def pair_batch(source: EncodedLines, target: EncodedLines, pairs: NDArray[np.int64]) -> PairBatch:
+    """The pairs of these numbers (B,)."""
+    bos = np.array([target.newline], np.int64)
+    targets: list[NDArray[np.int64]] = [np.concatenate([bos, target[pair]]) for pair in pairs]
+    return PairBatch(padded([source[pair] for pair in pairs]), padded(targets))
 
 
 def padded(lines: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """(B, T) as long as the longest."""
-    table = np.full((len(lines), max(map(len, lines))), PADDING, np.int64)
+    """Lines (T_i,) as the rows of one array (B, T), padded on the right with PAD."""
+    table = np.full((len(lines), max(map(len, lines))), PAD, np.int64)
     for row, line in zip(table, lines, strict=True):
         row[: len(line)] = line
     return table

@@ -1,7 +1,7 @@
-"""Texts to start with: those that come with charlm, and well-known ones that can be downloaded and are then checked.
+"""Texts to start with: those that come with charlm, and well-known ones to download, which are checked by SHA-256.
 
-Sizes and SHA-256 are of the files as published. A multi-part text is joined in the order training, validation, test,
-so that holding out its end holds out what its authors held out.
+Sizes and hashes are those of the files as published. A text in several parts is joined in the order training,
+validation, test, so that its held-out end is what its authors held out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PIECE = 1 << 18  # bytes read at a time
 
 
 class Part(NamedTuple):
-    """One published file: the name it gets here, where it is, and what it must be."""
+    """One published file: its name on disk, its address, and its size and hash."""
 
     file: str
     url: str
@@ -32,15 +32,15 @@ class Part(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A text that can be downloaded; `text` is the file to train on that `fetch` leaves."""
+    """A text that can be downloaded; `text` is the name of the file to train on, which `fetch` makes."""
 
     name: str
     description: str
     licence: str
     text: str
     parts: tuple[Part, ...]
-    unpack: Literal["none", "zip", "pairs"] = "none"  # pairs: two .gz files each, line by line into two columns
-    members: tuple[str, ...] = ()  # of the zip, in the order they are joined
+    unpack: Literal["none", "zip", "pairs"] = "none"  # pairs: two .gz files become two columns
+    members: tuple[str, ...] = ()  # files in the zip, in the order in which they are joined
 
     @property
     def bytes(self) -> int:
@@ -57,7 +57,7 @@ class Bundled(NamedTuple):
 
 
 def bundled() -> list[Bundled]:
-    """The texts in `corpora/`: inside the package when installed, beside it in a checkout."""
+    """The texts in `corpora/`, which is inside the package when installed, and beside it in a checkout."""
     package = Path(__file__).parents[1]
     folders = [folder / "corpora" for folder in (package, package.parent)]
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])
@@ -65,26 +65,26 @@ def bundled() -> list[Bundled]:
     return [text for text in texts if text.path.exists()]
 
 
-def at_hand(name: str) -> Path | None:
-    """Where the bundled text of this name lies, with its ending or without."""
+def bundled_path(name: str) -> Path | None:
+    """The path of the bundled text of this name, with or without its suffix; None if there is none."""
     return next((text.path for text in bundled() if name in (text.name, text.path.stem)), None)
 
 
 def find(name: str) -> Entry:
-    """The entry of this name. Raises `CorpusError` with the names there are."""
+    """The entry of this name. Raises `CorpusError`, with the names that exist."""
     for entry in ENTRIES:
         if entry.name == name:
             return entry
-    if here := at_hand(name):
-        raise CorpusError(f"{name} comes with charlm and needs no download: charlm train {here}")
+    if path := bundled_path(name):
+        raise CorpusError(f"{name} comes with charlm and needs no download: charlm train {path}")
     known = ", ".join(entry.name for entry in ENTRIES)
     raise CorpusError(f"no text called {name!r} can be downloaded; there are {known}")
 
 
 def fetch(entry: Entry, folder: Path) -> Generator[Progress, None, Path]:
-    """Download what is missing into `folder`, going on where an earlier try ended; returns the text to train on.
+    """Download what is missing into `folder`, resuming an earlier try; returns the path of the text to train on.
 
-    Raises `CorpusError` if an address does not answer or a file is not the one that was published.
+    Raises `CorpusError` if a download fails or a file is not the one that was published.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for part in entry.parts:
@@ -113,13 +113,13 @@ def _fetch_part(part: Part, path: Path) -> Iterator[Progress]:
                 f"what has arrived, or put the file at {path} yourself"
             ) from error
     if wrong := _mismatch(part, partial):
-        partial.unlink()  # what is wrong cannot be gone on from
+        partial.unlink()  # a wrong beginning cannot be resumed
         raise CorpusError(f"{part.url} is not the file it should be: {wrong}; nothing was kept, try again later")
     partial.replace(path)
 
 
 def _receive(part: Part, partial: Path) -> Iterator[Progress]:
-    """Append to `partial`, or write it anew if the server cannot start in the middle."""
+    """Download the rest of a file into `partial`, or all of it if the server cannot start in the middle."""
     done = partial.stat().st_size if partial.exists() else 0
     request = Request(part.url, headers={"User-Agent": "charlm"})  # some servers refuse Python's own
     if done:
@@ -133,7 +133,7 @@ def _receive(part: Part, partial: Path) -> Iterator[Progress]:
                 file.write(piece)
                 done += len(piece)
                 yield Progress(part.file, done, part.bytes)
-    if done < part.bytes and answer.length != 0:  # 0: all that was announced has come, so the server's file is short
+    if done < part.bytes and answer.length != 0:  # 0: the server sent all that it announced, so its file is short
         raise ConnectionError(f"the connection ended after {done} of {part.bytes} bytes")
 
 
@@ -146,11 +146,12 @@ def _mismatch(part: Part, path: Path) -> str:
     with path.open("rb") as file:
         while piece := file.read(PIECE):
             digest.update(piece)
-    found = digest.hexdigest()
-    return "" if found == part.sha256 else f"its SHA-256 is {found}, expected {part.sha256}"
+    actual = digest.hexdigest()
+    return "" if actual == part.sha256 else f"its SHA-256 is {actual}, expected {part.sha256}"
 
 
 def _unpack(entry: Entry, folder: Path, out: BinaryIO) -> None:
+    """Write the text of a downloaded entry to `out`."""
     if entry.unpack == "zip":
         with zipfile.ZipFile(folder / entry.parts[0].file) as archive:
             for name in entry.members:
@@ -169,7 +170,7 @@ _BUNDLED = {
 }
 
 _WIKIPEDIA = "GFDL, and since 2009 CC BY-SA 3.0 (Wikipedia's authors)"
-# Addresses with a commit in them, so that what they give never changes.
+# Addresses with a commit in them, so that their content never changes.
 _CHAR_RNN = "https://raw.githubusercontent.com/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e"
 _MULTI30K = "https://raw.githubusercontent.com/multi30k/dataset/a3d2e0d26b56f3846f66a952536ffed4e401d05a"
 

@@ -1,7 +1,7 @@
-"""What a reader takes for one character: a letter, or a sign, with the marks and joiners behind it.
+"""What a reader takes for one character: a code point with the marks and joiners that follow it.
 
-Accents, vowel signs, variation selectors, skin tones and joiners continue what they stand behind: Unicode Standard
-Annex 29, rules WB4 and GB9, for what has the property Word_Break=Extend or ZWJ. Joined pictures stay apart.
+Accents, vowel signs, variation selectors, skin tones and joiners belong to the character before them: Unicode Standard
+Annex 29, rules WB4 and GB9, for code points with Word_Break=Extend or ZWJ. Emoji that a ZWJ joins stay separate.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import re
 import unicodedata
 from functools import lru_cache
 
-NO_MARKS = re.compile("[\u200c\u200d\uff9e\uff9f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]")  # by their category
+OTHERS = re.compile("[\u200c\u200d\uff9e\uff9f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]")  # not of category M
 
 
 @lru_cache(4096)
 def continues(code_point: str) -> bool:
-    """Whether this is a mark or joiner, which belongs to the character before it."""
-    return unicodedata.category(code_point)[0] == "M" or NO_MARKS.match(code_point) is not None
+    """Whether a code point is a mark or joiner, which belongs to the character before it."""
+    return unicodedata.category(code_point)[0] == "M" or OTHERS.match(code_point) is not None
 
 
 def characters(text: str) -> list[str]:
-    """The text cut into characters. Behind a newline or another control character nothing is continued."""
+    """The text cut into characters. A mark after a control character, such as a newline, is a character of its own."""
     cut: list[str] = []
     for c in text:
         if cut and c > "~" and cut[-1] >= " " and continues(c):

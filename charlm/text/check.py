@@ -1,4 +1,4 @@
-"""What a text is like before anything is trained on it, and what that suggests to type.
+"""Facts about a text before anything is trained on it, and commands that they suggest.
 
 The whole file is read, a piece at a time; what needs the text in memory is measured on its first 4 MB.
 """
@@ -26,17 +26,17 @@ from numpy.typing import NDArray
 from charlm import kinds
 from charlm.errors import CorpusError
 from charlm.text.corpus import Corpus, ends_lines_in_cr
-from charlm.text.order import Order, shuffle_first
-from charlm.text.signatures import HEAD, marked, open_bytes, spelling, unmarked
+from charlm.text.order import SortCheck, shuffle_advice
+from charlm.text.signatures import HEAD, detect_encoding, marked, open_bytes, unmarked
 from charlm.text.tokenizers import CODE_POINTS
 from charlm.text.units import code_points
 
 PIECE = 1 << 20  # bytes, or characters, read at a time
 SAMPLE = 4 << 20  # bytes at the start of the text: xz takes a second for each megabyte
-RARE = 5  # a character seen fewer times than this cannot be learnt
+RARE = 5  # a character that occurs fewer times than this cannot be learnt
 
 
-class Seen(NamedTuple):
+class CharacterCount(NamedTuple):
     """A character, its Unicode name, and how often it occurs."""
 
     character: str
@@ -50,32 +50,32 @@ class Report:
 
     path: Path
     bytes: int  # after gunzip
-    encoding: str  # what its bytes seem to be
+    encoding: str  # as given or guessed
     byte_order_mark: bool
     not_utf8: int | None  # the first line that is not UTF-8, counted from 1
-    characters: int  # with every kind of line end counted as one newline, as in training
+    characters: int  # a line end of any kind counts as one, as in training
     lines: int
     longest_line: int
     windows_newlines: int
     vocabulary: int
-    rare: tuple[Seen, ...]  # seen fewer than 5 times, the rarest first
-    controls: tuple[Seen, ...]  # all but newline and tab
-    sampled: int
+    rare: tuple[CharacterCount, ...]  # those that occur fewer than 5 times, the rarest first
+    controls: tuple[CharacterCount, ...]  # control characters, but newline and tab
+    sampled: int  # bytes
     duplicated_lines: float  # share of the non-empty lines that repeat an earlier one
     sorted: bool  # its lines stand in alphabetical order
-    most_repeated_line: tuple[str, int]  # with how often it occurs
+    most_repeated_line: tuple[str, int]  # (line, how often it occurs)
     zlib: float  # bits per byte of `zlib -9`, which looks back 32 kB
     xz: float  # bits per byte of `xz`, which looks back over all of the sample
     suggestions: tuple[str, ...] = ()  # the most pressing first; the last one is always a command to train with
 
     @property
     def option(self) -> str:
-        """What must be typed for it to be read right."""
+        """The option with which `charlm train` reads it right, after a space; "" if it needs none."""
         return "" if self.byte_order_mark or self.encoding == "utf-8" else f" --encoding {self.encoding}"
 
 
 def check(path: str | Path, encoding: str | None = None) -> Report:
-    """Read the text at `path` (plain or .gz), in an encoding that is known or guessed.
+    """Read the text at `path` (plain or .gz); its encoding is guessed if none is given.
 
     Raises `CorpusError` if it is empty or cannot be read.
     """
@@ -95,11 +95,12 @@ def check(path: str | Path, encoding: str | None = None) -> Report:
         raise CorpusError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     if not tally.counts.any():
         raise CorpusError(f"{path} is empty")
-    seen = [Seen(chr(code), _name(chr(code)), int(tally.counts[code])) for code in np.flatnonzero(tally.counts)]
+    codes = np.flatnonzero(tally.counts).tolist()
+    alphabet = [CharacterCount(chr(code), _name(chr(code)), int(tally.counts[code])) for code in codes]
     text = _plain(sample.decode(encoding, "replace"), old_mac=old_mac)
     lines = Counter(line for line in text.split("\n") if line.strip())
-    order = Order()
-    order.see(text)
+    order = SortCheck()
+    order.add(text)
     report = Report(
         path=path,
         bytes=size,
@@ -110,9 +111,9 @@ def check(path: str | Path, encoding: str | None = None) -> Report:
         lines=tally.lines,
         longest_line=tally.longest_line,
         windows_newlines=tally.windows_newlines,
-        vocabulary=len(seen),
-        rare=tuple(sorted((one for one in seen if one.times < RARE), key=lambda one: one.times)),
-        controls=tuple(one for one in seen if _is_control(one.character)),
+        vocabulary=len(alphabet),
+        rare=tuple(sorted((entry for entry in alphabet if entry.times < RARE), key=lambda entry: entry.times)),
+        controls=tuple(entry for entry in alphabet if _is_control(entry.character)),
         sampled=len(sample),
         duplicated_lines=1 - len(lines) / lines.total() if lines else 0.0,
         sorted=order.sorted,
@@ -120,7 +121,7 @@ def check(path: str | Path, encoding: str | None = None) -> Report:
         zlib=8 * len(zlib.compress(sample, 9)) / len(sample),
         xz=8 * len(lzma.compress(sample)) / len(sample),
     )
-    return replace(report, suggestions=(*_mend(report), _train(report)))
+    return replace(report, suggestions=(*_repairs(report), _training(report)))
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
@@ -130,9 +131,9 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 
 def _guess(path: Path, sample: bytes) -> tuple[str, int | None]:
-    """(encoding, first line that is not UTF-8)."""
+    """(the encoding that fits a file, its first line that is not UTF-8 or None)."""
     head = sample[:HEAD]
-    encoding = marked(head) or unmarked(head) or spelling(head, str(path), "utf-8")
+    encoding = marked(head) or unmarked(head) or detect_encoding(head, str(path), "utf-8")
     if encoding != "utf-8":
         return encoding, None if encoding == "utf-8-sig" else 1
     line = _first_bad_line(path, "utf-8")
@@ -140,11 +141,12 @@ def _guess(path: Path, sample: bytes) -> tuple[str, int | None]:
         return "utf-8", None
     text = sample.decode("utf-8", "replace")
     if 10 * text.count("\ufffd") < sum(not character.isascii() for character in text):
-        return "utf-8", line  # with a few damaged places
+        return "utf-8", line  # damaged in a few places
     return ("cp1252" if _first_bad_line(path, "cp1252") is None else "latin-1"), line
 
 
 def _first_bad_line(path: Path, encoding: str) -> int | None:
+    """The number of the first line that is not in `encoding`, from 1; None if all are."""
     decoder, line = codecs.getincrementaldecoder(encoding)(), 1
     for piece in chain(_pieces(path), [b""]):
         try:
@@ -168,7 +170,7 @@ def _tally(path: Path, encoding: str, *, old_mac: bool) -> _Tally:
     unfinished = 0  # characters since the last newline
     with open_bytes(path, str(path)) as raw, io.TextIOWrapper(raw, encoding, errors="replace", newline="") as file:
         while text := file.read(PIECE):
-            while text.endswith("\r") and (more := file.read(1)):  # never cut between \r and \n
+            while text.endswith("\r") and (more := file.read(1)):  # so that no piece ends between \r and \n
                 text += more
             windows += text.count("\r\n")
             codes = code_points(_plain(text, old_mac=old_mac))
@@ -180,7 +182,7 @@ def _tally(path: Path, encoding: str, *, old_mac: bool) -> _Tally:
 
 
 def _plain(text: str, *, old_mac: bool) -> str:
-    """With the line ends that `Corpus` makes of it."""
+    """The text with the line ends that `Corpus` gives it."""
     text = text.replace("\r\n", "\n")
     return text.replace("\r", "\n") if old_mac else text
 
@@ -193,7 +195,8 @@ def _name(character: str) -> str:
     return unicodedata.name(character, f"U+{ord(character):04X}")  # control characters have no name
 
 
-def _mend(report: Report) -> Iterator[str]:
+def _repairs(report: Report) -> Iterator[str]:
+    """What is wrong with a text, and what to type against it."""
     file = shlex.quote(str(report.path))
     read = f"{'gunzip -c' if report.path.suffix.lower() == '.gz' else 'cat'} {file}"
     if report.option:
@@ -204,9 +207,9 @@ def _mend(report: Report) -> Iterator[str]:
             f"to drop such bytes: {read} | iconv -c -f utf-8 -t utf-8 > clean.txt"
         )
     if report.controls:
-        kinds = ", ".join(one.name for one in report.controls[:3])
+        times, names = sum(entry.times for entry in report.controls), ", ".join(c.name for c in report.controls[:3])
         yield (
-            f"{sum(one.times for one in report.controls):,} control characters ({kinds}) are hardly meant to be there; "
+            f"{times:,} control characters ({names}) are hardly meant to be there; "
             f"to drop them: {read} | perl -CS -pe 's/[^\\P{{Cc}}\\t\\n]//g' > clean.txt"
         )
     if report.duplicated_lines > 0.3:
@@ -220,7 +223,7 @@ def _mend(report: Report) -> Iterator[str]:
             "which flatters the validation figure; look for copies"
         )
     if report.sorted:
-        yield shuffle_first([report.path])
+        yield shuffle_advice([report.path])
     if report.vocabulary > 500 or len(report.rare) > 20:
         yield (
             f"{len(report.rare):,} of its {report.vocabulary:,} different characters occur fewer than {RARE} times: "
@@ -228,10 +231,13 @@ def _mend(report: Report) -> Iterator[str]:
         )
 
 
-def _train(report: Report) -> str:
-    """About as many parameters as characters (Karpathy, char-rnn's Readme); an LSTM layer has 8 hidden_size^2."""
+def _training(report: Report) -> str:
+    """A command to train with: about as many parameters as characters, of which an LSTM layer has 8 hidden_size^2.
+
+    Karpathy, char-rnn's Readme.
+    """
     command = f"charlm train {shlex.quote(str(report.path))}{report.option}"
-    with suppress(CorpusError):  # what cannot be decoded to its end may still say what it is
+    with suppress(CorpusError):  # a text that cannot be decoded to its end may still tell its kind at the start
         kind = kinds.claimant(Corpus.open([report.path], report.encoding))
         if kind.name() != kinds.TEXT:
             return f"it holds {kind.noun}: {command} --arch {kind.arch}"

@@ -1,4 +1,4 @@
-"""Whether the lines of a text are sorted: then its end, which is held out, begins with other letters than the rest."""
+"""Whether the lines of a text are sorted: then the held-out end begins with letters that training never saw first."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-FEW, MANY = 50, 1000  # lines that differ from the one before: fewer prove nothing, and after more disorder stays
-ACROSS = 0.05  # share of them that may stand the other way: sorting knows many alphabets
-KNOWN = 40  # characters of a line by which it is compared
+FEWEST, ENOUGH = 50, 1000  # comparisons of a line with the one before: fewer prove nothing, more are needless
+TOLERANCE = 0.05  # share of them that may point the other way: there are many alphabetical orders
+PREFIX = 40  # characters of a line by which it is compared
 
 
-class Order:
-    """Told a text piece by piece, it knows whether its lines rise, or fall, through the alphabet, in little memory."""
+class SortCheck:
+    """Whether the lines of a text that is added piece by piece rise, or fall, through the alphabet. Keeps two lines."""
 
     def __init__(self) -> None:
         self.rises = self.falls = 0
-        self._line = ""  # the beginning of the one that is not yet whole
-        self._before = ""
+        self._line = ""  # the beginning of a line that goes on in the next piece
+        self._before = ""  # the last line that was not blank
 
-    def see(self, text: str) -> None:
-        """Looks no further than it must: most texts show within a page that they are not sorted."""
-        if self.rises + self.falls > MANY and not self.sorted:
+    def add(self, text: str) -> None:
+        """The next piece of the text; it is not read once the text is known not to be sorted, as most are soon."""
+        if self.rises + self.falls > ENOUGH and not self.sorted:
             return
-        first, *rest = text.split("\n")
-        self._line = (self._line + first)[:KNOWN]
-        for line in rest:
+        first, *others = text.split("\n")
+        self._line = (self._line + first)[:PREFIX]
+        for line in others:
             self._compare(self._line)
-            self._line = line[:KNOWN]
+            self._line = line[:PREFIX]
 
     def _compare(self, line: str) -> None:
         line = line.strip().casefold()
@@ -38,12 +38,12 @@ class Order:
 
     @property
     def sorted(self) -> bool:
-        lines = self.rises + self.falls
-        return lines >= FEW and min(self.rises, self.falls) <= ACROSS * lines
+        compared = self.rises + self.falls
+        return compared >= FEWEST and min(self.rises, self.falls) <= TOLERANCE * compared
 
 
-def shuffle_first(paths: Sequence[Path], *, parallel: bool = False) -> str:
-    """What to tell of sorted lines; `parallel` files belong together line by line."""
+def shuffle_advice(paths: Sequence[Path], *, parallel: bool = False) -> str:
+    """What to say of a text whose lines are sorted; lines of `parallel` files belong together, source and target."""
     files = shlex.join("FILE" if str(path) == "-" else str(path) for path in paths)
     if parallel:
         command = "paste SOURCE TARGET | shuf > shuffled.tsv"

@@ -1,7 +1,7 @@
 """Pairs as ids: the vocabularies of both sides, and the pairs to train on, to validate on and to test on.
 
-The last pairs are held out. Vocabularies are learnt from the training pairs alone, with the one exception that the
-alphabet of `char` is that of all, as for running text.
+The last pairs are held out. Vocabularies are learnt from the training pairs alone, with one exception, as in a running
+text: the alphabet of `char` is that of all pairs.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ from numpy.typing import NDArray
 from charlm.config import DataSpec, Lengths, PairSettings, TrainSettings
 from charlm.errors import CorpusError
 from charlm.progress import Progress
-from charlm.text.buckets import Buckets, Lines
-from charlm.text.order import shuffle_first
+from charlm.text.buckets import Buckets, EncodedLines
+from charlm.text.order import shuffle_advice
 from charlm.text.pairs import Pair, PairCorpus
 from charlm.text.tokenizers import Tokenizer, utf8
 from charlm.text.vocabulary import Vocabularies, token_counts, train_tokenizer
 
-AT_ONCE = 10_000  # pairs that are held as text
-SORTED = 1.5  # times as long as those before: no accident
+AT_ONCE = 10_000  # pairs that are in memory as text
+SORTED = 1.5  # held-out sources so many times as long as the training ones mean a file sorted by length
 
 
 @dataclass(frozen=True, eq=False)
 class PairSplit:
-    """Some of the pairs. Its length is that of its targets, in tokens."""
+    """Some of the pairs. Its `len` is the number of tokens of its targets, which are what is scored."""
 
-    source: Lines
-    target: Lines
-    chars: int  # of the targets, a newline after each
-    bytes: int  # the same as UTF-8
-    numbers: NDArray[np.int64]  # (pairs,) where each stands in the corpus
+    source: EncodedLines
+    target: EncodedLines
+    chars: int  # of the targets with their newlines
+    bytes: int  # of the targets with their newlines, as UTF-8
+    numbers: NDArray[np.int64]  # (pairs,) the number of each in the corpus, from 0
 
     def __len__(self) -> int:
         return len(self.target.ids)
 
     @property
     def count(self) -> int:
-        """Pairs."""
+        """Number of pairs."""
         return len(self.target)
 
-    def texts(self, vocabularies: Vocabularies, most: int = sys.maxsize) -> tuple[list[str], list[str]]:
-        """The sources and the targets, or the first of them, as they were."""
+    def texts(self, vocabularies: Vocabularies, limit: int = sys.maxsize) -> tuple[list[str], list[str]]:
+        """(sources, targets) of the first `limit` pairs as text."""
         source, target = (
-            [tokenizer.decode(lines[at][:-1].tolist()) for at in range(min(most, len(lines)))]
+            [tokenizer.decode(lines[number][:-1].tolist()) for number in range(min(limit, len(lines)))]
             for lines, tokenizer in zip((self.source, self.target), vocabularies, strict=True)
         )
         return source, target
@@ -57,7 +57,7 @@ class PairSplit:
 
 @dataclass(frozen=True, eq=False)
 class PairStore:
-    """Pairs as ids."""
+    """Pairs as ids, split into training, validation and test."""
 
     vocabularies: Vocabularies
     train: PairSplit
@@ -65,7 +65,7 @@ class PairStore:
     test: PairSplit
     corpus_sha256: str
     settings: PairSettings
-    notes: list[str]  # what a person should know of lines that were left out
+    notes: list[str]  # what the user should know: of pairs left out, of a poor split
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -73,9 +73,10 @@ class PairStore:
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
+        """(V,) how often each token occurs in the training targets."""
         return token_counts(self.train.target.ids, self.tokenizer.vocab_size)
 
-    def spec(self, train: TrainSettings) -> DataSpec:  # noqa: ARG002  of a running text the window is asked for
+    def spec(self, train: TrainSettings) -> DataSpec:  # noqa: ARG002  which sets the window of a running text
         return self.vocabularies.spec(Lengths.of_pairs(self.settings.max_length + 1), self.counts)
 
     def batches(self, train: TrainSettings) -> Buckets:
@@ -86,21 +87,22 @@ class PairStore:
 def prepare_pairs(
     corpus: PairCorpus, settings: PairSettings, vocabularies: Vocabularies | None = None
 ) -> Generator[Progress, None, PairStore]:
-    """The ids of all pairs, by these vocabularies or new ones. Raises `CorpusError` if there are too few."""
+    """Encode all pairs, by the `vocabularies` given or new ones. Raises `CorpusError` if none is left to train on."""
     yield from corpus.survey()
     held_out = [round(corpus.count * share) for share in (settings.val_frac, settings.test_frac)]
     borders = (0, corpus.count - sum(held_out), corpus.count - held_out[1], corpus.count)
     if vocabularies is None:
         yield Progress("learning the vocabulary", 0, corpus.count)
-        vocabularies = learn(corpus, settings, corpus.count if settings.tokenizer == "char" else borders[1])
+        count = corpus.count if settings.tokenizer == "char" else borders[1]
+        vocabularies = learn_vocabularies(corpus, settings, count)
     encoded, hashes = [], []
     for pairs in batched(iter(corpus)):
         encoded.append(encode(pairs, vocabularies))
-        hashes.append(np.fromiter(map(hash, pairs), np.int64, len(pairs)))  # by which equal ones are counted
+        hashes.append(np.fromiter(map(hash, pairs), np.int64, len(pairs)))  # to count equal pairs by
         yield Progress("encoding", AT_ONCE * len(encoded), corpus.count)
     sources, targets, *sizes = zip(*encoded, strict=True)
-    source, target = joined(sources), joined(targets)
-    chars, size = map(np.concatenate, sizes)
+    source, target = concatenated(sources), concatenated(targets)
+    chars, size = map(np.concatenate, sizes)  # (pairs,) each
     if len(target) != corpus.count:
         raise CorpusError(f"{', '.join(map(str, corpus.paths))} changed while it was read; start again")
     longest = settings.max_length
@@ -108,9 +110,9 @@ def prepare_pairs(
     number = np.arange(corpus.count)
     parts = []
     for start, stop in pairwise(borders):
-        here = fits & (start <= number) & (number < stop)
-        sides = source.where(here), target.where(here)
-        parts.append(PairSplit(*sides, int(chars[here].sum()), int(size[here].sum()), np.flatnonzero(here)))
+        mask = fits & (start <= number) & (number < stop)
+        sides = source.where(mask), target.where(mask)
+        parts.append(PairSplit(*sides, int(chars[mask].sum()), int(size[mask].sum()), np.flatnonzero(mask)))
     train, validation, test = parts
     long = int((~fits).sum())
     if not train.count:
@@ -120,7 +122,7 @@ def prepare_pairs(
         )
     notes = list(corpus.notes)
     if corpus.sorted and settings.holds_out:
-        notes.append(shuffle_first(corpus.paths, parallel=bool(corpus.targets)))
+        notes.append(shuffle_advice(corpus.paths, parallel=bool(corpus.targets)))
     if long:
         notes.append(f"{long} pairs are longer than --max-length {longest} tokens and were left out")
     notes += split_notes(np.concatenate(hashes), train, validation, test)
@@ -128,7 +130,7 @@ def prepare_pairs(
 
 
 def split_notes(hashes: NDArray[np.int64], train: PairSplit, *held_out: PairSplit) -> Iterator[str]:
-    """What makes the held-out pairs a bad measure; `hashes` (pairs,) are those of all that were read."""
+    """Why the held-out pairs may measure badly; pairs are equal if their `hashes` (pairs of the corpus,) are."""
     validation, count = held_out[0], sum(part.count for part in held_out)
     known = sum(int(np.isin(hashes[part.numbers], hashes[train.numbers]).sum()) for part in held_out)
     if known:
@@ -137,54 +139,55 @@ def split_notes(hashes: NDArray[np.int64], train: PairSplit, *held_out: PairSpli
             f"{known} of {count} held-out {stand} in the training part too, and can be known by heart: to score what "
             "was never seen, keep only the first of equal lines in the file, or score another with charlm eval --pairs"
         )
-    if validation.count and median(validation) > SORTED * median(train):
+    if validation.count and median_length(validation) > SORTED * median_length(train):
         yield (
-            f"the held-out sources are longer than those to learn from (median {median(validation):g} and "
-            f"{median(train):g} tokens): if the file is sorted by length, shuffle its lines first"
+            f"the held-out sources are longer than those to learn from (median {median_length(validation):g} and "
+            f"{median_length(train):g} tokens): if the file is sorted by length, shuffle its lines first"
         )
 
 
-def median(part: PairSplit) -> float:
-    """Tokens of a source."""
+def median_length(part: PairSplit) -> float:
+    """Of its sources, in tokens."""
     return float(np.median(part.source.sizes))
 
 
-def learn(corpus: PairCorpus, settings: PairSettings, count: int) -> Vocabularies:
-    """From the first `count` pairs."""
+def learn_vocabularies(corpus: PairCorpus, settings: PairSettings, count: int) -> Vocabularies:
+    """Those of both sides, from the first `count` pairs."""
 
     def texts(*sides: int) -> Iterator[str]:
         for pairs in batched(islice(corpus, count)):
             yield "".join(f"{pair[side]}\n" for side in sides for pair in pairs)
 
     if settings.share_vocab:
-        both = train_tokenizer(settings, lambda: texts(0, 1))
-        return Vocabularies(both, both)
+        shared = train_tokenizer(settings, lambda: texts(0, 1))
+        return Vocabularies(shared, shared)
     return Vocabularies(*(train_tokenizer(settings, lambda side=side: texts(side)) for side in (0, 1)))  # type: ignore[misc]
 
 
 def batched(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
-    while some := list(islice(pairs, AT_ONCE)):
-        yield some
+    """The pairs in lists of `AT_ONCE`."""
+    while batch := list(islice(pairs, AT_ONCE)):
+        yield batch
 
 
-Encoded = tuple[Lines, Lines, NDArray[np.int64], NDArray[np.int64]]
+Encoded = tuple[EncodedLines, EncodedLines, NDArray[np.int64], NDArray[np.int64]]
 
 
 def encode(pairs: list[Pair], vocabularies: Vocabularies) -> Encoded:
-    """Sources, targets, and of each target with its newline the characters and bytes."""
-    sides = [as_lines([pair[side] for pair in pairs], tokenizer) for side, tokenizer in enumerate(vocabularies)]
+    """(sources, targets, (pairs,) characters of each target with its newline, (pairs,) its bytes)."""
+    sides = [encode_lines([pair[side] for pair in pairs], tokenizer) for side, tokenizer in enumerate(vocabularies)]
     chars = np.array([len(pair.target) + 1 for pair in pairs])
     return sides[0], sides[1], chars, np.array([len(utf8(pair.target)) + 1 for pair in pairs])
 
 
-def as_lines(texts: list[str], tokenizer: Tokenizer) -> Lines:
-    """Texts of one line each. Raises `VocabularyError` as the tokenizer does."""
+def encode_lines(texts: list[str], tokenizer: Tokenizer) -> EncodedLines:
+    """Encode texts of one line each. Raises `VocabularyError` for characters that the tokenizer does not know."""
     ids = tokenizer.encode("".join(f"{text}\n" for text in texts))
     ends = np.flatnonzero(ids == tokenizer.newline) + 1
     assert len(ends) == len(texts), "a text has several lines"
-    return Lines(ids.astype(np.min_scalar_type(tokenizer.vocab_size - 1)), np.concatenate([[0], ends]))
+    return EncodedLines(ids.astype(np.min_scalar_type(tokenizer.vocab_size - 1)), np.concatenate([[0], ends]))
 
 
-def joined(parts: tuple[Lines, ...]) -> Lines:
+def concatenated(parts: tuple[EncodedLines, ...]) -> EncodedLines:
     sizes = np.concatenate([part.sizes for part in parts])
-    return Lines(np.concatenate([part.ids for part in parts]), np.concatenate([[0], np.cumsum(sizes)]))
+    return EncodedLines(np.concatenate([part.ids for part in parts]), np.concatenate([[0], np.cumsum(sizes)]))

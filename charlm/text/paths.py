@@ -1,4 +1,4 @@
-"""Which files are meant: by a path, a folder, a pattern or - for standard input, which is copied to be read again."""
+"""The files that an argument names: a path, a folder, a glob pattern, or - for standard input, which is copied."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Copies(dict[Path, Path]):
     """Temporary copies of what can be read only once: standard input and pipes. They are deleted with this object."""
 
     def add(self, path: Path) -> None:
+        """Read `path` to its end, into a new copy."""
         handle, copy = tempfile.mkstemp(prefix="charlm-", suffix=".txt")
         self[path] = Path(copy)
         weakref.finalize(self, self[path].unlink, missing_ok=True)
@@ -35,70 +36,73 @@ class Copies(dict[Path, Path]):
                     shutil.copyfileobj(pipe, target)
 
 
-def find(given: str, copies: Copies, notes: list[str]) -> list[Path]:
-    """The files that one argument means, never none. What can be read only once is added to `copies`."""
-    path = Path(given)
+def find(argument: str, copies: Copies, notes: list[str]) -> list[Path]:
+    """The files that one argument names, at least one. What can be read only once is added to `copies`.
+
+    Raises `CorpusError` if there is none, with a name that was perhaps meant.
+    """
+    path = Path(argument)
     if path.is_dir():
-        files, others = _files_in(path, notes)
-        missing = f".txt, .text or .md file; {others}" if others else "file"
-        return files or _nothing(f"the folder {path} holds no {missing}")
+        files, advice = _files_in(path, notes)
+        missing = f".txt, .text or .md file; {advice}" if advice else "file"
+        return files or _refuse(f"the folder {path} holds no {missing}")
     if path.is_file():
         return [path]
-    if given == "-" or path.exists():  # the latter a pipe, as in `charlm train <(command)`
+    if argument == "-" or path.exists():  # the latter a pipe, as in `charlm train <(command)`
         if path not in copies:
             copies.add(path)
         return [path]
-    if re.search(r"[*?[]", given):
-        matches = [Path(match) for match in sorted(glob.glob(given, recursive=True))]
+    if re.search(r"[*?[]", argument):
+        matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]
         files = [file for match in matches for file in (_files_in(match, notes)[0] if match.is_dir() else [match])]
-        return files or _nothing(f"no file matches {given}")
-    from charlm.text.catalogue import at_hand  # its import takes a moment, and is for this alone
+        return files or _refuse(f"no file matches {argument}")
+    from charlm.text.catalogue import bundled_path  # imported only when needed, as it takes a moment
 
-    if here := at_hand(given):
-        return _nothing(f"there is no file {given} here; the one that comes with charlm is {here}")
+    if bundled := bundled_path(argument):
+        return _refuse(f"there is no file {argument} here; the one that comes with charlm is {bundled}")
     siblings = os.listdir(path.parent) if path.parent.is_dir() else []
     similar = difflib.get_close_matches(path.name, siblings, n=1)
-    return _nothing(f"there is no file {given}" + (f"; did you mean {path.parent / similar[0]}?" if similar else ""))
+    return _refuse(f"there is no file {argument}" + (f"; did you mean {path.parent / similar[0]}?" if similar else ""))
 
 
-def _nothing(message: str) -> NoReturn:
+def _refuse(message: str) -> NoReturn:
     raise CorpusError(message)
 
 
 def _files_in(folder: Path, notes: list[str]) -> tuple[list[Path], str]:
-    """The text files in `folder` and below, sorted, and how to read the others, which is noted where some are read.
+    """(the text files in `folder` and below, sorted; what to type to read its other files, "" if it has none).
 
-    What is hidden, and what runs have written themselves, is neither.
+    Hidden files and the folders of runs do not count. If some files are read and others not, `notes` says so.
     """
-    found: list[Path] = []
-    others: Counter[str] = Counter()
-    for place, subfolders, files in os.walk(folder, onerror=_raise):
-        if {"config.json", "tokenizer.json"} <= set(files):
+    read: list[Path] = []
+    others: Counter[str] = Counter()  # by suffix
+    for parent, subfolders, files in os.walk(folder, onerror=_raise):
+        if {"config.json", "tokenizer.json"} <= set(files):  # a run
             continue
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        seen = [name for name in files if not name.startswith(".")]
-        texts = [name for name in seen if TEXT_FILE.fullmatch(name)]
-        found += [Path(place, name) for name in texts]
-        others.update("".join(Path(name).suffixes[-1:]) for name in set(seen) - {*texts})
+        visible = [name for name in files if not name.startswith(".")]
+        texts = [name for name in visible if TEXT_FILE.fullmatch(name)]
+        read += [Path(parent, name) for name in texts]
+        others.update("".join(Path(name).suffixes[-1:]) for name in set(visible) - {*texts})
     if not others:
-        return sorted(found), ""
-    most = max(others, key=lambda suffix: (bool(suffix), others[suffix]))
-    pattern = shlex.quote(str(Path(glob.escape(str(folder)), "**", f"*{most}")))
-    rest = f"others are read with a pattern: {pattern}"
-    if found:
-        every = len(found) + sum(others.values())
-        notes.append(f"{len(found)} of {every} files in {folder} are read, .txt, .text and .md; {rest}")
-    return sorted(found), rest
+        return sorted(read), ""
+    commonest = max(others, key=lambda suffix: (bool(suffix), others[suffix]))
+    pattern = shlex.quote(str(Path(glob.escape(str(folder)), "**", f"*{commonest}")))
+    advice = f"others are read with a pattern: {pattern}"
+    if read:
+        total = len(read) + sum(others.values())
+        notes.append(f"{len(read)} of {total} files in {folder} are read, .txt, .text and .md; {advice}")
+    return sorted(read), advice
 
 
 def _raise(error: OSError) -> NoReturn:
     raise error
 
 
-def name_of(given: str, first: Path) -> str:
-    """What to call a text: `stdin`, the folder's name, or the first file's stem."""
-    if given == "-":
+def name_of(argument: str, first: Path) -> str:
+    """A short name for the text: `stdin`, the folder's name, or the stem of its `first` file."""
+    if argument == "-":
         return "stdin"
-    if Path(given).is_dir():
-        return Path(given).resolve().name or "text"
+    if Path(argument).is_dir():
+        return Path(argument).resolve().name or "text"
     return (first.with_suffix("") if first.suffix.lower() == ".gz" else first).stem

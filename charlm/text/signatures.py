@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: a text in some encoding, or something that a text must be taken out of first."""
+"""What a file is, by its first bytes: a text in some encoding, or a format from which the text must be taken first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GZIP = b"\x1f\x8b"
 STANDARD_INPUT = "standard input"
 WIDE = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
 
-MARKS = {  # with which a text may begin; the longest first: UTF-32's begins with UTF-16's
+MARKS = {  # byte order marks; the longest first, as that of UTF-32 begins with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF8: "utf-8-sig",
@@ -32,7 +32,7 @@ PLAIN = "save it as plain text"
 PANDOC = f"{PLAIN}, or: pandoc {{file}} -t plain -o {{text}}"
 NUMBERS = "it holds numbers; name a text"
 TABLE = "write its column of text as CSV, with pandas: READER({name!r})[['text']].to_csv({csv!r}, index=False)"
-OTHERS = (  # how a file begins that is no text, what it is, and how to get the text; the first that fits counts
+OTHERS = (  # (pattern of the first bytes, what such a file is, how to get at its text); the first that matches counts
     (rb"PK\x03\x04.*word/(document|styles|settings)", "a Word document", PANDOC),
     (rb"PK\x03\x04.*xl/(workbook|worksheets|theme)", "an Excel workbook", "save its sheet as CSV"),
     (rb"PK\x03\x04.*ppt/(presentation|slides)", "a PowerPoint presentation", PLAIN),
@@ -67,80 +67,80 @@ OTHERS = (  # how a file begins that is no text, what it is, and how to get the 
 
 
 @contextmanager
-def open_bytes(file: Path, shown: str) -> Iterator[BufferedReader]:
-    """The bytes of a text, decompressed on the fly; `shown` is what a person calls it.
+def open_bytes(file: Path, name: str) -> Iterator[BufferedReader]:
+    """The bytes of a text file, gunzipped on the fly. Errors call it `name`.
 
-    Raises `CorpusError` for what is no text, with what to do instead.
+    Raises `CorpusError` for a file that is no text, with what to do instead.
     """
     with file.open("rb", buffering=0) as raw:
-        yield unpacked(raw, shown, gzipped=file.suffix.lower() == ".gz")
+        yield unpacked(raw, name, gzipped=file.suffix.lower() == ".gz")
 
 
-def unpacked(raw: RawIOBase, shown: str, *, gzipped: bool = False) -> BufferedReader:
-    """As `open_bytes`; that it is `gzipped` may be known, and is else seen."""
+def unpacked(raw: RawIOBase, name: str, *, gzipped: bool = False) -> BufferedReader:
+    """As `open_bytes`, of a stream. Without `gzipped` its first bytes tell whether it is."""
     stream: BufferedReader = BufferedReader(raw, HEAD)
-    if not stream.peek(HEAD):  # a keyboard's end is an end, however often it is asked
+    if not stream.peek(HEAD):  # at a terminal the end is read once: asking again would wait for more
         stream.detach()
         return BufferedReader(BytesIO())
     if gzipped or stream.peek(HEAD).startswith(GZIP):
         stream = BufferedReader(cast(RawIOBase, gzip.GzipFile(fileobj=stream)), HEAD)
     head = stream.peek(HEAD)
-    for start, what, advice in OTHERS:
-        if re.match(start, head, re.DOTALL):
-            raise CorpusError(f"{shown} is {what} and no text as it stands: {filled(advice, shown)}")
+    for pattern, what, advice in OTHERS:
+        if re.match(pattern, head, re.DOTALL):
+            raise CorpusError(f"{name} is {what} and no text as it stands: {with_names(advice, name)}")
     return stream
 
 
-def filled(advice: str, shown: str) -> str:
-    """With the names of files as they are typed."""
-    name = "FILE" if shown == STANDARD_INPUT else shown
+def with_names(advice: str, name: str) -> str:
+    """`advice` with the names of files filled in, quoted for the shell."""
+    name = "FILE" if name == STANDARD_INPUT else name
     stem = str(Path(name).with_suffix(""))
     file, text, stem_ = map(shlex.quote, (name, f"{stem}.txt", stem))
     return advice.format(file=file, text=text, stem=stem_, name=name, csv=f"{stem}.csv")
 
 
-def spelling(head: bytes, shown: str, encoding: str) -> str:
-    """How a text that begins with `head` is encoded: as its byte order mark says, or else in `encoding`.
+def detect_encoding(head: bytes, name: str, encoding: str) -> str:
+    """The encoding of a text that begins with `head`: what its byte order mark says, or else `encoding`.
 
-    Raises `CorpusError` for zero bytes, which no text has but in UTF-16 and UTF-32, and where these need the mark.
+    Raises `CorpusError` for zero bytes, which only UTF-16 and UTF-32 have, and for these without a byte order mark.
     """
     if by_mark := marked(head):
         return by_mark
     if head and codecs.lookup(encoding).name in ("utf-16", "utf-32"):
-        raise CorpusError(f"{shown} is not {encoding}: it has no byte order mark; try --encoding {encoding}-le")
+        raise CorpusError(f"{name} is not {encoding}: it has no byte order mark; try --encoding {encoding}-le")
     if b"\0" not in head or 0 in "\n".encode(encoding):
         return encoding
     if wide := unmarked(head):
-        raise CorpusError(f"{shown} is {wide.upper()} without a byte order mark; read it with --encoding {wide}")
-    drop = filled("tr -d '\\0' < {file} > clean.txt", shown)
+        raise CorpusError(f"{name} is {wide.upper()} without a byte order mark; read it with --encoding {wide}")
+    drop = with_names("tr -d '\\0' < {file} > clean.txt", name)
     raise CorpusError(
-        f"{shown} is binary and no text: its byte {head.index(0)} is zero; from a text with a few such bytes they are "
+        f"{name} is binary and no text: its byte {head.index(0)} is zero; from a text with a few such bytes they are "
         f"dropped so: {drop}"
     )
 
 
 def marked(head: bytes) -> str | None:
-    """The encoding that a byte order mark tells."""
+    """The encoding that a byte order mark at the start of `head` names; None without one."""
     return next((encoding for mark, encoding in MARKS.items() if head.startswith(mark)), None)
 
 
 def unmarked(head: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a byte order mark: whichever gives most ASCII, and nothing that stands in no text."""
-    if 10 * head.count(0) < len(head) and "\ufffd" not in loosely(head, "utf-8"):  # a text with a few zero bytes
+    """UTF-16 or UTF-32 without a byte order mark: the one that makes `head` most ASCII and no rubbish, or else None."""
+    if 10 * head.count(0) < len(head) and "\ufffd" not in decode_head(head, "utf-8"):  # UTF-8 with a few zero bytes
         return None
-    texts = {encoding: loosely(head, encoding) for encoding in WIDE}
-    counts = {e: sum(map(str.isascii, text)) for e, text in texts.items() if not any(map(is_rubbish, text))}
-    best = max(counts, key=counts.__getitem__, default="")
-    return best if counts.get(best) else None
+    texts = {encoding: decode_head(head, encoding) for encoding in WIDE}
+    ascii_counts = {name: sum(map(str.isascii, text)) for name, text in texts.items() if not any(map(is_rubbish, text))}
+    best = max(ascii_counts, key=ascii_counts.__getitem__, default="")
+    return best if ascii_counts.get(best) else None
 
 
-def loosely(head: bytes, encoding: str) -> str:
-    """`head` decoded; its last character may be cut off."""
+def decode_head(head: bytes, encoding: str) -> str:
+    """`head` decoded, with U+FFFD for damage; a last character that is cut off is left out."""
     return codecs.getincrementaldecoder(encoding)("replace").decode(head)
 
 
 def is_rubbish(character: str) -> bool:
-    """Whether it stands in no text: a control character, an unassigned one, or what could not be decoded."""
+    """Whether no text contains it: a control character, an unassigned one, or U+FFFD."""
     if character in "\t\n\f\r":
         return False
     return character == "\ufffd" or unicodedata.category(character) in ("Cc", "Cn", "Co", "Cs")

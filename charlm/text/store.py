@@ -1,12 +1,12 @@
 """Token ids on disk, made once for a corpus and its settings, and memory-mapped from then on.
 
-The text is cut by characters into train | validation | test, and each part is encoded by itself, so that no token
-reaches over a border. Vocabularies are learnt from the training part alone, with one exception: the alphabet of `char`
-is that of the whole text, so that the validation text can be spelled.
+The text is cut by characters into train | validation | test, and each part is encoded by itself, so that no token spans
+a border. Vocabularies are learnt from the training part alone, with one exception: the alphabet of `char` is that of
+the whole text, so that the validation text can be encoded.
 
 The cache holds two files per text and settings: `KEY.ids`, the ids of the three parts one after the other, and
-`KEY.json`, which describes them. Both are written beside, flushed to the disk and renamed, the description last:
-without it nothing counts.
+`KEY.json`, which describes them. Each is written under a temporary name, flushed to the disk and renamed, the
+description last: ids without it are ignored.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from charlm.errors import CorpusError, RunError
 from charlm.files import writing
 from charlm.progress import Progress
 from charlm.text.corpus import Corpus
-from charlm.text.order import shuffle_first
+from charlm.text.order import shuffle_advice
 from charlm.text.threads import in_threads
 from charlm.text.tokenizers import Tokenizer, utf8
 from charlm.text.vocabulary import Vocabularies, token_counts, train_tokenizer
 from charlm.text.windows import Windows
 
 FORMAT = 2  # to be raised whenever the same settings would give other ids or sizes
-STALE = 3600.0  # seconds after which a temporary file that nobody writes to is rubbish
-BEFORE = 8192  # tokens of the text before a held-out part that are at hand to be read first
-LONGEST = 1 << 20  # characters without a blank after which a piece of text is cut anywhere
+STALE = 3600.0  # seconds after the last write to a temporary file until it is deleted
+BEFORE = 8192  # tokens before a held-out part that a model can be given as its context
+LONGEST = 1 << 20  # characters without a blank that are in memory at once; then the text is cut inside a word
 
 
 class Size(NamedTuple):
-    """What one part of the text measures."""
+    """Size of one part of the text."""
 
     tokens: int
     chars: int
@@ -58,13 +58,13 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of the text, as it is read, which with `--alphabet printable` is not as it was written.
+    """One part of the text as ids; its `len` is its number of tokens.
 
-    Its length is that of its tokens.
+    With `--alphabet printable` characters and bytes are those after the replacement, and not those of the file.
     """
 
-    ids: NDArray[np.unsignedinteger[Any]]  # (tokens,) read-only, as narrow as the vocabulary allows
-    before: NDArray[np.integer[Any]]  # (one or more,) the tokens that stand before it, or what a text starts with
+    ids: NDArray[np.unsignedinteger[Any]]  # (tokens,) read-only, of the smallest type that holds the vocabulary
+    before: NDArray[np.integer[Any]]  # (one or more,) the tokens before it, or the id that a text starts from
     chars: int
     bytes: int  # of the text as UTF-8
 
@@ -74,14 +74,14 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """A text as ids."""
+    """A text as ids, split into training, validation and test."""
 
     vocabularies: Vocabularies
     train: Split
     validation: Split
     test: Split
     corpus_sha256: str
-    notes: list[str] = field(default_factory=list)  # what a person should know of how it was read
+    notes: list[str] = field(default_factory=list)  # what the user should know of how the text was read
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -89,6 +89,7 @@ class Store:
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
+        """(V,) how often each token occurs in the training part."""
         return token_counts(self.train.ids, self.tokenizer.vocab_size)
 
     def spec(self, train: TrainSettings) -> DataSpec:
@@ -101,9 +102,9 @@ class Store:
 
 
 def prepare(corpus: Corpus, settings: DataSettings, cache_dir: Path | None) -> Generator[Progress, None, Store]:
-    """The ids of `corpus`, from the cache or newly made: `store = yield from prepare(...)`.
+    """The ids of `corpus`, from the cache in `cache_dir` or newly made: `store = yield from prepare(...)`.
 
-    A cache folder that cannot be written is replaced by a temporary one. Raises `CorpusError` if there is no text.
+    A cache folder that cannot be written is replaced by a temporary one. Raises `CorpusError` if the text is empty.
     """
     yield from corpus.survey()
     notes = corpus.notes
@@ -117,12 +118,12 @@ def prepare(corpus: Corpus, settings: DataSettings, cache_dir: Path | None) -> G
         yield from _build(corpus, settings, folder, key)
         store = _load(folder, key)
         assert store is not None
-    sorted_too = [shuffle_first(corpus.paths)] if corpus.sorted and settings.holds_out else []
-    return replace(store, notes=[*notes, *sorted_too])
+    advice = [shuffle_advice(corpus.paths)] if corpus.sorted and settings.holds_out else []
+    return replace(store, notes=[*notes, *advice])
 
 
 def default_cache_dir() -> Path:
-    """Where this system keeps what can be made again."""
+    """The folder `charlm` in the user's cache folder, as the system has it."""
     if xdg := os.environ.get("XDG_CACHE_HOME"):
         base = Path(xdg)
     elif sys.platform == "win32":
@@ -133,56 +134,57 @@ def default_cache_dir() -> Path:
 
 
 def _key(corpus: Corpus, settings: DataSettings) -> str:
-    """Names the ids: equal for equal text and settings."""
+    """The name of the cache files: equal for equal text and settings."""
     values = settings.to_dict()
-    del values["encoding"]  # the hash is of the decoded text
+    del values["encoding"]  # corpus.sha256 is that of the decoded text
     return hashlib.sha256(json.dumps([FORMAT, corpus.sha256, values]).encode()).hexdigest()[:32]
 
 
 def _load(folder: Path, key: str) -> Store | None:
-    """What the cache holds under `key`; nothing if it is not there or not whole."""
+    """What the cache holds under `key`; None if it is missing or incomplete."""
     path = folder / f"{key}.ids"
     try:
-        described = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
-        sizes = [Size(**size) for size in described["splits"]]
-        dtype = np.dtype(described["dtype"])
+        description = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+        sizes = [Size(**size) for size in description["splits"]]
+        dtype = np.dtype(description["dtype"])
         tokens = sum(size.tokens for size in sizes)
         if path.stat().st_size != tokens * dtype.itemsize:
             return None
         ids = np.memmap(path, dtype, "r") if tokens else np.zeros(0, dtype)  # an empty file cannot be mapped
         ends = [0, *accumulate(size.tokens for size in sizes)]
-        vocabularies = Vocabularies.from_json(described["tokenizer"])
+        vocabularies = Vocabularies.from_json(description["tokenizer"])
         start, splits = np.array([vocabularies.target.start]), list[Split]()
         for size, (first, end) in zip(sizes, pairwise(ends), strict=True):
             before = splits[-1].ids[-BEFORE:] if splits and len(splits[-1]) else start
             splits.append(Split(ids[first:end], before, size.chars, size.bytes))
         train, validation, test = splits
-        return Store(vocabularies, train, validation, test, described["corpus_sha256"])
+        return Store(vocabularies, train, validation, test, description["corpus_sha256"])
     except (OSError, ValueError, KeyError, TypeError, RunError):
         return None
 
 
 def _build(corpus: Corpus, settings: DataSettings, folder: Path, key: str) -> Generator[Progress, None, None]:
-    """Learn the vocabulary, encode the text and leave both in `folder` under `key`."""
+    """Learn the vocabulary, encode the text and save both in `folder` under `key`."""
     validation, test = (round(corpus.chars * share) for share in (settings.val_frac, settings.test_frac))
     borders = (0, corpus.chars - validation - test, corpus.chars - test, corpus.chars)
     yield Progress("learning the vocabulary", 0, corpus.bytes)
     whole = settings.tokenizer == "char"
     tokenizer = train_tokenizer(settings, corpus.chunks if whole else lambda: _part(corpus, 0, borders[1]))
-    # Learning has refused a text that printable ASCII cannot show, so nothing is lost by taking what is near.
+    # Learning the vocabulary refuses a text that printable ASCII cannot show, so here every character has a likeness.
     unknown = "nearest" if whole and settings.alphabet == "printable" else "error"
     dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
 
     def encode(piece: str) -> tuple[bytes, Size, int]:
+        """(its ids, their size, its bytes in the corpus)."""
         ids = tokenizer.encode(piece, unknown).astype(dtype)
         raw = len(utf8(piece))
         if unknown == "error":
             return ids.tobytes(), Size(len(ids), len(piece), raw), raw
-        read = tokenizer.decode(ids)  # what is scored, and so what the score is shared by
-        return ids.tobytes(), Size(len(ids), len(read), len(utf8(read))), raw
+        replaced = tokenizer.decode(ids)  # the text that is scored: bits per byte are those of its bytes
+        return ids.tobytes(), Size(len(ids), len(replaced), len(utf8(replaced))), raw
 
     sizes, done = [], 0
-    with _beside(folder / f"{key}.ids") as file:
+    with _writing(folder / f"{key}.ids") as file:
         for start, stop in pairwise(borders):
             part = Size(0, 0, 0)
             for ids, piece, raw in in_threads(encode, _part(corpus, start, stop)):
@@ -199,39 +201,40 @@ def _build(corpus: Corpus, settings: DataSettings, folder: Path, key: str) -> Ge
         "splits": [size._asdict() for size in sizes],
         "tokenizer": tokenizer.to_json(),
     }
-    with _beside(folder / f"{key}.json") as file:
+    with _writing(folder / f"{key}.json") as file:
         file.write(json.dumps(description).encode())
 
 
 def _part(corpus: Corpus, start: int, stop: int) -> Iterator[str]:
-    """The characters `start` to `stop`, cut before blanks where there are any, so that no word is cut in two."""
-    held = ""
+    """The characters `start` to `stop` in pieces that begin with blanks, so that no word is cut in two."""
+    buffer = ""
     for piece in _span(corpus, start, stop):
-        held += piece
-        cut = max(held.rfind(" "), held.rfind("\n"))
-        while cut > 0 and held[cut - 1] == held[cut]:  # equal blanks may be one token
+        buffer += piece
+        cut = max(buffer.rfind(" "), buffer.rfind("\n"))
+        while cut > 0 and buffer[cut - 1] == buffer[cut]:  # a run of one blank may be one token
             cut -= 1
-        if cut <= 0 and len(held) > LONGEST:
-            cut = len(held)
+        if cut <= 0 and len(buffer) > LONGEST:
+            cut = len(buffer)
         if cut > 0:
-            yield held[:cut]
-            held = held[cut:]
-    if held:
-        yield held
+            yield buffer[:cut]
+            buffer = buffer[cut:]
+    if buffer:
+        yield buffer
 
 
 def _span(corpus: Corpus, start: int, stop: int) -> Iterator[str]:
-    at = 0
+    """The characters `start` to `stop` in pieces."""
+    position = 0  # of the chunk in the text
     for chunk in corpus.chunks():
-        if piece := chunk[max(0, start - at) : stop - at]:
+        if piece := chunk[max(0, start - position) : stop - position]:
             yield piece
-        at += len(chunk)
-        if at >= stop:
+        position += len(chunk)
+        if position >= stop:
             return
 
 
 def _writable(folder: Path) -> Path:
-    """`folder`, made if need be and swept, or a temporary one where that cannot be done."""
+    """`folder`, made if missing and cleared of stale temporary files, or a temporary folder if it is read-only."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -239,16 +242,16 @@ def _writable(folder: Path) -> Path:
     except OSError:
         folder = Path(tempfile.mkdtemp(prefix="charlm-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for rubbish in folder.glob("." + "[0-9a-f]" * 32 + ".*.tmp"):  # left by a process that was killed
-        with suppress(OSError):  # another process may be sweeping too
-            if time.time() - rubbish.stat().st_mtime > STALE:
-                rubbish.unlink()
+    for temporary in folder.glob("." + "[0-9a-f]" * 32 + ".*.tmp"):  # left by a process that was killed
+        with suppress(OSError):  # another process may be deleting it too
+            if time.time() - temporary.stat().st_mtime > STALE:
+                temporary.unlink()
     return folder
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[BinaryIO]:
-    """`path`, to be written whole or not at all. What is wrong with the corpus has become a CorpusError long before."""
+def _writing(path: Path) -> Iterator[BinaryIO]:
+    """A cache file, written whole or not at all. Only the disk can fail: reading a corpus raises errors of its own."""
     with writing(path, error=CorpusError, hint="make room or give another --cache-dir") as file:
-        os.chmod(file.name, 0o600)  # the text may be for nobody else
+        os.chmod(file.name, 0o600)  # the text may be private
         yield file

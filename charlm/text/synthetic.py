@@ -1,7 +1,7 @@
-"""Tasks whose right answers are known: pairs of a source and its target, as many as are wanted.
+"""Synthetic tasks: as many pairs of a source and its right target as are wanted.
 
-A task has kinds of sources, words of so many letters or dates of one form, and each kind its own number of them. All
-kinds are drawn alike often, as far as they go, and no source comes twice: what is held out was never seen.
+The sources of a task are of several kinds, such as words of one length or dates in one form. All kinds are drawn
+equally often, until a kind has no more. No source occurs twice, so the held-out ones were never trained on.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from charlm.text.pairs import Pair
 
 Task = Literal["reverse", "sort", "copy", "dates", "numbers"]
 
-LONGEST = 20  # letters, if nothing else is asked for
+LONGEST = 20  # letters of a source, by default
 
 
-class Kind(NamedTuple):
-    size: int  # how many sources there are
-    pair: Callable[[int], Pair]  # the one of this number, 0 to size - 1
+class SourceKind(NamedTuple):
+    size: int  # number of different sources
+    pair: Callable[[int], Pair]  # pair number 0 to size - 1
 
 
 def make(task: Task, pairs: int, longest: int | None, seed: int) -> Iterator[Pair]:
-    """So many pairs with different sources, in random order.
+    """`pairs` pairs with different sources, in random order.
 
-    `longest` is the most letters of a source of reverse, sort and copy; None is 20. Raises `SettingsError` if there are
-    not so many different sources, and if a date or a number is to have a length.
+    `longest` is the largest number of letters in a source of reverse, sort and copy; None means 20. Raises
+    `SettingsError` if the task has fewer different sources, and for a `longest` of dates or numbers.
     """
     kinds = kinds_of(task, longest)
     total = sum(kind.size for kind in kinds)
@@ -42,34 +42,37 @@ def make(task: Task, pairs: int, longest: int | None, seed: int) -> Iterator[Pai
         )
     rng = Random(seed)
     counts = shares([kind.size for kind in kinds], pairs)
-    made = [kind.pair(n) for kind, count in zip(kinds, counts, strict=True) for n in draw(rng, kind.size, count)]
-    rng.shuffle(made)
-    return iter(made)
+    drawn = [kind.pair(n) for kind, count in zip(kinds, counts, strict=True) for n in draw(rng, kind.size, count)]
+    rng.shuffle(drawn)
+    return iter(drawn)
 
 
-def kinds_of(task: Task, longest: int | None) -> list[Kind]:
+def kinds_of(task: Task, longest: int | None) -> list[SourceKind]:
     if task in ANSWERS:
         lengths = range(1, (longest or LONGEST) + 1)
-        return [Kind(26**length, partial(letters, ANSWERS[task], length)) for length in lengths]
+        return [SourceKind(26**length, partial(letters, ANSWERS[task], length)) for length in lengths]
     if longest is not None:
         raise SettingsError(f"--longest is for {', '.join(ANSWERS)}; {task} are as long as they are; leave it out")
     if task == "dates":
-        return [Kind((END - START).days, partial(dated, form)) for form in FORMS]
+        return [SourceKind((END - START).days, partial(dated, form)) for form in FORMS]
     limits = [0, *(10**digits for digits in range(1, 7))]  # a kind for each number of digits
-    return [Kind(limit - least, partial(numbered, least)) for least, limit in pairwise(limits)]
+    return [SourceKind(limit - least, partial(numbered, least)) for least, limit in pairwise(limits)]
 
 
 def shares(sizes: list[int], pairs: int) -> list[int]:
-    """How many pairs of each kind: alike many, but of small kinds all there are. `pairs` is at most all of them."""
+    """How many of all `pairs` are of each kind: equally many, but of a kind that has fewer, all.
+
+    `sizes` (kinds,) are the numbers of different ones, and add up to `pairs` or more.
+    """
     counts = [0] * len(sizes)
-    for done, kind in enumerate(sorted(range(len(sizes)), key=lambda kind: sizes[kind])):
+    for done, kind in enumerate(sorted(range(len(sizes)), key=lambda kind: sizes[kind])):  # the smallest first
         counts[kind] = min(sizes[kind], (pairs - sum(counts)) // (len(sizes) - done))
     return counts
 
 
 def draw(rng: Random, size: int, count: int) -> list[int]:
-    """So many different numbers below `size`."""
-    if size < 2**63:  # what Python calls the length of a range
+    """`count` different numbers below `size`."""
+    if size < 2**63:  # the longest range that has a length in Python
         return rng.sample(range(size), count)
     drawn: dict[int, None] = {}
     while len(drawn) < count:
@@ -78,6 +81,7 @@ def draw(rng: Random, size: int, count: int) -> list[int]:
 
 
 def letters(answer: Callable[[str], str], length: int, number: int) -> Pair:
+    """Word `number` of so many letters: the digits of the number to base 26."""
     source = ""
     for _ in range(length):
         number, letter = divmod(number, 26)
@@ -93,7 +97,7 @@ ANSWERS: dict[str, Callable[[str], str]] = {
 
 
 def dated(form: str, number: int) -> Pair:
-    """A day as people write it, and as ISO 8601 does."""
+    """Day `number` from 1900 on as people write it, and as ISO 8601 does."""
     day = START + timedelta(number)
     month, weekday = MONTHS[day.month - 1], WEEKDAYS[day.weekday()]
     th = "th" if day.day in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(day.day % 10, "th")
@@ -106,7 +110,7 @@ START, END = date(1900, 1, 1), date(2100, 1, 1)
 MONTHS = ["January", "February", "March", "April", "May", "June"]
 MONTHS += ["July", "August", "September", "October", "November", "December"]
 WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-FORMS = (  # each says which day it is, and no two write a day alike
+FORMS = (  # a date in any of them is unambiguous, and no two of them write a date the same way
     "{d} {month} {y}",
     "{d}{th} of {month} {y}",
     "the {d}{th} day of {month}, {y}",
@@ -119,17 +123,17 @@ FORMS = (  # each says which day it is, and no two write a day alike
     "{wday} {mon} {d} {y}",
     "{mon} {d} {y}",
     "{d}-{mon}-{y}",
-    "{d:02}.{m:02}.{y}",  # where dots stand, the day stands first
+    "{d:02}.{m:02}.{y}",  # with dots, the day comes first
     "{y}/{m:02}/{d:02}",
 )
 
 
 def numbered(least: int, number: int) -> Pair:
-    """`number` beyond the least with so many digits."""
-    return Pair(spelled(least + number), str(least + number))
+    """The number `least + number` in words and in digits."""
+    return Pair(in_words(least + number), str(least + number))
 
 
-def spelled(number: int) -> str:
+def in_words(number: int) -> str:
     """A number below a million in English words."""
     if number < 20:
         return SMALL[number]
@@ -137,9 +141,9 @@ def spelled(number: int) -> str:
         tens, ones = divmod(number, 10)
         return TENS[tens - 2] + (f"-{SMALL[ones]}" if ones else "")
     unit, name = (100, "hundred") if number < 1000 else (1000, "thousand")
-    many, rest = divmod(number, unit)
-    joint = " and " if rest < 100 else " "
-    return f"{spelled(many)} {name}" + (joint + spelled(rest) if rest else "")
+    count, remainder = divmod(number, unit)
+    separator = " and " if remainder < 100 else " "
+    return f"{in_words(count)} {name}" + (separator + in_words(remainder) if remainder else "")
 
 
 SMALL = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]

@@ -1,4 +1,4 @@
-"""Work on the pieces of a text, several at the same time, in order and in bounded memory."""
+"""Work on several pieces of a text at the same time; results come in order, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import TypeVar
 A = TypeVar("A")
 B = TypeVar("B")
 
-MOST = 8  # threads; each holds a piece and what becomes of it
+MOST = 8  # threads: every one keeps a piece and its result in memory
 
 
 def in_threads(work: Callable[[A], B], pieces: Iterable[A]) -> Iterator[B]:
-    """`map(work, pieces)`, faster where `work` spends its time in NumPy, which lets other threads run meanwhile."""
+    """`map(work, pieces)`, but in threads: faster if `work` spends its time in NumPy, which releases the GIL."""
     threads = min(MOST, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(threads)
-    begun: deque[Future[B]] = deque()
+    pending: deque[Future[B]] = deque()
     try:
         for piece in pieces:
-            begun.append(pool.submit(work, piece))
-            if len(begun) > threads:
-                yield begun.popleft().result()
-        while begun:
-            yield begun.popleft().result()
+            pending.append(pool.submit(work, piece))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,7 +1,7 @@
-"""From text to token ids and back without loss: decode(encode(text)) == text for any text.
+"""From text to token ids and back without loss: decode(encode(text)) == text for any text that can be encoded.
 
-At heart every tokenizer is a table from id to bytes. Decoding joins the bytes and reads them as UTF-8, in which lone
-surrogates, which a Python string may hold, are spelled like any other code point.
+Every tokenizer has a table from id to bytes. Decoding joins the bytes and reads them as UTF-8, in which a lone
+surrogate, which a Python string may contain, is encoded like any other code point ("surrogatepass").
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from charlm.errors import RunError, VocabularyError
 from charlm.text.units import Ids, code_points, is_odd, phrases, words
-from charlm.text.visible import held
+from charlm.text.visible import with_base
 
 CODE_POINTS = 0x110000
-BYTES = [bytes([value]) for value in range(256)]  # where they come first, an ASCII character's id is its code point
+BYTES = [bytes([value]) for value in range(256)]  # as the first tokens: the id of ASCII is its code point
 
 LOOKALIKES = dict(zip("‘’‚‛′‹›“”„‟″«»‐‑‒–−", "'''''''" + '"' * 7 + "-----", strict=True)) | {"—": "--", "―": "--"}
 
@@ -34,17 +34,18 @@ def utf8(text: str) -> bytes:
 
 
 def text_of(codes: NDArray[Any]) -> str:
+    """The text of these code points (characters,)."""
     return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
 
 def listed(characters: set[str]) -> str:
-    """Up to ten of them by name."""
-    names = [f"{held(c)!r} (U+{ord(c):04X})" for c in sorted(characters)]
+    """The characters as a message shows them, ten at most."""
+    names = [f"{with_base(c)!r} (U+{ord(c):04X})" for c in sorted(characters)]
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def _read_surrogate(error: UnicodeError) -> tuple[str, int]:
-    """Codec error handler: a spelled surrogate is read, any other undecodable byte becomes U+FFFD."""
+    """Codec error handler "charlm": an encoded surrogate is decoded, any other undecodable byte becomes U+FFFD."""
     assert isinstance(error, UnicodeDecodeError)
     try:
         return error.object[error.start : error.start + 3].decode("utf-8", "surrogatepass"), error.start + 3
@@ -56,18 +57,18 @@ codecs.register_error("charlm", _read_surrogate)
 
 
 class Decoder:
-    """Ids to text one by one, for streams: a character comes out when its last byte is in."""
+    """Decodes ids one by one, for streaming: a character is given out once its last byte is known."""
 
     def __init__(self, tokens: Sequence[bytes]) -> None:
         self._tokens = tokens
         self._utf8 = codecs.getincrementaldecoder("utf-8")("charlm")
 
     def feed(self, *ids: int, final: bool = False) -> str:
-        """The text that is certain by now; with `final`, all that is left."""
+        """The characters that these ids complete; with `final` also what remains incomplete, as U+FFFD."""
         return self._utf8.decode(b"".join([self._tokens[i] for i in ids]), final)
 
     def peek(self, id: int) -> str:
-        """What `feed` would give."""
+        """What `feed(id)` would give; the decoder stays as it is."""
         state = self._utf8.getstate()
         text = self.feed(id)
         self._utf8.setstate(state)
@@ -75,9 +76,9 @@ class Decoder:
 
 
 class Tokenizer(ABC):
-    """A table from id to bytes, and a way to cut text into its entries."""
+    """A table from id to bytes (`tokens`), and a way to cut text into its entries."""
 
-    kind: ClassVar[str]
+    kind: ClassVar[str]  # as in --tokenizer
 
     def __init__(self, tokens: list[bytes]) -> None:
         self.tokens = tokens
@@ -88,21 +89,21 @@ class Tokenizer(ABC):
 
     @cached_property
     def start(self) -> int:
-        """The id that a blank page starts from: a newline, else a space, else whatever comes first."""
+        """The id that stands before a text, as BOS does: that of a newline, or else of a space, or else 0."""
         return next((self.tokens.index(blank) for blank in (b"\n", b" ") if blank in self.tokens), 0)
 
     @cached_property
     def newline(self) -> int:
-        """The id that ends a line. Raises `VocabularyError` if the vocabulary has none."""
+        """The id of a newline: EOS, and BOS, of a line. Raises `VocabularyError` if the vocabulary has none."""
         return int(self.encode("\n")[0])
 
     @cached_property
     def sha256(self) -> str:
-        """Fingerprint: equal for tokenizers that do the same."""
+        """Equal for tokenizers with the same vocabulary."""
         return digest(self.to_json())
 
-    def encode(self, text: str, unknown: str = "error") -> Ids:  # noqa: ARG002  only CharTokenizer can be at a loss
-        """Ids of `text`. Characters that cannot be spelled raise `VocabularyError` (`unknown` is `error`),
+    def encode(self, text: str, unknown: str = "error") -> Ids:  # noqa: ARG002  only CharTokenizer has unknown characters
+        """Ids (tokens,) of `text`. Characters that the vocabulary lacks raise `VocabularyError` (`unknown` is `error`),
         are left out (`skip`), or are replaced by what looks most like them (`nearest`)."""
         return self._encode(text)
 
@@ -111,10 +112,11 @@ class Tokenizer(ABC):
         return b"".join([self.tokens[i] for i in ids]).decode("utf-8", "charlm")
 
     def decoder(self) -> Decoder:
+        """A new decoder for a stream of ids."""
         return Decoder(self.tokens)
 
     def to_json(self) -> dict[str, Any]:
-        """All there is to know, as what JSON can hold. `from_json` is the way back."""
+        """The whole vocabulary as JSON values. `from_json` is the way back."""
         return {"kind": self.kind, **self._fields()}
 
     @abstractmethod
@@ -141,7 +143,7 @@ class ByteTokenizer(Tokenizer):
 
 
 class CharTokenizer(Tokenizer):
-    """An alphabet of code points. With `spell`, the 256 bytes come first and spell every other character."""
+    """One token per code point of an alphabet. With `spell` the first 256 ids are bytes, for every other character."""
 
     kind = "char"
 
@@ -160,30 +162,30 @@ class CharTokenizer(Tokenizer):
             return ids
         if unknown == "skip":
             return ids[ids >= 0]
-        strange = set(text_of(code_points(text)[ids < 0]))
+        lacking = set(text_of(code_points(text)[ids < 0]))
         if unknown == "nearest":
-            return self._encode(text.translate({ord(c): self.nearest(c) for c in strange}))
+            return self._encode(text.translate({ord(c): self.nearest(c) for c in lacking}))
         raise VocabularyError(
-            f"the vocabulary lacks {listed(strange)}; a run trained with --tokenizer byte, word, bpe or unigram "
+            f"the vocabulary lacks {listed(lacking)}; a run trained with --tokenizer byte, word, bpe or unigram "
             "can spell any character"
         )
 
     def nearest(self, character: str) -> str:
-        """What the alphabet has that looks most like `character`: without accents, in the other case, or nothing."""
+        """What looks most like `character` in the alphabet: it without accents, or in the other case, or else ""."""
         bare = "".join(c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c))
-        guesses = (LOOKALIKES.get(character, bare), character.swapcase(), bare.swapcase())
-        return next((guess for guess in guesses if self._encode(guess).min(initial=0) >= 0), "")
+        candidates = (LOOKALIKES.get(character, bare), character.swapcase(), bare.swapcase())
+        return next((text for text in candidates if self._encode(text).min(initial=0) >= 0), "")
 
     def _encode(self, text: str) -> Ids:
         """As in the base class, but -1 where a character is unknown."""
         codes = code_points(text)
         ids = self._ids[codes]
         if self._spell and ids.min(initial=0) < 0:
-            strange = codes[ids < 0]
+            unknown = codes[ids < 0]
             lengths = np.ones(len(ids), np.int64)
-            lengths[ids < 0] += (strange >= 0x80).astype(np.int64) + (strange >= 0x800) + (strange >= 0x10000)
-            ids = np.repeat(ids, lengths)  # a -1 for each byte
-            ids[ids < 0] = np.frombuffer(utf8(text_of(strange)), np.uint8)
+            lengths[ids < 0] += (unknown >= 0x80).astype(np.int64) + (unknown >= 0x800) + (unknown >= 0x10000)
+            ids = np.repeat(ids, lengths)  # a -1 for every byte of an unknown character
+            ids[ids < 0] = np.frombuffer(utf8(text_of(unknown)), np.uint8)
         return ids
 
     def _fields(self) -> dict[str, Any]:
@@ -192,7 +194,7 @@ class CharTokenizer(Tokenizer):
 
 
 class WordTokenizer(Tokenizer):
-    """Words, runs of one blank, single characters. New words are spelled in characters, new characters in bytes."""
+    """Words, runs of one blank, single characters. Unknown words become characters, unknown characters bytes."""
 
     kind = "word"
 
@@ -203,11 +205,11 @@ class WordTokenizer(Tokenizer):
         self._ids = {chr(code): code for code in range(128)} | {token: id for id, token in enumerate(own, start=256)}
 
     def _encode(self, text: str) -> Ids:
-        found = words(text)
-        ids = zip(found.distinct, map(self._ids.get, found.distinct), strict=True)
-        return found.spread([self._spelled(word) if id is None else (id,) for word, id in ids])
+        cut = words(text)
+        ids = zip(cut.distinct, map(self._ids.get, cut.distinct), strict=True)
+        return cut.spread([self._spell(word) if id is None else (id,) for word, id in ids])
 
-    def _spelled(self, word: str) -> list[int]:
+    def _spell(self, word: str) -> list[int]:
         ids: list[int] = []
         for character in word:
             known = self._ids.get(character)
@@ -219,30 +221,30 @@ class WordTokenizer(Tokenizer):
 
 
 class PieceTokenizer(Tokenizer):
-    """Parts of words, found by SentencePiece. What it would not give back as it was is spelled in bytes."""
+    """Subwords of SentencePiece. What SentencePiece would not give back unchanged becomes bytes."""
 
     def __init__(self, model: str) -> None:
         from sentencepiece import SentencePieceProcessor
 
         self._model = model  # base64
         pieces = SentencePieceProcessor(model_proto=base64.b64decode(model))
-        # SentencePiece's id 0 is <unk>, which never occurs where bytes can spell anything. Our ids leave it out.
+        # SentencePiece's id 0 is <unk>, which never occurs with byte fallback. Our ids leave it out.
         super().__init__([_bytes_of_piece(pieces.id_to_piece(id), pieces.is_byte(id)) for id in range(1, len(pieces))])
         self._pieces, self._byte = pieces, pieces.piece_to_id("<0x00>")
 
     def _encode(self, text: str) -> Ids:
-        found = phrases(text)
-        plain = [unit for unit in found.distinct if not is_odd(unit)]
+        cut = phrases(text)
+        plain = [unit for unit in cut.distinct if not is_odd(unit)]
         ids: dict[str, list[int]] = dict(zip(plain, self._pieces.encode(plain, num_threads=1), strict=True))
-        ids |= {unit: [self._byte + value for value in utf8(unit)] for unit in found.distinct if is_odd(unit)}
-        return found.spread([ids[unit] for unit in found.distinct]) - 1
+        ids |= {unit: [self._byte + value for value in utf8(unit)] for unit in cut.distinct if is_odd(unit)}
+        return cut.spread([ids[unit] for unit in cut.distinct]) - 1
 
     def _fields(self) -> dict[str, Any]:
         return {"model": self._model}
 
 
 def _bytes_of_piece(piece: str, is_byte: bool) -> bytes:
-    """`<0x41>` is a byte, `▁the` a space and three letters."""
+    """The bytes of an entry of SentencePiece: `<0x41>` is one byte, `▁the` a space and three letters."""
     return bytes([int(piece[3:5], 16)]) if is_byte else utf8(piece.replace("▁", " "))
 
 
@@ -260,11 +262,12 @@ KINDS: dict[str, type[Tokenizer]] = {
 
 
 def digest(value: dict[str, Any]) -> str:
+    """SHA-256 of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def from_json(value: dict[str, Any]) -> Tokenizer:
-    """The tokenizer that `to_json` described. Raises `RunError` if it is of no known kind or damaged."""
+    """The tokenizer that `to_json` described. Raises `RunError` if its kind is unknown or the description damaged."""
     try:
         kind, fields = value["kind"], {name: field for name, field in value.items() if name != "kind"}
         if kind not in KINDS:

@@ -1,4 +1,4 @@
-"""Text shown to people, so that nothing in it moves the cursor or stays unseen."""
+"""Text for display, so that nothing in it moves the cursor or is invisible."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ BLANKS = {"\n": "↵", "\t": "→"}
 
 
 def printable(text: str) -> str:
-    """Without what moves the cursor or rings the bell: control characters but newlines and tabs are spelled out."""
-    return "".join(spelled(c[0]) + c[1:] for c in characters(text))
+    """The text with control characters, other than newlines and tabs, written as \\x1b."""
+    return "".join(escaped(c[0]) + c[1:] for c in characters(text))
 
 
 def visible(text: str, *, space: str = "·") -> str:
-    """As `printable`, in one line, and blanks can be seen: ↵ → and what stands for a space; a mark stands on a ◌."""
-    shown = ((space if c[0] == " " else BLANKS.get(c[0]) or spelled(c[0])) + c[1:] for c in map(held, characters(text)))
-    return "".join(shown)
+    """As `printable`, but in one line: ↵ for a newline, → for a tab, `space` for a space, ◌ under a lone mark."""
+    cut = map(with_base, characters(text))
+    return "".join((space if c[0] == " " else BLANKS.get(c[0]) or escaped(c[0])) + c[1:] for c in cut)
 
 
-def held(text: str) -> str:
-    """The text, on a dotted circle if it begins with a mark, which would be drawn over whatever is before it."""
+def with_base(text: str) -> str:
+    """The text, after a dotted circle if it begins with a mark, which else is drawn over the character before it."""
     return f"◌{text}" if continues(text[:1] or " ") else text
 
 
-def spelled(c: str) -> str:
+def escaped(c: str) -> str:
     return c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}"

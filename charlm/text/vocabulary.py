@@ -1,4 +1,4 @@
-"""Vocabularies: what a tokenizer learns from a text before it can cut one, and the one or two that a run has.
+"""Vocabularies: how tokenizers learn theirs from a text, and the one or two that a run has.
 
 Subwords: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units" (2016, arXiv:1508.07909), and
 Kudo, "Subword Regularization" (2018, arXiv:1804.10959), both as implemented by SentencePiece (arXiv:1808.06226).
@@ -35,16 +35,16 @@ from charlm.text.tokenizers import (
     text_of,
 )
 
-Chunks = Callable[[], Iterator[str]]  # the training text in pieces, as often as it is called
+Chunks = Callable[[], Iterator[str]]  # every call gives the training text in pieces, from its beginning
 
 LARGEST_ALPHABET = 200_000  # characters: more than Unicode has so far
 SAMPLE = 10_000_000  # characters that bpe and unigram are trained on
-MANY_WORDS = 500_000  # different ones that are counted at least
-COUNTED = 1 << 24  # tokens of a text that are counted at most
+COUNTED_WORDS = 500_000  # different words whose counts are kept, or as many as the vocabulary has if that is more
+COUNTED_TOKENS = 1 << 24  # of a text, at most
 
 
 class Vocabularies(NamedTuple):
-    """What a run reads and what it writes; of running text, and of pairs that share it, one and the same."""
+    """The tokenizers of what a run reads and writes: one and the same for running text and a shared vocabulary."""
 
     source: Tokenizer
     target: Tokenizer
@@ -58,7 +58,7 @@ class Vocabularies(NamedTuple):
         return digest(self.to_json())
 
     def spec(self, lengths: Lengths, counts: NDArray[np.int64] | None = None) -> DataSpec:
-        """What a model must know of its data; `counts` (V,) are those of the tokens that it is to write."""
+        """The `DataSpec` for a model; `counts` (V,) say how often every token occurs in the targets."""
         return DataSpec(self.target.vocab_size, lengths, None if self.shared else self.source.vocab_size, counts)
 
     def to_json(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Vocabularies(NamedTuple):
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Vocabularies:
-        """Raises `RunError` as the function of this name."""
+        """The inverse of `to_json`. Raises `RunError` for a description that is damaged."""
         if value.get("kind") == "pair":
             sides = [value.get(side) for side in cls._fields]
             return cls(*(from_json(side if isinstance(side, dict) else {}) for side in sides))
@@ -77,14 +77,15 @@ class Vocabularies(NamedTuple):
 
 
 def token_counts(ids: NDArray[np.unsignedinteger[Any]], vocab_size: int) -> NDArray[np.int64]:
-    """(V,) how often each token stands in ids (tokens,), of a long text in an even sample."""
-    return np.bincount(ids[:: 1 + len(ids) // COUNTED], minlength=vocab_size)
+    """(V,) how often every token occurs in ids (tokens,); of a long text every nth token is counted."""
+    return np.bincount(ids[:: 1 + len(ids) // COUNTED_TOKENS], minlength=vocab_size)
 
 
 def train_tokenizer(settings: DataSettings, chunks: Chunks) -> Tokenizer:
     """Learn a vocabulary from the text that `chunks` gives.
 
-    Raises `CorpusError` if there is nothing to learn from, `VocabularyError` if `--alphabet printable` cannot show it.
+    Raises `CorpusError` for a text that the tokenizer cannot learn from, `VocabularyError` for characters that
+    `--alphabet printable` cannot show.
     """
     if settings.tokenizer == "byte":
         return ByteTokenizer()
@@ -99,8 +100,10 @@ def _train_char(settings: DataSettings, chunks: Chunks) -> CharTokenizer:
     counts = _count(chunks())
     if settings.alphabet == "printable":
         tokenizer = CharTokenizer([ord(c) for c in string.printable], spell=False)
-        seen = text_of(np.flatnonzero(counts))
-        visible = (c for c in seen if unicodedata.category(c) not in ("Mn", "Cf"))  # marks and formatting may go
+        alphabet = text_of(np.flatnonzero(counts))
+        visible = (
+            c for c in alphabet if unicodedata.category(c) not in ("Mn", "Cf")
+        )  # marks and formatting may be lost
         lost = {c for c in visible if not tokenizer.encode(c, "nearest").size}
         if lost:
             raise VocabularyError(f"nothing printable in ASCII looks like {listed(lost)}; use --alphabet corpus")
@@ -108,53 +111,53 @@ def _train_char(settings: DataSettings, chunks: Chunks) -> CharTokenizer:
     spell = bool(((counts > 0) & (counts < settings.min_count)).any())
     if spell:
         counts[:128] = 0  # these are bytes already
-    alphabet = np.flatnonzero(counts >= settings.min_count)
-    if len(alphabet) > LARGEST_ALPHABET:
+    codes = np.flatnonzero(counts >= settings.min_count)
+    if len(codes) > LARGEST_ALPHABET:
         raise CorpusError(
-            f"the text has {len(alphabet):,} different characters, and char knows {LARGEST_ALPHABET:,} at most; spell "
+            f"the text has {len(codes):,} different characters, and char knows {LARGEST_ALPHABET:,} at most; spell "
             "the rarer ones in bytes with --min-count 10, or use --tokenizer byte, bpe or unigram"
         )
-    return CharTokenizer(alphabet.tolist(), spell)
+    return CharTokenizer(codes.tolist(), spell)
 
 
 def _train_word(vocab_size: int, chunks: Chunks) -> WordTokenizer:
-    """Half of what the bytes leave is for characters, the rest for words; both are the most frequent ones."""
+    """256 bytes, then the commonest characters in up to half of the remaining ids, then the commonest words."""
     room = vocab_size - len(BYTES)
     counts = _count(chunks())
     counts[:128] = 0
     characters = _most_frequent(counts, room // 2)
     words: Counter[str] = Counter()
-    many = max(MANY_WORDS, vocab_size)
+    kept = max(COUNTED_WORDS, vocab_size)
     for counted in in_threads(_count_words, chunks()):
         words.update(counted)
-        if len(words) > 2 * many:  # to bound the memory: the rare ones of so many are not wanted
-            words = Counter(dict(words.most_common(many)))
+        if len(words) > 2 * kept:  # to bound the memory: the rarest of so many will not be chosen
+            words = Counter(dict(words.most_common(kept)))
     ranked = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))
     return WordTokenizer(characters, ranked[: room - len(characters)])
 
 
 def _count_words(text: str) -> dict[str, int]:
-    found = units.words(text)
-    return dict(zip(found.distinct, np.bincount(found.which).tolist(), strict=True))
+    cut = units.words(text)
+    return dict(zip(cut.distinct, np.bincount(cut.inverse).tolist(), strict=True))
 
 
 def _train_pieces(kind: str, vocab_size: int, chunks: Chunks) -> Tokenizer:
-    """SentencePiece on the first `SAMPLE` characters. Up to half of what the bytes leave is for single characters."""
+    """Train SentencePiece on the first `SAMPLE` characters. Up to half of the ids after the bytes are characters."""
     from sentencepiece import SentencePieceTrainer
 
     sample = _first(SAMPLE, chunks())
     counts = _count([sample])
-    counts[[*map(ord, "\0\t\n▁▅")]] = 0  # these have a meaning of their own in SentencePiece
-    counts[0xD800:0xE000] = 0  # and surrogates none
+    counts[[*map(ord, "\0\t\n▁▅")]] = 0  # these have a special meaning in SentencePiece
+    counts[0xD800:0xE000] = 0  # surrogates, which it does not accept
     alphabet = "".join(map(chr, _most_frequent(counts, (vocab_size - len(BYTES)) // 2)))
     if not alphabet:
         raise CorpusError(f"the text holds nothing that {kind} could learn from; use --tokenizer byte")
     model = io.BytesIO()
     SentencePieceTrainer.train(
-        sentence_iterator=(found.group() for found in re.finditer(f"[{re.escape(alphabet)}]{{1,1000}}", sample)),
+        sentence_iterator=(match.group() for match in re.finditer(f"[{re.escape(alphabet)}]{{1,1000}}", sample)),
         model_writer=model,
         model_type=kind,
-        vocab_size=vocab_size + 1,  # <unk>, which we leave out
+        vocab_size=vocab_size + 1,  # with <unk>, which our ids leave out
         hard_vocab_limit=False,  # a small text has fewer pieces
         normalization_rule_name="identity",
         remove_extra_whitespaces=False,
@@ -164,7 +167,7 @@ def _train_pieces(kind: str, vocab_size: int, chunks: Chunks) -> Tokenizer:
         user_defined_symbols=["\n"],
         bos_id=-1,
         eos_id=-1,
-        num_threads=1,  # the sum of many floats depends on their order
+        num_threads=1,  # sums of floats depend on their order, and so the vocabulary on the threads
         minloglevel=4,
     )
     return from_json({"kind": kind, "model": base64.b64encode(model.getvalue()).decode()})
@@ -182,10 +185,10 @@ def _first(size: int, chunks: Iterator[str]) -> str:
 
 
 def _count(chunks: Iterable[str]) -> NDArray[np.int64]:  # (code points)
-    """How often each code point occurs."""
+    """How often every code point occurs."""
     counts = np.zeros(CODE_POINTS, np.int64)
-    for seen in in_threads(_code_counts, chunks):
-        counts[: len(seen)] += seen
+    for counted in in_threads(_code_counts, chunks):
+        counts[: len(counted)] += counted
     return counts
 
 
@@ -194,7 +197,7 @@ def _code_counts(text: str) -> NDArray[np.int64]:
 
 
 def _most_frequent(counts: NDArray[np.int64], limit: int) -> list[int]:
-    """The code points that occur most often, of equals the lower ones."""
-    seen = np.flatnonzero(counts)
-    ranked: list[int] = seen[np.argsort(-counts[seen], kind="stable")][:limit].tolist()
+    """The `limit` code points that occur most often; of equally frequent ones the lower come first."""
+    codes = np.flatnonzero(counts)
+    ranked: list[int] = codes[np.argsort(-counts[codes], kind="stable")][:limit].tolist()
     return ranked

@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from charlm.text.buckets import PADDING, Buckets, Lines, Rows
+from charlm.config import PAD
+from charlm.text.buckets import Buckets, EncodedLines, PairBatch
 
 NEWLINE = 0
 
 
-def lines(sizes: list[int], first: int) -> Lines:
+def lines(sizes: list[int], first: int) -> EncodedLines:
     """Line n is the id `first + n`, repeated, and a newline."""
     ids = np.concatenate([[first + n] * size + [NEWLINE] for n, size in enumerate(sizes)]).astype(np.uint16)
-    return Lines(ids, np.concatenate([[0], np.cumsum(np.array(sizes) + 1)]))
+    return EncodedLines(ids, np.concatenate([[0], np.cumsum(np.array(sizes) + 1)]))
 
 
 RNG = np.random.default_rng(0)
@@ -21,7 +22,7 @@ SOURCE = lines(RNG.integers(1, 12, 100).tolist(), 1)
 TARGET = lines(RNG.integers(1, 12, 100).tolist(), 201)
 
 
-def epoch(made: Buckets, number: int) -> list[Rows]:
+def epoch(made: Buckets, number: int) -> list[PairBatch]:
     return [made.batch(number * made.per_epoch + index)[0] for index in range(made.per_epoch)]
 
 
@@ -37,9 +38,9 @@ def test_a_row_is_its_line_between_newlines_and_then_padding() -> None:
     source, target = Buckets(SOURCE, TARGET, batch_tokens=64, seed=0).batch(3)[0]
     for read, written in zip(source, target, strict=True):
         pair = read[0] - 1
-        assert read[read != PADDING].tolist() == SOURCE[pair].tolist()
-        assert written[written != PADDING].tolist() == [NEWLINE, *TARGET[pair]]
-        assert (np.diff((written == PADDING).astype(int)) >= 0).all()
+        assert read[read != PAD].tolist() == SOURCE[pair].tolist()
+        assert written[written != PAD].tolist() == [NEWLINE, *TARGET[pair]]
+        assert (np.diff((written == PAD).astype(int)) >= 0).all()
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 20, 64, 5000])
@@ -50,7 +51,7 @@ def test_no_batch_holds_more_tokens_than_asked_for_unless_a_single_pair_does(bat
 
 def test_little_is_padding() -> None:
     batches = epoch(Buckets(SOURCE, SOURCE, batch_tokens=64, seed=0), 0)
-    assert sum((source == PADDING).sum() for source, _ in batches) < 0.05 * len(SOURCE.ids)
+    assert sum((source == PAD).sum() for source, _ in batches) < 0.05 * len(SOURCE.ids)
 
 
 def test_epochs_differ_and_a_batch_depends_on_its_number_alone() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from charlm.text.corpus import Corpus
-from charlm.text.order import Order
+from charlm.text.order import SortCheck
 from charlm.text.pairs import PairCorpus
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -23,9 +23,9 @@ def names(count: int, seed: int = 0) -> list[str]:
 
 
 def in_order(lines: list[str], size: int = 1 << 20) -> bool:
-    text, order = "\n".join(lines) + "\n", Order()
+    text, order = "\n".join(lines) + "\n", SortCheck()
     for at in range(0, len(text), size):
-        order.see(text[at : at + size])
+        order.add(text[at : at + size])
     return order.sorted
 
 

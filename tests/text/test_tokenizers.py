@@ -246,7 +246,7 @@ def test_the_most_frequent_words_are_in_the_vocabulary_and_of_equals_the_first()
 
 
 def test_words_too_many_to_count_leave_the_frequent_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary, "MANY_WORDS", 50)
+    monkeypatch.setattr(vocabulary, "COUNTED_WORDS", 50)
     frequent, rare = [f"often{n:02}" for n in range(40)], [f"seldom{n}" for n in range(5000)]
     tokenizer = train(" ".join(frequent * 9 + rare), tokenizer="word", vocab_size=300)
     assert tokenizer.tokens[256:296] == [word.encode() for word in frequent]

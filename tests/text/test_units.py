@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.text.characters import characters, continues
-from charlm.text.units import Units, alike, code_points, phrases, words
+from charlm.text.units import Units, code_points, group, phrases, words
 
 MARKS = "".join(regex.findall(r"[\p{WB=Extend}\p{WB=ZWJ}]", "".join(map(chr, range(sys.maxunicode + 1)))))
 MARK = f"(?:(?<![\0-\x1f])[{MARKS}])*"  # behind a character that is not a newline or the like
@@ -35,7 +35,7 @@ def test_units_are_those_of_a_regular_expression(
     cut: Callable[[str], Units], pattern: re.Pattern[str], text: str
 ) -> None:
     found = cut(text)
-    assert [found.distinct[at] for at in found.which] == pattern.findall(text)
+    assert [found.distinct[at] for at in found.inverse] == pattern.findall(text)
     assert len(set(found.distinct)) == len(found.distinct)
 
 
@@ -54,13 +54,13 @@ def test_units_are_those_of_a_regular_expression(
 )
 def test_marks_and_joiners_belong_to_the_letter_before_them(text: str, expected: list[str]) -> None:
     found = words(text)
-    assert [found.distinct[at] for at in found.which] == expected
+    assert [found.distinct[at] for at in found.inverse] == expected
 
 
 @given(TEXTS)
 def test_no_word_ends_within_a_character(text: str) -> None:
     found = words(text)
-    assert [c for at in found.which for c in characters(found.distinct[at])] == characters(text)
+    assert [c for at in found.inverse for c in characters(found.distinct[at])] == characters(text)
 
 
 def test_what_continues_a_character_is_what_unicode_says() -> None:
@@ -72,7 +72,7 @@ def test_what_continues_a_character_is_what_unicode_says() -> None:
 def test_spreading_puts_the_ids_of_each_unit_where_it_stands(text: str, most: int) -> None:
     found = words(text)
     ids = [list(range(ord(unit[0]), ord(unit[0]) + len(unit) % (most + 1))) for unit in found.distinct]
-    assert found.spread(ids).tolist() == [id for at in found.which for id in ids[at]]
+    assert found.spread(ids).tolist() == [id for at in found.inverse for id in ids[at]]
 
 
 def test_units_whose_hashes_fall_together_are_still_told_apart() -> None:
@@ -82,6 +82,6 @@ def test_units_whose_hashes_fall_together_are_still_told_apart() -> None:
         word += word.translate({97: 98, 98: 97})
     opposite = word.translate({97: 98, 98: 97})
     codes, starts, sizes = code_points(word + opposite + word), np.array([0, 2048, 4096]), np.full(3, 2048)
-    assert len(alike(codes, starts, sizes)[1]) == 3  # nobody is grouped
+    assert len(group(codes, starts, sizes)[1]) == 3  # nobody is grouped
     found = words(f"{word} {opposite} {word}")
-    assert [found.distinct[at] for at in found.which] == [word, " ", opposite, " ", word]
+    assert [found.distinct[at] for at in found.inverse] == [word, " ", opposite, " ", word]

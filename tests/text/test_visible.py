@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from charlm.text.visible import held, printable, visible
+from charlm.text.visible import printable, visible, with_base
 
 
 def test_nothing_moves_the_cursor_and_blanks_can_be_seen() -> None:
@@ -17,4 +17,4 @@ def test_a_mark_stays_on_its_letter_and_without_one_stands_on_a_circle() -> None
     assert visible("नि e\u0301") == "नि·e\u0301"
     assert visible("\u093e") == "◌\u093e"
     assert visible("a\n\u0301") == "a↵◌\u0301"
-    assert [held(token) for token in ("\u0301s", "s", "")] == ["◌\u0301s", "s", ""]
+    assert [with_base(token) for token in ("\u0301s", "s", "")] == ["◌\u0301s", "s", ""]

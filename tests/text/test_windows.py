@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from charlm.config import PAD
 from charlm.errors import CorpusError
-from charlm.text.buckets import PADDING
 from charlm.text.windows import Windows
 
 IDS = np.arange(1000, dtype=np.uint16)
@@ -32,7 +32,7 @@ def test_each_row_continues_the_same_row_of_the_batch_before() -> None:
 def texts(made: Windows, epoch: int = 0) -> list[list[int]]:
     """What the rows of an epoch are to guess, one after the other."""
     batches = [made.batch(epoch * made.per_epoch + n)[0][0][:, 1:] for n in range(made.per_epoch)]
-    return [row[row != PADDING].tolist() for row in np.concatenate(batches, 1)]
+    return [row[row != PAD].tolist() for row in np.concatenate(batches, 1)]
 
 
 SIZES = {"size": st.integers(3, 200), "batch_size": st.integers(1, 30), "seq_len": st.integers(2, 64)}
@@ -58,8 +58,8 @@ def test_windows_of_any_length_show_the_same_text_in_the_same_order(
 def test_padding_ends_the_last_windows_of_an_epoch_alone(size: int, batch_size: int, seq_len: int) -> None:
     made = windows(IDS[:size], batch_size=batch_size, seq_len=seq_len)
     for number in range(made.per_epoch - 1):
-        assert (made.batch(number)[0][0] != PADDING).all()
-    padded = made.batch(made.per_epoch - 1)[0][0] == PADDING
+        assert (made.batch(number)[0][0] != PAD).all()
+    padded = made.batch(made.per_epoch - 1)[0][0] == PAD
     assert (np.diff(padded.astype(int)) >= 0).all()
     assert not padded[:, 0].any()
     assert padded.sum(1).max() - padded.sum(1).min() <= 1
@@ -90,7 +90,7 @@ def test_any_text_of_three_tokens_or_more_gives_whole_batches(
         (batch,), _ = made.batch(number)
         assert batch.shape == (made.batch_size, made.seq_len + 1)
         following = (batch[:, :-1] + 1) % size
-        assert ((batch[:, 1:] == following) | (batch[:, 1:] == PADDING)).all()
+        assert ((batch[:, 1:] == following) | (batch[:, 1:] == PAD)).all()
 
 
 @pytest.mark.parametrize("size", [0, 1, 2])
