@@ -1,7 +1,7 @@
-"""Where a model with attention looks: over the source it has read, or back over its own text.
+"""Attention weights of a model: cross-attention over its source, or self-attention over its own text.
 
-The picture of Bahdanau, Cho & Bengio 2014, arXiv:1409.0473, section 5.2.1, and its like for self-attention (Vaswani et
-al. 2017, arXiv:1706.03762, appendix).
+Shown as in Bahdanau, Cho & Bengio 2014, arXiv:1409.0473, section 5.2.1, and for self-attention as in Vaswani et al.
+2017, arXiv:1706.03762, appendix.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import torch
 
 from charlm import kinds
 from charlm.errors import SettingsError
-from charlm.inside import numbered
+from charlm.inside import index_of
 from charlm.text.tokenizers import Tokenizer
 from charlm.text.units import Ids
 from charlm.writer import Writer
 
 
 class Attended(NamedTuple):
-    """One map. A row is a place in the text: its token was just read, the next one is being guessed.
+    """A matrix of attention weights. A row is a position of the text: its token was just read, the next is predicted.
 
-    Of pairs a row is named by the token that is being written, and the columns are the source.
+    Of a pair a row is named after the token that is predicted, and the columns are the source.
     """
 
     layer: int  # from 1
     head: int | None  # from 1; None is the mean of all
-    rows: list[str]  # the T tokens that look
-    columns: list[str]  # the S tokens that are looked at
-    weights: list[list[float]]  # T rows that sum to 1; in a text of its own, a row ends at its own token
+    rows: list[str]  # T tokens, the queries
+    columns: list[str]  # S tokens, the keys
+    weights: list[list[float]]  # T rows that sum to 1; of causal self-attention row t has t + 1 weights
     of_pair: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -39,12 +39,12 @@ class Attended(NamedTuple):
 def attend(
     writer: Writer, text: str, *, source: str | None = None, layer: int | None = None, head: int | None = None
 ) -> Attended:
-    """Attention weights over `text`, or from `text` over `source`; by default the last layer's, mean over its heads.
+    """Attention weights within `text`, or from `text` over `source`; by default of the last layer, mean over its heads.
 
-    An encoder and decoder that goes on with a text reads, without a source, the first half and writes the second.
-
-    Raises `SettingsError` for a model without attention, a text that is empty or does not fit into the window, and a
-    layer or a head that is not there; `VocabularyError` for characters that the run cannot spell.
+    Without a source, an encoder-decoder that was trained on running text encodes the first half of `text` and decodes
+    the second. Raises `SettingsError` for a model without attention, a text that is empty or does not fit into the
+    window, and a `layer` or `head` (from 1) that does not exist; `VocabularyError` for characters that the vocabulary
+    lacks.
     """
     if not text or source == "":
         raise SettingsError(
@@ -73,7 +73,7 @@ def aligned(
     layer: int | None = None,
     head: int | None = None,
 ) -> Attended:
-    """The same for a source with its newline, and a target that ends with one if it is `finished`. Raises as that."""
+    """`attend` for ids: of a source with its newline, and of a target, to which one is added if it is `finished`."""
     newline = writer.tokenizer.newline
     written = np.array([*target, *[newline] * finished], np.int64)
     fed = np.array([newline, *written[:-1]], np.int64)
@@ -81,27 +81,27 @@ def aligned(
 
 
 @torch.inference_mode()
-def mapped(writer: Writer, fed: Ids, read: Ids | None, named: Ids, *, layer: int | None, head: int | None) -> Attended:
-    """The map of what is `fed` (T,) over what is `read` (S,); its rows are called after the last of `named`."""
+def mapped(writer: Writer, fed: Ids, read: Ids | None, names: Ids, *, layer: int | None, head: int | None) -> Attended:
+    """The weights of the tokens `fed` (T,) over the source `read` (S,); rows are named after the last of `names`."""
     weights = writer.model.attention_weights(
         torch.from_numpy(fed).to(writer.device),
         None if read is None else torch.from_numpy(read).to(writer.device),
     )  # (L, H, T, S)
-    number = numbered("--layer", len(weights) if layer is None else layer, len(weights))
-    heads = weights[number]  # (H, T, S)
-    drawn = heads.mean(0) if head is None else heads[numbered("--head", head, len(heads))]  # (T, S)
-    rows, columns = drawn.shape
+    index = index_of("--layer", len(weights) if layer is None else layer, len(weights))
+    heads = weights[index]  # (H, T, S)
+    chosen = heads.mean(0) if head is None else heads[index_of("--head", head, len(heads))]  # (T, S)
+    rows, columns = chosen.shape
     causal = read is None and rows == len(fed)
-    looked_at = spelled(writer.tokenizer, fed) if read is None else spelled(writer.source_tokenizer, read)
+    keys = token_texts(writer.tokenizer, fed) if read is None else token_texts(writer.source_tokenizer, read)
     return Attended(
-        layer=number + 1,
+        layer=index + 1,
         head=1 if len(heads) == 1 else head,
-        rows=spelled(writer.tokenizer, named[len(named) - rows :]),
-        columns=looked_at[:columns],
-        weights=[row[: t + 1] if causal else row for t, row in enumerate(drawn.tolist())],
+        rows=token_texts(writer.tokenizer, names[len(names) - rows :]),
+        columns=keys[:columns],
+        weights=[row[: t + 1] if causal else row for t, row in enumerate(chosen.tolist())],
         of_pair=kinds.load(writer.kind).has_source,
     )
 
 
-def spelled(tokenizer: Tokenizer, ids: Ids) -> list[str]:
+def token_texts(tokenizer: Tokenizer, ids: Ids) -> list[str]:
     return [tokenizer.decode([id]) for id in ids.tolist()]

@@ -1,21 +1,21 @@
-"""A text made as small as the model finds it likely, and brought back byte for byte.
+"""Lossless compression of a text by a model: arithmetic coding with the probabilities of its next tokens.
 
-A token of probability p takes -log2 p bits, so a file's size proves a model's bits per byte: Witten, Neal & Cleary
-(1987), Arithmetic Coding for Data Compression, doi 10.1145/214762.214771; Deletang et al. 2023, arXiv:2309.10668. The
-range coder is that of `constriction`: Bamler 2022, arXiv:2201.01741.
+A token of probability p takes -log2 p bits, so the size of the file proves the model's bits per byte: Witten, Neal &
+Cleary (1987), Arithmetic Coding for Data Compression, doi 10.1145/214762.214771; Deletang et al. 2023,
+arXiv:2309.10668. The range coder is that of `constriction`: Bamler 2022, arXiv:2201.01741.
 
-Decoding must meet every probability again, bit for bit. So both ways go through `guesses`: one token at a time, one
-row, one thread, fp32 on the CPU, and shares rounded to whole numbers before the coder sees them. The same machine gives
-the same numbers; another processor, or another version of PyTorch or NumPy, may add up in another order. Then decoding
-goes astray somewhere and the text's checksum refuses what comes out: a wrong text is never left behind.
+Decompressing must compute every probability again, bit for bit. So both directions use `predictions`: one token at a
+time, one row, one thread, fp32 on the CPU, and probabilities rounded to whole numbers for the coder. The same machine
+computes the same numbers; another processor, or another version of PyTorch or NumPy, may add up in another order. Then
+the decoder goes wrong somewhere, the checksum of the text does not match, and no file is written.
 
     magic, format          4 + 1 bytes
-    the run                16 bytes: SHA-256, cut, of weights, settings and vocabulary
-    the text               16 bytes: SHA-256, cut, of its bytes
+    the run                16 bytes: SHA-256, truncated, of weights, settings and vocabulary
+    the text               16 bytes: SHA-256, truncated, of its bytes
     number of tokens       8 bytes
     the run's name         1 + n bytes, for people
-    what the coder wrote   32-bit words
-    CRC-32 of all this     4 bytes, so that damage is seen at once and not after an hour
+    output of the coder    32-bit words
+    CRC-32 of all this     4 bytes, so that damage is noticed at once and not after an hour
 """
 
 from __future__ import annotations
@@ -45,105 +45,105 @@ from charlm.text.units import Ids
 from charlm.writer import Writer
 
 MAGIC, FORMAT = b"\x93clm", 1
-HEAD = struct.Struct("<4sB16s16sQB")
+HEADER = struct.Struct("<4sB16s16sQB")
 CRC = struct.Struct("<I")
-PARTS = 1 << 24  # into which constriction divides a probability of 1
+TOTAL = 1 << 24  # constriction's probabilities are whole numbers with this sum
 PIECE = 1 << 16  # bytes of the text that are in memory at once
-STRIDE = 512  # tokens between two signs of life
-RAW = re.compile("([\udc80-\udcff]+)")  # how "surrogateescape" reads bytes that are not UTF-8
+STRIDE = 512  # tokens between two reports of progress
+UNDECODED = re.compile("([\udc80-\udcff]+)")  # how "surrogateescape" reads bytes that are not UTF-8
 
 Weights = NDArray[np.float64]
 
 
 class Packed(NamedTuple):
-    """What compressing a text came to."""
+    """Sizes of a text and of its compressed file."""
 
     bytes: int  # of the text
     tokens: int
-    compressed: int  # bytes, with everything that stands in the file
+    compressed: int  # bytes of the whole file
     ideal: float  # bits: the cross-entropy of the model on the text
 
 
-class Head(NamedTuple):
-    """What a compressed file says about itself."""
+class Archive(NamedTuple):
+    """The parts of a compressed file."""
 
-    run: bytes
-    text: bytes
+    run: bytes  # hash
+    text: bytes  # hash
     tokens: int
-    name: str  # of the run it was made with
-    words: NDArray[np.uint32]
+    name: str  # of the run that compressed it
+    words: NDArray[np.uint32]  # output of the coder
 
 
 def compress(writer: Writer, source: Path, target: Path, *, name: str = "") -> Generator[Progress, None, Packed]:
-    """Write `source` to `target` as small as a model on the CPU can; `name` tells people which run will be needed.
+    """Compress the file `source` into `target` with a model on the CPU; `name` is that of the run, for people.
 
-    Raises `VocabularyError`, before the long work, if the vocabulary cannot spell the file, `CorpusError` if it cannot
-    be read, `SettingsError` if `target` cannot be written or the library is missing.
+    Raises `VocabularyError`, before the long work, if the vocabulary lacks characters of the file, `CorpusError` if it
+    cannot be read, `SettingsError` if `target` cannot be written or the library is missing.
     """
     writer.must_go_on()
-    stream = coder().stream
+    stream = library().stream
     tokens, size = 0, 0
-    for ids, raw in spelled(source, writer.tokenizer):
+    for ids, raw in encoded_pieces(source, writer.tokenizer):
         tokens, size = tokens + len(ids), size + len(raw)
         yield Progress("reading", size, max(size, source.stat().st_size))
     encoder, digest, bits, done = stream.queue.RangeEncoder(), hashlib.sha256(), 0.0, 0
-    with made(target) as file, one_thread():
-        guess = guesses(writer)
-        weights = next(guess)
-        for ids, raw in spelled(source, writer.tokenizer):
+    with writing_to(target) as file, one_thread():
+        prediction = predictions(writer)
+        weights = next(prediction)
+        for ids, raw in encoded_pieces(source, writer.tokenizer):
             digest.update(raw)
             for token in ids.tolist():
-                encoder.encode(token, stream.model.Categorical(parts(weights), perfect=False))
+                encoder.encode(token, stream.model.Categorical(whole_numbers(weights), perfect=False))
                 bits += float(np.log2(weights.sum() / max(weights[token], np.finfo(np.float64).tiny)))
-                weights = guess.send(token)
+                weights = prediction.send(token)
                 done += 1
                 if done % STRIDE == 0:
                     yield Progress("compressing", done, tokens)
         if done != tokens:
             raise CorpusError(f"{source} changed while it was read; start again")
         label = name.encode("utf-8", "surrogateescape")[:255]
-        head = HEAD.pack(MAGIC, FORMAT, fingerprint(writer), digest.digest()[:16], done, len(label))
-        data = head + label + encoder.get_compressed().astype("<u4").tobytes()
+        header = HEADER.pack(MAGIC, FORMAT, fingerprint(writer), digest.digest()[:16], done, len(label))
+        data = header + label + encoder.get_compressed().astype("<u4").tobytes()
         file.write(data + CRC.pack(zlib.crc32(data)))
     return Packed(size, done, len(data) + CRC.size, bits)
 
 
 def decompress(writer: Writer, source: Path, target: Path) -> Generator[Progress, None, int]:
-    """Write to `target` the text that `source` was made from; returns its bytes.
+    """Decompress the file `source` into `target`; returns the bytes of the text.
 
-    Raises `CorpusError` if `source` is damaged or no such file, `RunError` if another run, or another machine, made it,
-    `SettingsError` as `compress` does.
+    Raises `CorpusError` if `source` is no compressed file or damaged, `RunError` if another run or another machine
+    compressed it, `SettingsError` as `compress` does.
     """
-    stream, head = coder().stream, read(source)
-    if head.run != (here := fingerprint(writer)):
+    stream, archive = library().stream, read(source)
+    if archive.run != (own := fingerprint(writer)):
         raise RunError(
-            f"{source} needs the run it was made with, {head.name or 'without a name'} with weights "
-            f"{head.run.hex()[:8]}; the weights of this one are {here.hex()[:8]}: name the other one, or the weights "
+            f"{source} needs the run it was made with, {archive.name or 'without a name'} with weights "
+            f"{archive.run.hex()[:8]}; the weights of this one are {own.hex()[:8]}: name the other one, or the weights "
             "as they were before it was trained on"
         )
-    decoder, digest, size = stream.queue.RangeDecoder(head.words), hashlib.sha256(), 0
-    with made(target) as file, one_thread():
-        guess = guesses(writer)
-        weights = next(guess)
-        for done in range(1, head.tokens + 1):
+    decoder, digest, size = stream.queue.RangeDecoder(archive.words), hashlib.sha256(), 0
+    with writing_to(target) as file, one_thread():
+        prediction = predictions(writer)
+        weights = next(prediction)
+        for done in range(1, archive.tokens + 1):
             try:
-                token = int(decoder.decode(stream.model.Categorical(parts(weights), perfect=False)))
+                token = int(decoder.decode(stream.model.Categorical(whole_numbers(weights), perfect=False)))
                 raw = writer.tokenizer.tokens[token]
-            except (AssertionError, IndexError):  # no such words come from these guesses
-                raise astray(source) from None
+            except (AssertionError, IndexError):  # no output of the coder for these probabilities
+                raise other_machine(source) from None
             file.write(raw)
             digest.update(raw)
             size += len(raw)
-            weights = guess.send(token)
+            weights = prediction.send(token)
             if done % STRIDE == 0:
-                yield Progress("decompressing", done, head.tokens)
-        if digest.digest()[:16] != head.text:
-            raise astray(source)
+                yield Progress("decompressing", done, archive.tokens)
+        if digest.digest()[:16] != archive.text:
+            raise other_machine(source)
     return size
 
 
-def read(source: Path) -> Head:
-    """A compressed file, still packed. Raises `CorpusError` for what is none, is damaged, or is of another format."""
+def read(source: Path) -> Archive:
+    """The parts of a compressed file. Raises `CorpusError` for one that is none, is damaged, or has another format."""
     try:
         data = source.read_bytes()
     except OSError as error:
@@ -153,20 +153,20 @@ def read(source: Path) -> Head:
     if data[4:5] not in (b"", bytes([FORMAT])):
         raise CorpusError(f"{source} is of format {data[4]}, this charlm reads {FORMAT}; use the charlm that wrote it")
     body, end = data[: -CRC.size], data[-CRC.size :]
-    if len(body) < HEAD.size or CRC.pack(zlib.crc32(body)) != end:
+    if len(body) < HEADER.size or CRC.pack(zlib.crc32(body)) != end:
         raise CorpusError(f"{source} is damaged: its checksum is not that of what it holds; get it again")
-    *_, run, text, tokens, length = HEAD.unpack_from(body)
-    label, words = body[HEAD.size :][:length], body[HEAD.size + length :]
+    *_, run, text, tokens, length = HEADER.unpack_from(body)
+    label, words = body[HEADER.size :][:length], body[HEADER.size + length :]
     if len(words) % 4:
         raise CorpusError(f"{source} is damaged: it ends within a word; get it again")
-    return Head(run, text, tokens, label.decode("utf-8", "replace"), np.frombuffer(words, "<u4").astype(np.uint32))
+    return Archive(run, text, tokens, label.decode("utf-8", "replace"), np.frombuffer(words, "<u4").astype(np.uint32))
 
 
-def made(target: Path) -> AbstractContextManager[BinaryIO]:
+def writing_to(target: Path) -> AbstractContextManager[BinaryIO]:
     return writing(target, error=SettingsError, hint="name another file with --out")
 
 
-def astray(source: Path) -> RunError:
+def other_machine(source: Path) -> RunError:
     return RunError(
         f"{source} is whole and this is its run, but another text came out, which was not kept: this machine computes "
         "other last digits than the one that compressed it; decompress it there, with the same PyTorch and NumPy"
@@ -174,15 +174,15 @@ def astray(source: Path) -> RunError:
 
 
 def fingerprint(writer: Writer) -> bytes:
-    """16 bytes of a hash of all that a guess depends on: weights, settings and vocabulary."""
+    """16 bytes of a hash of all that the probabilities depend on: weights, settings and vocabulary."""
     model = writer.model
     about = [type(model).__name__, model.config.to_dict(), list(model.spec[:2]), writer.tokenizer.sha256]
     tensors = {name: p.detach().cpu() for name, p in model.named_parameters()}
     return bytes.fromhex(checkpoint.digest(tensors, json.dumps(about, sort_keys=True)))[:16]
 
 
-def guesses(writer: Writer) -> Generator[Weights, int, None]:
-    """How likely each next token is (V,), up to a factor; to be sent the token that came."""
+def predictions(writer: Writer) -> Generator[Weights, int, None]:
+    """The probabilities of the next token (V,), up to a factor. The token that follows is to be sent in."""
     step, token = writer.model.stepper(1), writer.tokenizer.start  # its weights are packed in one thread
     step.begin(writer.model.start(1))
     while True:
@@ -192,21 +192,21 @@ def guesses(writer: Writer) -> Generator[Weights, int, None]:
         token = yield np.exp(exact - exact.max())
 
 
-def parts(weights: Weights) -> Weights:
-    """Shares as whole numbers (V + 1,) with the sum 2^24 - V - 1.
+def whole_numbers(weights: Weights) -> Weights:
+    """Probabilities, up to a factor, (V,) -> whole numbers (V + 1,) with the sum 2^24 - V - 1.
 
-    The coder itself adds 1 to each, so that no token is impossible, and its sums of such numbers are exact. One symbol
-    more than there are tokens, as it knows no alphabet of one.
+    The coder adds 1 to all of them, so that no token is impossible, and its sums of whole numbers are exact. The last
+    one stands for no token: the coder refuses an alphabet of one symbol.
     """
-    room = PARTS - len(weights) - 1
-    counts: Weights = np.floor(np.append(weights, 0.0) * (room / weights.sum()))
-    counts[weights.argmax()] += room - counts.sum()  # what rounding down left over
+    total = TOTAL - len(weights) - 1
+    counts: Weights = np.floor(np.append(weights, 0.0) * (total / weights.sum()))
+    counts[weights.argmax()] += total - counts.sum()  # what rounding down left over
     return counts
 
 
-def spelled(source: Path, tokenizer: Tokenizer) -> Iterator[tuple[Ids, bytes]]:
-    """A file in pieces: as ids, and as the bytes that they spell. Bytes that are not UTF-8 need tokens of their own."""
-    single = {token[0]: id for id, token in enumerate(tokenizer.tokens) if len(token) == 1}
+def encoded_pieces(source: Path, tokenizer: Tokenizer) -> Iterator[tuple[Ids, bytes]]:
+    """(ids, the bytes that they stand for) of every piece of a file. Raises `VocabularyError` for what has no token."""
+    single = {token[0]: id for id, token in enumerate(tokenizer.tokens) if len(token) == 1}  # for what is not UTF-8
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     try:
         with source.open("rb") as file:
@@ -214,14 +214,14 @@ def spelled(source: Path, tokenizer: Tokenizer) -> Iterator[tuple[Ids, bytes]]:
                 piece = file.read(PIECE)
                 text = decoder.decode(piece, final=not piece)
                 ids = [np.zeros(0, np.int64)]
-                for number, part in enumerate(RAW.split(text)):
+                for number, part in enumerate(UNDECODED.split(text)):
                     if number % 2 == 0:
                         ids.append(tokenizer.encode(part))
                         continue
                     values = part.encode("utf-8", "surrogateescape")
-                    if strange := set(values) - set(single):
+                    if lacking := set(values) - set(single):
                         raise VocabularyError(
-                            f"{source} is no UTF-8 (it holds the byte 0x{min(strange):02x}) and the vocabulary cannot "
+                            f"{source} is no UTF-8 (it holds the byte 0x{min(lacking):02x}) and the vocabulary cannot "
                             "spell that; a run trained with --tokenizer byte, word, bpe or unigram can"
                         )
                     ids.append(np.array([single[value] for value in values], np.int64))
@@ -233,7 +233,7 @@ def spelled(source: Path, tokenizer: Tokenizer) -> Iterator[tuple[Ids, bytes]]:
 
 
 def xz(source: Path) -> int:
-    """Bytes that `xz -9e` makes of the same file."""
+    """The size in bytes of a file compressed by `xz -9e`."""
     packer, size = lzma.LZMACompressor(preset=9 | lzma.PRESET_EXTREME), 0
     with source.open("rb") as file:
         while piece := file.read(1 << 20):
@@ -241,8 +241,8 @@ def xz(source: Path) -> int:
     return size + len(packer.flush())
 
 
-def coder() -> Any:
-    """The library. Raises `SettingsError` where it is not installed."""
+def library() -> Any:
+    """The module `constriction`. Raises `SettingsError` where it is not installed."""
     try:
         import constriction
         import threadpoolctl  # noqa: F401
@@ -253,7 +253,7 @@ def coder() -> Any:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Sums that are shared out among threads depend on their number: PyTorch's, and those of NumPy's BLAS."""
+    """Compute in one thread, in PyTorch and in NumPy's BLAS: sums depend on the number of threads."""
     from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""What single units of a recurrent model do while it reads, and which of them follow something that we can name.
+"""Single units of a recurrent model while it reads, and which of them follow a feature that has a name.
 
 Karpathy, Johnson & Fei-Fei 2015, arXiv:1506.02078, section 4.2: cells that know whether the text is inside quotation
 marks, or how long the line has become.
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from charlm.errors import SettingsError
-from charlm.inside import numbered
+from charlm.inside import index_of
 from charlm.text.characters import characters, continues
 from charlm.writer import Writer
 
-LONGEST = 10_000  # tokens that are traced at most: every unit's value at each of them is held at once
+LONGEST = 10_000  # tokens that are traced at most: the values of all units at all of them are in memory at once
 
 
 class Unit(NamedTuple):
@@ -26,16 +26,16 @@ class Unit(NamedTuple):
 
     layer: int  # from 1
     unit: int  # from 1
-    correlation: float | None  # with the feature that was looked for
+    correlation: float | None  # with the feature, if one was given
     values: list[float]  # (T,) from -1 to 1; of gates from 0 to 1
 
 
 class Neurons(NamedTuple):
-    """The units that were asked for or found, the most telling first."""
+    """Units with their values over a text, those that follow the feature best, or vary most, first."""
 
     gate: str
-    tokens: list[str]  # (T,) empty where a character's bytes are not all there yet
-    find: str | None  # what was looked for, a name in FEATURES
+    tokens: list[str]  # (T,) the text of each; empty for a token that ends within a character
+    find: str | None  # name of the feature, a key of FEATURES
     feature: list[float] | None  # (T,) its values
     units: list[Unit]
 
@@ -47,7 +47,7 @@ def quote(text: str) -> list[float]:
     """1 from an opening quotation mark until before its closing one."""
     values, inside, last = [], False, ""
     for c in text:
-        if c == last == "\n":  # a paragraph ends every quotation, so that one stray mark does not invert all the rest
+        if c == last == "\n":  # a paragraph ends every quotation, so that a stray mark does not invert all that follows
             inside = False
         inside = {'"': not inside, "“": True, "”": False}.get(c, inside)
         values.append(float(inside))
@@ -62,7 +62,7 @@ def bracket(text: str) -> list[float]:
 
 
 def newline(text: str) -> list[float]:
-    """1 just before a newline. Nobody knows what follows the end of the text; it counts as none."""
+    """1 just before a newline, 0 at the end of the text."""
     return [float(c == "\n") for c in text[1:] + " "]
 
 
@@ -96,13 +96,13 @@ def neurons(
     find: str | None = None,
     top: int = 5,
 ) -> Neurons:
-    """The `top` units of a gate (default: cells, else hidden) that vary most over `text`, or follow a feature best.
+    """The `top` units of a gate (default: "cell", else "hidden") that vary most over `text`, or follow a feature best.
 
-    `find` names a feature: units are ranked by the size of their correlation with it. `layer` and `unit` say where to
-    look. Cells are shown as their tanh, which is what the output gate lets through.
+    With `find`, a key of FEATURES, units are ranked by the absolute value of their correlation with that feature.
+    `layer` and `unit` (from 1) restrict the search. Of cells the tanh is shown, which is what the output gate scales.
 
-    Raises `SettingsError` for a model without units that remember, a text that is empty, too long, or in which the
-    feature never varies, and a layer, unit or gate that is not there; `VocabularyError` as `encode` does.
+    Raises `SettingsError` for a model without recurrent units, a text that is empty, too long, or in which the feature
+    never varies, and a layer, unit or gate that does not exist; `VocabularyError` as `encode` does.
     """
     writer.must_go_on()
     if unit is not None and find:
@@ -114,33 +114,33 @@ def neurons(
         )
     decoder = writer.tokenizer.decoder()
     tokens = [decoder.feed(id) for id in ids.tolist()]
-    feature = at_tokens(find, text, tokens) if find else None
+    feature = feature_at(find, text, tokens) if find else None
     traces = writer.model.traces(torch.from_numpy(ids).to(writer.device))
     gate = gate or ("cell" if "cell" in traces else "hidden")
     if gate not in traces:
         raise SettingsError(f"--gate must be one of {', '.join(traces)} in this run, got {gate!r}", field="gate")
     values = (traces[gate].tanh() if gate == "cell" else traces[gate]).cpu().double()  # (L, T, D)
     layers, _, size = values.shape
-    follows = None if feature is None else correlations(values, torch.tensor(feature)).tolist()  # L lists of D
-    varies = values.std(1, correction=0).tolist()
-    here = [
-        (at, number)
-        for at in (range(layers) if layer is None else [numbered("--layer", layer, layers)])
-        for number in (range(size) if unit is None else [numbered("--unit", unit, size)])
+    correlation = None if feature is None else correlations(values, torch.tensor(feature)).tolist()  # L lists of D
+    deviation = values.std(1, correction=0).tolist()  # L lists of D
+    ranked = [
+        (i, j)
+        for i in (range(layers) if layer is None else [index_of("--layer", layer, layers)])
+        for j in (range(size) if unit is None else [index_of("--unit", unit, size)])
     ]
-    here.sort(key=lambda place: -abs((follows or varies)[place[0]][place[1]]))
+    ranked.sort(key=lambda index: -abs((correlation or deviation)[index[0]][index[1]]))
     units = [
-        Unit(at + 1, number + 1, follows[at][number] if follows else None, values[at, :, number].tolist())
-        for at, number in here[:top]
+        Unit(i + 1, j + 1, correlation[i][j] if correlation else None, values[i, :, j].tolist())
+        for i, j in ranked[:top]
     ]
     return Neurons(gate, tokens, find, feature, units)
 
 
-def at_tokens(name: str, text: str, tokens: list[str]) -> list[float]:
-    """The feature at each token's last character. Raises `SettingsError` if it is the same at all of them."""
+def feature_at(name: str, text: str, tokens: list[str]) -> list[float]:
+    """The feature (T,) at the last character of each token. Raises `SettingsError` if it is the same at all."""
     measure, meaning = FEATURES[name]
-    along = measure(text)
-    values = [along[max(0, end - 1)] for end in accumulate(map(len, tokens))]
+    by_character = measure(text)
+    values = [by_character[max(0, end - 1)] for end in accumulate(map(len, tokens))]
     if len(set(values)) == 1:
         raise SettingsError(
             f"--find {name} needs a text in which {meaning!r} varies; in this one it is always {values[0]:g}",
@@ -150,19 +150,19 @@ def at_tokens(name: str, text: str, tokens: list[str]) -> list[float]:
 
 
 def correlations(values: Tensor, feature: Tensor) -> Tensor:
-    """Pearson's, of values (L, T, D) with a feature (T,) -> (L, D); 0 for what never varies."""
+    """Pearson's correlation of values (L, T, D) with a feature (T,) -> (L, D); 0 for units that never vary."""
     x = values - values.mean(1, keepdim=True)
     y = feature.to(values) - feature.mean()
-    found: Tensor = y @ x / (x.norm(dim=1) * y.norm()).clamp(min=1e-9)
-    return found
+    result: Tensor = y @ x / (x.norm(dim=1) * y.norm()).clamp(min=1e-9)
+    return result
 
 
 def excerpt(neurons: Neurons, size: int) -> slice:
-    """`size` tokens that show most: where the feature changes most often, else the beginning."""
+    """The `size` tokens within which the feature changes most often; without a feature the first ones."""
     if neurons.feature is None or len(neurons.tokens) <= size:
         return slice(0, size)
     changes = [a != b for a, b in pairwise(neurons.feature)]
-    seen = list(accumulate(changes, initial=0))  # before each token
+    counts = list(accumulate(changes, initial=0))  # of the changes up to each token
     starts = range(len(neurons.tokens) - size + 1)
-    first = max(starts, key=lambda start: seen[start + size - 1] - seen[start])
+    first = max(starts, key=lambda start: counts[start + size - 1] - counts[start])
     return slice(first, first + size)

@@ -1,1 +1,1 @@
-"""Weights -> text: what may be picked, the generator, and the stream of text."""
+"""Weights -> text: settings, filters and noise, generation token by token, beam search, and the stream of text."""

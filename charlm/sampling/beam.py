@@ -1,12 +1,13 @@
-"""Beam search: several lines are written at once for each source, and the best of them are kept.
+"""Beam search: for each source several hypotheses are extended side by side, and the best finished ones are given.
 
-Wu et al. 2016, arXiv:1609.08144, section 7, without coverage. For a line Y of |Y| tokens, its newline included:
+Wu et al. 2016, arXiv:1609.08144, section 7, without coverage. A hypothesis Y of |Y| tokens, its newline (EOS) included,
+has the score
 
-    score = log P(Y | source) / lp(|Y|)        lp(n) = ((5 + n) / 6) ^ alpha
+    log P(Y | source) / lp(|Y|)        lp(n) = ((5 + n) / 6) ^ alpha
 
-alpha is the length penalty: at 0 the likeliest line is the best, and the more of it, the longer the best may be.
+alpha is the length penalty: at 0 the likeliest hypothesis is the best, and a higher one favours longer hypotheses.
 
-A beam may lose the greedy line on its way and end with worse ones. Here it is always among those to choose from.
+A beam may drop the greedy hypothesis on its way and end with worse ones, so that is always added to its results.
 """
 
 from __future__ import annotations
@@ -19,136 +20,142 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from charlm.model import LanguageModel
-from charlm.sampling.lines import Hypothesis, select, write_lines
+from charlm.sampling.lines import Hypothesis, select_rows, write_lines
 from charlm.sampling.settings import BeamSettings
 
 
-class Kept(NamedTuple):
-    """N lines for each of A sentences, the best first; where there are fewer, the rest has -inf."""
+class Beam(NamedTuple):
+    """N hypotheses for each of A sources, the best first; an empty slot has the log-probability -inf."""
 
-    nats: Tensor  # (A, N) log-probabilities
-    ids: Tensor  # (A, N, T) the newline that is fed first, then what is written; after its end, newlines
+    log_probability: Tensor  # (A, N) nats
+    ids: Tensor  # (A, N, T) the newline that is fed first (BOS), then the tokens written; after their end, newlines
 
-    def take(self, places: Tensor) -> Kept:
-        """Those at `places` (A, M)."""
-        sentence = torch.arange(len(places), device=places.device)[:, None]
-        return Kept(self.nats[sentence, places], self.ids[sentence, places])
+    def gather(self, index: Tensor) -> Beam:
+        """The hypotheses at `index` (A, M) of each source."""
+        source = torch.arange(len(index), device=index.device)[:, None]
+        return Beam(self.log_probability[source, index], self.ids[source, index])
 
-    def only(self, some: Tensor) -> Kept:
-        """Nothing but `some` (A, N) of them, in their places."""
-        return self._replace(nats=self.nats.masked_fill(~some, -torch.inf))
+    def masked(self, mask: Tensor) -> Beam:
+        """The hypotheses where `mask` (A, N) is true; the other slots are empty."""
+        return self._replace(log_probability=self.log_probability.masked_fill(~mask, -torch.inf))
 
     def hypotheses(self, newline: int) -> list[list[Hypothesis]]:
+        """Those of each source, without empty slots."""
         return [
-            [Hypothesis.of(ids, nats, newline) for ids, nats in zip(*lines, strict=True) if nats > -torch.inf]
-            for lines in zip(self.ids[..., 1:].tolist(), self.nats.tolist(), strict=True)
+            [Hypothesis.of(ids, nats, newline) for ids, nats in zip(*slots, strict=True) if nats > -torch.inf]
+            for slots in zip(self.ids[..., 1:].tolist(), self.log_probability.tolist(), strict=True)
         ]
 
 
 class Search(NamedTuple):
-    """What is looked for, and how widely."""
+    """Parameters of a beam search."""
 
-    newline: int  # the token that ends a line
-    limit: int  # tokens that a line may have, newline included; 1 or more
-    beams: int  # lines of a sentence that are written side by side
+    newline: int  # the id that ends a hypothesis
+    limit: int  # most tokens of a hypothesis, its newline included; 1 or more
+    beams: int  # hypotheses of a source that are extended side by side
     length_penalty: float = BeamSettings.length_penalty  # alpha
-    n_best: int = 1  # lines wanted of each sentence, at most `beams`
+    n_best: int = 1  # hypotheses wanted for each source, at most `beams`
 
 
 def beam_search(model: LanguageModel, source: Tensor, search: Search) -> list[list[Hypothesis]]:
     """The `n_best` hypotheses for each row of `source` (B, S), right-padded with PAD, the best first.
 
-    They are the best of what a beam finds and of the greedy line, so none is worse than that. What was cut off comes
-    after everything finished. There are fewer than `n_best` only where fewer lines are possible.
+    They are the best of those that the beam ends with and of the greedy one. Unfinished ones, which were cut off at
+    `limit`, come last. There are fewer than `n_best` only if fewer are possible.
     """
-    lines_of = by_beam(model, source, search)
+    results = beam_alone(model, source, search)
     if search.beams == 1:
-        return lines_of  # it is the greedy line
+        return results  # which are greedy already
 
     def rank(line: Hypothesis) -> tuple[bool, float]:
-        return not line.finished, -line.log_probability / lp(len(line.ids) + line.finished, search.length_penalty)
+        length = len(line.ids) + line.finished
+        return not line.finished, -line.log_probability / length_normalizer(length, search.length_penalty)
 
     greedy = write_lines(model, source, lambda logits: logits.argmax(-1), newline=search.newline, limit=search.limit)
-    for lines, line in zip(lines_of, greedy, strict=True):
+    for lines, line in zip(results, greedy, strict=True):
         if all((line.ids, line.finished) != (other.ids, other.finished) for other in lines):
             lines[:] = sorted([*lines, line], key=rank)[: search.n_best]
-    return lines_of
+    return results
 
 
 @torch.inference_mode()
-def by_beam(model: LanguageModel, source: Tensor, search: Search) -> list[list[Hypothesis]]:
-    """The lines of each row that a beam alone ends with.
+def beam_alone(model: LanguageModel, source: Tensor, search: Search) -> list[list[Hypothesis]]:
+    """`beam_search` without the greedy hypothesis.
 
-    Each step looks at the 2 x `beams` likeliest continuations of a sentence. Those among the first `beams` that end
-    with a newline are finished; of all, the first `beams` that do not end go on. A sentence is done when
+    Each step extends the active hypotheses of a source to the 2 x `beams` likeliest candidates. Those among the first
+    `beams` candidates that end with a newline are finished; the first `beams` that do not end with one are the next
+    active ones. A source is done when
 
-    - none that goes on can beat its `n_best` finished ones: log P only falls, so no score exceeds log P / lp(limit);
-    - or `beams` are finished, and none that goes on beats the `n_best` of them as it stands, by log P / lp(|Y|);
-    - or `limit` tokens are written, newline included. What is cut off there comes after everything finished.
+    - no active hypothesis can still beat its `n_best` finished ones: log P only falls, so no score can exceed
+      log P / lp(limit);
+    - or `beams` hypotheses are finished, and no active one beats the `n_best` of them by its score so far;
+    - or `limit` tokens are written, newline included. Those cut off there rank after all finished ones.
 
-    The second makes one beam the same as greedy decoding. Of equals, the one that began better comes first, then the
-    one that torch.topk finds first.
+    By the second rule one beam is greedy decoding. Of equally likely candidates the one with the likelier parent comes
+    first, and of those with one parent the one that torch.topk gives first.
     """
     model.eval()
     newline, limit, beams, length_penalty, n_best = search
     state, count, device = model.read(source), len(source), source.device
-    forgiven = lp(torch.arange(limit + 2, device=device), length_penalty)
-    best_of: list[list[Hypothesis]] = [[] for _ in range(count)]
-    sentences = torch.arange(count, device=device)  # (A,) those that are not done
-    ended = torch.zeros_like(sentences)  # (A,) how many lines of each are finished
-    going = Kept(torch.zeros(count, 1, device=device), source.new_full((count, 1, 1), newline))
-    best = Kept(torch.full((count, n_best), -torch.inf, device=device), going.ids.expand(count, n_best, 1))
+    normalizers = length_normalizer(torch.arange(limit + 2, device=device), length_penalty)  # (limit + 2,)
+    results: list[list[Hypothesis]] = [[] for _ in range(count)]
+    numbers = torch.arange(count, device=device)  # (A,) of the sources that are not done
+    finished = torch.zeros_like(numbers)  # (A,) how many hypotheses of each source are finished
+    active = Beam(torch.zeros(count, 1, device=device), source.new_full((count, 1, 1), newline))
+    best = Beam(torch.full((count, n_best), -torch.inf, device=device), active.ids.expand(count, n_best, 1))
     for length in range(1, limit + 1):
-        logits, state = model.step(going.ids[..., -1].flatten(), state)
-        grown, parents = grow(going, logits.float(), 2 * beams)  # (A, K) each
-        ends = grown.ids[..., -1] == newline
-        new = grown.only(ends & (torch.arange(ends.size(1), device=device) < beams))
-        ended = ended + new.nats.isfinite().sum(1)
-        best, worst = better(best, new, forgiven, newline)
-        unfinished = grown.only(~ends)
-        places = largest(unfinished.nats, beams)  # (A, N)
-        going, rows = unfinished.take(places), parents.gather(1, places)
-        reachable = going.nats[:, 0] / torch.where(ended >= beams, forgiven[length], forgiven[limit])
-        done = (reachable <= worst) | (length == limit)
-        over = done.nonzero()[:, 0]  # the one wait for the device
+        logits, state = model.step(active.ids[..., -1].flatten(), state)
+        candidates, parents = extend(active, logits.float(), 2 * beams)  # (A, K) each
+        ended = candidates.ids[..., -1] == newline
+        new = candidates.masked(ended & (torch.arange(ended.size(1), device=device) < beams))
+        finished = finished + new.log_probability.isfinite().sum(1)
+        best, worst = merge(best, new, normalizers, newline)
+        unfinished = candidates.masked(~ended)
+        index = largest(unfinished.log_probability, beams)  # (A, N)
+        active, rows = unfinished.gather(index), parents.gather(1, index)
+        bound = active.log_probability[:, 0] / torch.where(finished >= beams, normalizers[length], normalizers[limit])
+        done = (bound <= worst) | (length == limit)
+        over = done.nonzero()[:, 0]  # the only synchronisation with the device in a step
         if len(over):
-            whole, cut = (kept.hypotheses(newline) for kept in select((best, going), over))
-            for sentence, *lines in zip(sentences[over].tolist(), whole, cut, strict=True):
-                best_of[sentence] = list(chain(*lines))[:n_best]
+            whole, cut = (beam.hypotheses(newline) for beam in select_rows((best, active), over))
+            for number, *lines in zip(numbers[over].tolist(), whole, cut, strict=True):
+                results[number] = list(chain(*lines))[:n_best]
             if len(over) == len(done):
                 break
-            left = (~done).nonzero()[:, 0]
-            sentences, ended, going, best, rows = select((sentences, ended, going, best, rows), left)
-        state = select(state, rows.flatten())
-    return best_of
+            remaining = (~done).nonzero()[:, 0]
+            numbers, finished, active, best, rows = select_rows((numbers, finished, active, best, rows), remaining)
+        state = select_rows(state, rows.flatten())
+    return results
 
 
-def lp(tokens: Any, length_penalty: float) -> Any:
-    """By what log P is divided; of a number or a tensor."""
+def length_normalizer(tokens: Any, length_penalty: float) -> Any:
+    """lp(tokens), by which a log-probability is divided; of a number or a tensor of any shape."""
     return ((5 + tokens) / 6) ** length_penalty
 
 
-def grow(going: Kept, logits: Tensor, most: int) -> tuple[Kept, Tensor]:
-    """The `most` likeliest lines of one token more, and which row of the logits (A N, V) each comes from, (A, most)."""
-    sentences, lines = going.nats.shape
-    likely, tokens = logits.topk(min(most, logits.size(1)))  # (A N, C)
-    nats = (going.nats.view(-1, 1) + (likely - logits.logsumexp(1, keepdim=True))).view(sentences, -1)  # (A, N C)
-    places = largest(nats, most)
-    parents = places // likely.size(1)
-    token = tokens.view(sentences, -1).gather(1, places)
-    ids = torch.cat([going.take(parents).ids, token[..., None]], -1)
-    return Kept(nats.gather(1, places), ids), parents + lines * torch.arange(sentences, device=places.device)[:, None]
+def extend(active: Beam, logits: Tensor, count: int) -> tuple[Beam, Tensor]:
+    """The `count` likeliest hypotheses with one token more than `active`, and the rows of logits (A N, V) that they
+    come from, (A, count)."""
+    sources, beams = active.log_probability.shape
+    top, tokens = logits.topk(min(count, logits.size(1)))  # (A N, C)
+    nats = active.log_probability.view(-1, 1) + (top - logits.logsumexp(1, keepdim=True))  # (A N, C)
+    nats = nats.view(sources, -1)  # (A, N C)
+    index = largest(nats, count)
+    parents = index // top.size(1)
+    token = tokens.view(sources, -1).gather(1, index)
+    ids = torch.cat([active.gather(parents).ids, token[..., None]], -1)
+    return Beam(nats.gather(1, index), ids), parents + beams * torch.arange(sources, device=index.device)[:, None]
 
 
-def better(best: Kept, new: Kept, forgiven: Tensor, newline: int) -> tuple[Kept, Tensor]:
-    """The best lines of both, as many as there were in `best`, and the score of the last of them, (A,)."""
-    longer = F.pad(best.ids, (0, 1), value=newline)
-    both = Kept(torch.cat([best.nats, new.nats], 1), torch.cat([longer, new.ids], 1))
-    scores = both.nats / forgiven[(both.ids[..., 1:] != newline).sum(-1) + 1]
-    places = largest(scores, best.nats.size(1))
-    return both.take(places), scores.gather(1, places)[:, -1]
+def merge(best: Beam, new: Beam, normalizers: Tensor, newline: int) -> tuple[Beam, Tensor]:
+    """The N best hypotheses of `best` (A, N) and `new` by score, and the score of the last one, (A,)."""
+    padded = F.pad(best.ids, (0, 1), value=newline)
+    both = Beam(torch.cat([best.log_probability, new.log_probability], 1), torch.cat([padded, new.ids], 1))
+    scores = both.log_probability / normalizers[(both.ids[..., 1:] != newline).sum(-1) + 1]
+    index = largest(scores, best.log_probability.size(1))
+    return both.gather(index), scores.gather(1, index)[:, -1]
 
 
-def largest(scores: Tensor, many: int) -> Tensor:
-    """Where the `many` largest of scores (A, N) stand, in their order; equals in the order they had."""
-    return scores.sort(descending=True, stable=True).indices[:, :many]
+def largest(scores: Tensor, count: int) -> Tensor:
+    """The positions of the `count` largest of scores (A, N), in descending order; equal ones keep their order."""
+    return scores.sort(descending=True, stable=True).indices[:, :count]

@@ -1,4 +1,4 @@
-"""From logits to a choice. The filters are pure functions, always applied in this order:
+"""From logits to a token. The filters are pure functions, always applied in this order:
 
 1. repetition penalty   Keskar et al. 2019, arXiv:1909.05858, section 4.1
 2. temperature          0 ends here: the most likely token is taken
@@ -6,9 +6,9 @@
 4. top-p                Holtzman et al. 2020, arXiv:1904.09751, section 3.1
 5. min-p                Nguyen et al. 2024, arXiv:2407.01082, section 3
 
-Each of 3 to 5 looks at the distribution that the ones before it left, and always leaves at least one token. Of equally
-likely tokens the one with the lower id comes first, wherever only some of them can stay or be taken. What is picked is
-refused if it would copy too much (`novel.py`), and picked again without it.
+Filters 3 to 5 work on the distribution that the filters before them leave, and always keep one token or more. Where
+equally likely tokens compete, the lower ids are kept or picked. A token that would copy too much of the training text
+(`novel.py`) is refused, and another one picked.
 """
 
 from __future__ import annotations
@@ -18,52 +18,52 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from charlm.sampling.noise import STEP, branch, gumbel
+from charlm.sampling.noise import INCREMENT, branch, gumbel
 from charlm.sampling.novel import Copies
 from charlm.sampling.settings import MEMORY, SampleSettings
 
-NOISE = {"cuda": 1 << 22}  # numbers that are made at once, roughly; elsewhere what a cache holds, 1 << 16
+NOISE_SIZE = {"cuda": 1 << 22}  # about so many numbers are made at once; elsewhere 1 << 16, for a CPU's cache
 
 
 def penalise(logits: Tensor, recent: Tensor, penalty: float) -> Tensor:
     """logits (B, V) with the tokens in recent (B, R) made less likely.
 
-    The paper divides every one of them, which makes negative ones likelier; here, as is usual now, those are
-    multiplied.
+    The paper divides every such logit, which makes a token with a negative one likelier; those are multiplied here, as
+    is usual now.
     """
-    seen = logits.gather(1, recent)
-    return logits.scatter(1, recent, torch.where(seen > 0, seen / penalty, seen * penalty))
+    values = logits.gather(1, recent)
+    return logits.scatter(1, recent, torch.where(values > 0, values / penalty, values * penalty))
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """Exactly the k largest stay."""
+    """logits (B, V) with all but the k largest at -inf."""
     if k >= logits.size(1):
         return logits
-    values = logits.topk(k).values  # which of equal ones it takes is left open
+    values = logits.topk(k).values  # which of equal ones it returns is undefined
     least = values[:, -1:]
-    equal, room = logits == least, (values == least).sum(1, keepdim=True)
+    equal, room = logits == least, (values == least).sum(1, keepdim=True)  # so many equal ones are kept
     return logits.masked_fill((logits < least) | (equal & (equal.cumsum(1) > room)), -torch.inf)
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """The smallest set of likeliest tokens whose probabilities sum to p or more stays."""
-    values, places = logits.sort(descending=True, stable=True)
-    share = values.softmax(-1)
-    before = share.cumsum(-1) - share
-    values = values.masked_fill((before >= p) & (before > 0), -torch.inf)  # the first is never dropped
-    return torch.empty_like(logits).scatter(1, places, values)
+    """logits (B, V) with all at -inf but the fewest tokens whose probabilities sum to p or more."""
+    values, order = logits.sort(descending=True, stable=True)
+    probabilities = values.softmax(-1)
+    before = probabilities.cumsum(-1) - probabilities
+    values = values.masked_fill((before >= p) & (before > 0), -torch.inf)  # the first always stays
+    return torch.empty_like(logits).scatter(1, order, values)
 
 
 def keep_min_p(logits: Tensor, p: float) -> Tensor:
-    """Tokens at least p times as likely as the likeliest stay."""
-    share = logits.softmax(-1)
-    return logits.masked_fill(share < p * share.amax(-1, keepdim=True), -torch.inf)
+    """logits (B, V) with all at -inf but the tokens at least p times as likely as the likeliest."""
+    probabilities = logits.softmax(-1)
+    return logits.masked_fill(probabilities < p * probabilities.amax(-1, keepdim=True), -torch.inf)
 
 
-def stages(
+def filter_steps(
     s: SampleSettings, temperature: float, logits: Tensor, recent: Tensor | None
 ) -> Iterator[tuple[str, Tensor]]:
-    """The logits (B, V) as the model gave them, and after each filter that is on, with its name."""
+    """(name, logits (B, V)) of every filter that is on, and before them "model" with the logits as given."""
     yield "model", logits
     if recent is not None and s.repetition_penalty != 1:
         logits = penalise(logits, recent, s.repetition_penalty)
@@ -86,10 +86,10 @@ def stages(
 
 
 class Picker:
-    """Picks a token per row, remembering what the filters need to know of the text so far.
+    """Picks the next token of each row, and keeps what the filters need to know of the text so far.
 
-    Each row draws from a stream of its own, so that what it draws does not depend on its company. The noise of many
-    tokens is made at once.
+    Each row has a random stream of its own, so that what is sampled for it does not depend on the other rows. The noise
+    for many tokens is made at once.
     """
 
     def __init__(
@@ -99,13 +99,13 @@ class Picker:
         prompt: Tensor | None = None,
         copies: Copies | None = None,
     ) -> None:
-        """`streams` (B,) are the rows' chance (`noise.streams`), `prompt` (B, P) is what the repetition penalty looks
-        back on, and `copies` says which tokens are refused."""
+        """`streams` (B,) are the rows' random streams (`noise.streams`), `prompt` (B, P) is the text before, for the
+        repetition penalty, and `copies` says which tokens are refused."""
         self.settings, self.streams, self.copies = settings, streams, copies
         self.temperatures = settings.temperatures
         self.filters = bool(settings.top_k or settings.top_p < 1 or settings.min_p)
-        self.count = self.drawn = 0  # tokens that were picked, and those whose noise was made
-        self.noise: list[Tensor] = []  # (B, V) each, for the tokens to come, the next one last
+        self.count = self.noised = 0  # tokens picked per row, and tokens whose noise was made
+        self.noise: list[Tensor] = []  # (B, V) for every token whose noise is ready, the next token's last
         self.recent = None if prompt is None else prompt[:, -MEMORY:]  # (B, R)
 
     def __call__(self, logits: Tensor) -> Tensor:
@@ -122,15 +122,15 @@ class Picker:
         return ids
 
     def best(self, logits: Tensor, noise: Tensor | None) -> Tensor:
-        """The ids (B,) that are largest after filters and noise."""
+        """The ids (B,) of the largest logits after filters and noise."""
         if noise is None:
-            return self.penalised(logits).argmax(-1)  # the first of the largest
+            return self.penalised(logits).argmax(-1)  # of equal ones the first
         if self.filters:
             return (self.filtered(logits) + noise).argmax(-1)
-        return self.penalised(logits).add(noise, alpha=self.temperature).argmax(-1)  # the same without dividing
+        return self.penalised(logits).add(noise, alpha=self.temperature).argmax(-1)  # as above, without the division
 
     def uncopied(self, logits: Tensor, noise: Tensor | None, ids: Tensor, copies: Copies) -> Tensor:
-        """`ids` (B,), or the next best where they are refused; where all are, the first choice after all."""
+        """`ids` (B,), or the next best in rows where one is refused; a row where all are refused keeps its id."""
         logits, first = logits.clone(), ids
         for _ in range(logits.size(1)):
             refused = [row for row, id in enumerate(ids.tolist()) if copies.refuses(row, id)]
@@ -139,30 +139,32 @@ class Picker:
             logits[refused, ids[refused]] = -torch.inf
             ids = self.best(logits, noise)
         ids = torch.where(logits.isneginf().all(-1), first, ids)
-        copies.took(ids.tolist())
+        copies.append(ids.tolist())
         return ids
 
     @property
     def temperature(self) -> float:
+        """That of the next token."""
         return self.temperatures[self.count % len(self.temperatures)]
 
     def gumbel(self, logits: Tensor) -> Tensor:
         """Noise (B, V) for one token."""
         if not self.noise:
-            tokens = max(1, min(512, NOISE.get(logits.device.type, 1 << 16) // logits.numel()))
-            places = torch.arange(self.drawn + tokens, self.drawn, -1, device=logits.device)
-            keys = torch.arange(logits.size(1), device=logits.device) * STEP
-            self.noise = list(gumbel(branch(self.streams, places[:, None]), keys))
-            self.drawn += tokens
+            tokens = max(1, min(512, NOISE_SIZE.get(logits.device.type, 1 << 16) // logits.numel()))
+            positions = torch.arange(self.noised + tokens, self.noised, -1, device=logits.device)
+            keys = torch.arange(logits.size(1), device=logits.device) * INCREMENT
+            self.noise = list(gumbel(branch(self.streams, positions[:, None]), keys))
+            self.noised += tokens
         return self.noise.pop()
 
     def penalised(self, logits: Tensor) -> Tensor:
+        """logits (B, V) after the repetition penalty."""
         if self.recent is None or self.settings.repetition_penalty == 1:
             return logits
         return penalise(logits, self.recent, self.settings.repetition_penalty)
 
     def filtered(self, logits: Tensor) -> Tensor:
-        """logits (B, V) after every filter that is on; what is ruled out is -inf."""
-        for _, left in stages(self.settings, self.temperature, logits, self.recent):
-            logits = left
+        """logits (B, V) after every filter that is on; tokens that are ruled out have -inf."""
+        for _, filtered in filter_steps(self.settings, self.temperature, logits, self.recent):
+            logits = filtered
         return logits

@@ -1,4 +1,4 @@
-"""The generator: one sampler for every architecture."""
+"""Autoregressive generation, the same for every architecture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from charlm.model import LanguageModel, Stepper, repeated
 
-AHEAD = {"cuda": 16}  # tokens that a device writes before they are fetched: each fetch waits for it
+AHEAD = {"cuda": 16}  # tokens that are generated before they are copied to the host: every copy waits for the device
 
 
 @torch.inference_mode()
@@ -24,8 +24,8 @@ def generate(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Continue `prompt` (1, P), P >= 1, in `samples` rows without end: yields (ids (B,), logits (B, V)) per token.
 
-    `pick` turns logits (B, V) into ids (B,). `step` is a stepper of the model for so many rows that nobody else uses
-    meanwhile; by default one is made. The prompt is read once, whatever the number of rows.
+    `pick` turns logits (B, V) into ids (B,). `step` is a stepper of the model for `samples` rows that nothing else uses
+    meanwhile; by default a new one. The prompt is read once, whatever the number of rows.
     """
     model.eval()
     token, step = prompt[:, -1].expand(samples), step or model.stepper(samples)
@@ -37,8 +37,8 @@ def generate(
 
 
 def fetched(steps: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """What `generate` yields, after the ids as numbers."""
+    """(ids as a list of ints, ids (B,), logits (B, V)) for everything that `generate` yields."""
     for first in steps:
         ahead = [first, *islice(steps, AHEAD.get(first[0].device.type, 1) - 1)]
-        for ids, step in zip(torch.stack([ids for ids, _ in ahead]).tolist(), ahead, strict=True):
-            yield ids, *step
+        for numbers, step in zip(torch.stack([ids for ids, _ in ahead]).tolist(), ahead, strict=True):
+            yield numbers, *step

@@ -1,5 +1,4 @@
-"""What is to be written, and how a token or a whole line is picked, as settings. Nothing here imports torch; `filters`
-and `beam` do it."""
+"""What to write, and how to pick its tokens or lines, as settings for `filters` and `beam`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from charlm.config import Arg, Settings, fields_of, value_of
 from charlm.errors import SettingsError
 
 MEMORY = 64  # tokens that the repetition penalty looks back on
-SEEDS = 2**63 - 1
+SEEDS = 2**63 - 1  # the largest seed
 
 Temperature = Annotated[
     str, Arg("below 1 safer, above 1 wilder, 0 = the most likely token; a list (1.0,0.5) is cycled per token")
@@ -34,6 +33,7 @@ class SampleSettings(Settings):
 
     @cached_property
     def temperatures(self) -> tuple[float, ...]:
+        """One or more numbers, which the tokens take in turn."""
         try:
             values = tuple(float(part) for part in self.temperature.split(","))
         except ValueError:
@@ -48,12 +48,12 @@ class SampleSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.temperatures  # raises for what is no temperature
+        _ = self.temperatures  # raises if it cannot be parsed
 
 
 @dataclass(frozen=True)
 class Prompt(Settings):
-    """What a text begins with."""
+    """The beginning of a text."""
 
     prompt: Annotated[str, Arg("text to continue; - reads standard input")] = ""
     unknown: Unknown = "error"
@@ -76,13 +76,13 @@ class Amount(Settings):
 
 @dataclass(frozen=True)
 class Request(Prompt, Amount, SampleSettings):
-    """A text to be written: after which prompt, how much of it, and how its tokens are picked."""
+    """A text to write: its prompt, its length, and how its tokens are picked."""
 
     @classmethod
     def of(cls, **values: Any) -> Request:
-        """From what a script or JSON says: `temperature` may be numbers, one or a list, and `stop` one text or a list.
+        """A request from keywords or JSON: `temperature` may be a number or a list of them, `stop` a text or a list.
 
-        Raises `SettingsError` for values that do not fit, and for names that are no settings.
+        Raises `SettingsError` for a value that its setting does not allow, and for an unknown name.
         """
         known = {field.name: field for field in fields_of(cls)}
         for name in sorted(values.keys() - known.keys()):
@@ -96,13 +96,13 @@ class Request(Prompt, Amount, SampleSettings):
         return cls(**{name: value_of(known[name], value) for name, value in values.items()})
 
     def chosen_seed(self) -> int:
-        """The seed; where none was given another one each time."""
+        """The seed, or a random one if none was given."""
         return secrets.randbits(31) if self.seed is None else self.seed
 
 
 @dataclass(frozen=True)
 class BeamSettings(Settings):
-    """How the best lines for a source are looked for."""
+    """How the best lines for a source are searched."""
 
     beam: Annotated[int, Arg("hypotheses that are kept, 1 = greedy", min=1, max=1000)] = 1
     length_penalty: Annotated[float, Arg("above 0: long lines are forgiven for being less likely", min=0, max=10)] = 0.6
@@ -124,7 +124,7 @@ class BeamSettings(Settings):
 
 @dataclass(frozen=True)
 class TranslateSettings(BeamSettings, SampleSettings):
-    """How a line is written for each source: the likeliest that is found, or one that is drawn."""
+    """How a line is written for each source: the likeliest one (greedy or beam search), or a sampled one."""
 
     temperature: Temperature = "0"
     seed: Annotated[
@@ -134,6 +134,7 @@ class TranslateSettings(BeamSettings, SampleSettings):
 
     @property
     def drawn(self) -> bool:
+        """Whether lines are sampled."""
         return any(self.temperatures)
 
     def __post_init__(self) -> None:
@@ -142,9 +143,9 @@ class TranslateSettings(BeamSettings, SampleSettings):
             raise SettingsError(
                 "--beam looks for the likeliest line and --temperature draws one; give one of them", field="beam"
             )
-        of_drawing = {"seed", *(field.name for field in fields_of(SampleSettings))} - {"temperature"}
+        of_sampling = {"seed", *(field.name for field in fields_of(SampleSettings))} - {"temperature"}
         for field in fields_of(type(self)):
-            if not self.drawn and field.name in of_drawing and getattr(self, field.name) != field.default:
+            if not self.drawn and field.name in of_sampling and getattr(self, field.name) != field.default:
                 raise SettingsError(
                     f"{field.flag} is for lines that are drawn; give a --temperature above 0 with it", field=field.name
                 )

@@ -1,8 +1,8 @@
-"""The same chance for several models: what differs between their texts is then due to the models.
+"""Sampling with the same noise for several models, so that only the models make their texts differ.
 
-Two models that see the same noise pick the same token unless their guesses differ enough: Oberst & Sontag 2019,
-arXiv:1905.05824, section 3. Here the noise is a function of the seed, of how many bytes are written, and of the token's
-bytes: it is the same in every vocabulary.
+Two models with the same Gumbel noise pick the same token unless their distributions differ enough: Oberst & Sontag
+2019, arXiv:1905.05824, section 3. The noise is a function of the seed, of the number of bytes written so far, and of
+the bytes of the token, so it is the same for every vocabulary.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from charlm.sampling.settings import SampleSettings
 
 
 def key(token: bytes) -> int:
-    """64 bits of a hash."""
+    """64 bits of a hash of the token, as an int64."""
     return signed(int.from_bytes(blake2b(token, digest_size=8).digest(), "little"))
 
 
 class SharedPicker(Picker):
-    """Picks for one row, as `Picker` does, with noise that every other model gets too."""
+    """A `Picker` for one row, with noise that every other model gets too. `tokens` (V) is the vocabulary."""
 
     def __init__(
         self,
@@ -36,14 +36,14 @@ class SharedPicker(Picker):
         copies: Copies | None = None,
     ) -> None:
         super().__init__(settings, streams(seed, [0]), prompt, copies)
-        self.tokens, self.place = tokens, 0
+        self.tokens, self.position = tokens, 0  # position: bytes written
         self.keys = torch.tensor([key(token) for token in tokens])
 
     def __call__(self, logits: Tensor) -> Tensor:
         """logits (1, V) -> ids (1,)."""
         ids = super().__call__(logits)
-        self.place += len(self.tokens[int(ids)])
+        self.position += len(self.tokens[int(ids)])
         return ids
 
     def gumbel(self, logits: Tensor) -> Tensor:
-        return gumbel(branch(self.streams, torch.tensor(self.place)), self.keys).to(logits)
+        return gumbel(branch(self.streams, torch.tensor(self.position)), self.keys).to(logits)

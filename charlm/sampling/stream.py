@@ -1,4 +1,4 @@
-"""Text as it comes, up to a stop string that may be split over several pieces."""
+"""A stream of text up to the first stop string, which may be split over several pieces."""
 
 from __future__ import annotations
 
@@ -6,35 +6,36 @@ from collections.abc import Iterable, Iterator, Sequence
 
 
 class Until:
-    """Passes text on until the first stop string in it. What may be the start of one is held back."""
+    """Passes text on until its first stop string. What may be the start of one is held back."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self.stops = [stop for stop in stops if stop]
-        self.held, self.done = "", False
+        self.buffer, self.done = "", False
 
     def feed(self, piece: str) -> str:
-        """What is certain by now to be wanted."""
+        """Add a piece; returns more of the text, as far as it certainly stands before a stop string."""
         if self.done:
             return ""
-        self.held += piece
-        first, safe = self.first(), len(self.held) - max((overlap(self.held, s) for s in self.stops), default=0)
-        if first <= safe and first < len(self.held):  # and none that began before it can still come
+        self.buffer += piece
+        first, safe = self.first(), len(self.buffer) - max((overlap(self.buffer, s) for s in self.stops), default=0)
+        if first <= safe and first < len(self.buffer):  # and no stop string that begins earlier can still follow
             self.done = True
-            return self.held[:first]
-        text, self.held = self.held[:safe], self.held[safe:]
+            return self.buffer[:first]
+        text, self.buffer = self.buffer[:safe], self.buffer[safe:]
         return text
 
     def first(self) -> int:
-        """Where the first stop string begins; the length of the text if there is none."""
-        return min((at for stop in self.stops if (at := self.held.find(stop)) >= 0), default=len(self.held))
+        """The position of the first stop string in the buffer; the buffer's length if there is none."""
+        positions = map(self.buffer.find, self.stops)
+        return min((position for position in positions if position >= 0), default=len(self.buffer))
 
     def flush(self) -> str:
-        """What was held back, when no more text will come."""
-        return "" if self.done else self.held[: self.first()]
+        """The text that is still held back, at the end of the stream."""
+        return "" if self.done else self.buffer[: self.first()]
 
 
 def until_stop(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
-    """The same text, ended before the first stop string."""
+    """The same text in pieces, cut off before the first stop string."""
     until = Until(stops)
     for piece in pieces:
         yield until.feed(piece)
@@ -45,5 +46,5 @@ def until_stop(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
 
 
 def overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` with which `stop` begins."""
+    """The largest n < len(stop) for which the last n characters of `text` are the first n of `stop`."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if stop.startswith(text[-n:])), 0)

@@ -19,7 +19,7 @@ import charlm
 from charlm import archs
 from charlm.config import DataSpec, Lengths, take
 from charlm.errors import CharlmError, CorpusError, RunError, SettingsError, VocabularyError
-from charlm.inside.compress import compress, decompress, parts, spelled
+from charlm.inside.compress import compress, decompress, encoded_pieces, whole_numbers
 from charlm.progress import result
 from charlm.text.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
 from charlm.text.vocabulary import Vocabularies
@@ -90,7 +90,7 @@ def test_the_pieces_of_a_file_spell_the_file_wherever_it_is_cut(data: bytes, siz
     tokenizer = CharTokenizer([ord(c) for c in "aé☃"], spell=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("charlm.inside.compress.PIECE", size)
-        pieces = list(spelled(Path("text"), tokenizer))
+        pieces = list(encoded_pieces(Path("text"), tokenizer))
     assert b"".join(raw for _, raw in pieces) == data
     assert b"".join(tokenizer.tokens[id] for ids, _ in pieces for id in ids) == data
     assert all(len(raw) < size + 4 for _, raw in pieces)  # so memory does not grow with the file
@@ -114,7 +114,7 @@ def test_no_token_is_impossible_and_the_parts_make_a_whole() -> None:
     for size in (1, 2, 65, 50_000):
         for sharpness in (0, 1, 30, 700):
             logits = sharpness * rng.standard_normal(size)
-            counts = parts(np.exp(logits - logits.max()))
+            counts = whole_numbers(np.exp(logits - logits.max()))
             assert counts.min() >= 0  # the coder adds 1 to each
             assert counts.sum() + len(counts) == 2**24
 

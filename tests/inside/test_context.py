@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import charlm
 from charlm import archs
 from charlm.config import DataSpec, Lengths, Settings
-from charlm.inside.context import Context, Reach, guess, nats_by_context, places, powers, reach
+from charlm.inside.context import Context, Reach, last_nats, nats_by_context, places, powers, reach
 from charlm.model import Features, LanguageModel, State
 from charlm.progress import result
 from charlm.text.corpus import Corpus
@@ -57,7 +57,7 @@ def test_a_whole_window_in_sight_is_what_the_model_says_of_it(build: Build, arch
     model, text = build(arch).model, tokens(17)
     expected = model(text[:, 8:-1], source=text[:, :8]) if arch == "seq2seq" else model(text[:, :-1])
     cost = F.cross_entropy(expected.logits[:, -1], text[:, -1])
-    assert float(guess(model, text)) == pytest.approx(float(cost), rel=1e-4)
+    assert float(last_nats(model, text)) == pytest.approx(float(cost), rel=1e-4)
 
 
 @pytest.mark.parametrize("arch", archs.names())

@@ -14,7 +14,7 @@ from torch import Tensor
 from charlm.archs.seq2seq import Seq2Seq
 from charlm.config import DataSpec, Lengths, Settings
 from charlm.model import PAD, Features, LanguageModel, State
-from charlm.sampling.beam import Search, beam_search, by_beam
+from charlm.sampling.beam import Search, beam_alone, beam_search
 from charlm.sampling.filters import Picker
 from charlm.sampling.lines import Hypothesis, write_lines
 from charlm.sampling.noise import streams
@@ -199,7 +199,7 @@ def test_no_beam_is_worse_than_greedy(alpha: float) -> None:
 
     for seed in range(20):
         model = Table(torch.randn(40, 40, generator=torch.Generator().manual_seed(seed)).softmax(-1).tolist())
-        [line], [[alone]] = greedy(model, source, limit=20), by_beam(model, source, Search(NEWLINE, 20, 2, alpha))
+        [line], [[alone]] = greedy(model, source, limit=20), beam_alone(model, source, Search(NEWLINE, 20, 2, alpha))
         for n_best in (1, 2):
             [best, *_] = search(model, source, 2, alpha, limit=20, n_best=n_best)[0]
             assert rank(best) == pytest.approx(max(rank(line), rank(alone)))

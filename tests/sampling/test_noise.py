@@ -12,17 +12,17 @@ import torch
 
 import charlm
 from charlm.sampling.filters import Picker
-from charlm.sampling.noise import STEP, branch, gumbel, mixed, streams
+from charlm.sampling.noise import INCREMENT, branch, gumbel, mixed, streams
 from charlm.sampling.settings import Request, SampleSettings
 from charlm.sampling.shared import key
 
 Typed = Callable[..., tuple[int, str, str]]
-PLAIN = torch.arange(50_000) * STEP
+PLAIN = torch.arange(50_000) * INCREMENT
 
 
 def test_the_bits_are_those_of_splitmix64() -> None:
     """The first three of seed 1234567, from the reference implementation in C."""
-    states = torch.tensor(1234567) + torch.arange(1, 4) * STEP
+    states = torch.tensor(1234567) + torch.arange(1, 4) * INCREMENT
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
     assert [bits % 2**64 for bits in mixed(states).tolist()] == expected
 
@@ -46,7 +46,7 @@ def test_noise_is_never_infinite() -> None:
     """What the two extreme mixtures give: a token must not win, nor lose, against everything."""
     unmixed = torch.tensor([0, -1])  # 0 is mixed into 0
     assert gumbel(unmixed, torch.tensor([0])).isfinite().all()
-    assert gumbel(streams(0, range(2000)), torch.arange(500) * STEP).isfinite().all()
+    assert gumbel(streams(0, range(2000)), torch.arange(500) * INCREMENT).isfinite().all()
 
 
 @pytest.mark.parametrize("temperature", ["1", "0,1.5", "2,0.5,0"])

@@ -80,7 +80,7 @@ def test_a_token_of_many_characters_is_refused_for_any_of_them() -> None:
     assert not copies.refuses(0, xbcx)
     assert copies.refuses(0, xabc)
     assert copies.refuses(0, ord("a"))  # "..a" stands there too
-    copies.took([ord("x")])
+    copies.append([ord("x")])
     assert not copies.refuses(0, ord("a"))
 
 
@@ -88,7 +88,7 @@ def test_a_character_of_many_bytes_is_looked_at_when_it_is_whole() -> None:
     copies = Copies(Passages("a☃", 2), CharTokenizer([], spell=True), "a", 1)
     for byte in "☃".encode()[:-1]:
         assert not copies.refuses(0, byte)
-        copies.took([byte])
+        copies.append([byte])
     assert copies.refuses(0, "☃".encode()[-1])
     assert copies.refuses(0, "☃".encode()[-1])  # looking changes nothing
 
