@@ -1,4 +1,4 @@
-"""What can go wrong in a way that a person can mend.
+"""Errors that the user can do something about.
 
 CharlmError            shown as one line, exit code 2
 ├── SettingsError      a setting is out of bounds, unknown, or contradicts another
@@ -19,22 +19,22 @@ E = TypeVar("E", bound="CharlmError")
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether it tells of memory that could not be had; PyTorch's kinds are known by their names and words."""
+    """Whether memory could not be allocated; errors of PyTorch are recognised by their names and messages."""
     return type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "allocate memory" in str(error)
 
 
 class CharlmError(Exception):
-    """Base of all errors meant for the person at the keyboard."""
+    """Base of all errors that are meant for the user."""
 
-    def at(self: E, where: str) -> E:
-        """The same error, with the place where it came up before its message."""
+    def at(self: E, place: str) -> E:
+        """The same error with `place: ` before its message."""
         error = copy(self)
-        error.args = (f"{where}: {self}",)
+        error.args = (f"{place}: {self}",)
         return error
 
 
 class SettingsError(CharlmError):
-    """A setting is out of bounds, unknown, or contradicts another. `field` is its name, where it is about one."""
+    """A setting is out of bounds, unknown, or contradicts another. `field` is its name, if there is just one."""
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)

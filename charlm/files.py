@@ -1,4 +1,4 @@
-"""Files that are either old or whole, whatever happens while they are written."""
+"""Atomic writing: whatever happens meanwhile, a file has its old content or its new one."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ from charlm.errors import CharlmError, RunError
 def replacing(
     path: Path, *, keep: Path | None = None, error: type[CharlmError] = RunError, hint: str = ""
 ) -> Iterator[Path]:
-    """A path of its own to write to; what was written reaches the disk, and only then takes the place of `path`.
+    """Yields a temporary path to write to; at the end that file is flushed to the disk and renamed to `path`.
 
-    What `path` held before becomes `keep`. Raises `error`, which ends with the `hint`, and leaves what was there, if
-    the disk is full or may not be written to. Only a process that is killed leaves rubbish: `.NAME.*.tmp`.
+    The old file becomes `keep`, if that is given. Raises `error`, with the `hint` at its end, if the disk is full or
+    read-only, and leaves `path` as it was. Only a process that is killed leaves a temporary file, `.NAME.*.tmp`.
     """
-    beside = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
     try:
-        yield beside
-        with beside.open("rb+") as file:
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         if keep and path.exists():
-            second_name(path, keep)
-        beside.replace(path)
-        flush_names(path.parent)
-    except OSError as wrong:
+            link(path, keep)
+        temporary.replace(path)
+        flush_folder(path.parent)
+    except OSError as cause:
         advice = f"; {hint}" if hint else ""
-        raise error(f"{path} cannot be written: {wrong.strerror or wrong}{advice}") from None
+        raise error(f"{path} cannot be written: {cause.strerror or cause}{advice}") from None
     finally:
         with suppress(OSError):
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def writing(path: Path, *, error: type[CharlmError], hint: str) -> Iterator[BinaryIO]:
-    """As `replacing`, opened for writing."""
-    with replacing(path, error=error, hint=hint) as beside, beside.open("wb") as file:
+    """As `replacing`, but yields the temporary file, open for writing."""
+    with replacing(path, error=error, hint=hint) as temporary, temporary.open("wb") as file:
         yield file
 
 
-def second_name(path: Path, to: Path) -> None:
-    """For a file that is only ever replaced, never written into; a copy where the system has no second names."""
-    with replacing(to) as beside:
+def link(path: Path, target: Path) -> None:
+    """Make `target` a hard link to `path`, which must never be changed in place, or a copy where there are no links."""
+    with replacing(target) as temporary:
         try:
-            os.link(path, beside)
+            os.link(path, temporary)
         except OSError:
-            shutil.copyfile(path, beside)
+            shutil.copyfile(path, temporary)
 
 
-def flush_names(path: Path) -> None:
-    """Let the renaming of files in a folder reach the disk, where the system knows how."""
-    with suppress(OSError):  # Windows opens no folders
+def flush_folder(path: Path) -> None:
+    """Flush the names in a folder to the disk, so that a renaming survives a power failure; not on Windows."""
+    with suppress(OSError):  # Windows cannot open a folder
         folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -122,7 +122,7 @@ class Job:
             yield from self.validate()
         last = here.step + (stop_after or sys.maxsize)
         for step in () if pending and not self.has_patience() else trainer:
-            self.record.add(step)
+            self.record.add_loss(step)
             yield step
             if (step.number % LOOK == 0 or step.progress == 1 or wishes.stop) and (yield from self.check_explosion()):
                 continue
@@ -242,7 +242,7 @@ class Job:
         record.nats, record.tokens, record.validated, record.pending = 0.0, 0, step, False
         if len(self.store.validation):
             score = yield from trainer.objective.score(kept, self.store.validation)
-            yield from self.try_writing(partial(record.take, score, step, trainer, kept))
+            yield from self.try_writing(partial(record.add_score, score, step, trainer, kept))
         else:
             yield from self.try_writing(partial(record.save_best, None, step, trainer, kept))
         yield from self.try_writing(partial(record.log, trainer, train_nats, score))

@@ -1,4 +1,4 @@
-"""Long work is a generator: it yields how far it is, so that the caller can draw it, and returns what it made."""
+"""Long work is a generator: it yields its `Progress`, for the caller to display, and returns its result."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ R = TypeVar("R")
 
 
 class Progress(NamedTuple):
-    """`what` is a short name for the person watching; `done` of `total`, in bytes or in tokens."""
+    """How far a piece of work is: `done` of `total`, in a unit of its own, such as bytes or tokens."""
 
-    what: str
+    what: str  # a short name of the work, for display
     done: int
     total: int
 
 
 def result(work: Generator[Any, None, R]) -> R:
-    """Do long work without watching it."""
+    """Run long work to its end, without its progress, and return its result."""
     while True:
         try:
             next(work)

@@ -20,7 +20,7 @@ def runs(json: Annotated[bool, typer.Option("--json", help="one JSON object per 
         for info in found:
             print(jsonlib.dumps({"run": str(info.path), **info.config, "training": info.training}))
         return
-    compared = folder.of_comparisons()
+    compared = folder.comparison_runs()
     if not (found or compared):
         out.print(f"no runs in {folder.ROOT}/ yet; train one with: charlm train FILE", markup=False)
         return

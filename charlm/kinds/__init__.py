@@ -1,4 +1,4 @@
-"""Kinds of data, one per file: how a text is opened, shown, tried and compared. The file's name is the kind's name."""
+"""Kinds of data, one per file: how data of a kind are read, shown, evaluated and compared. The file names the kind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from charlm.text.corpus import Corpus
 if TYPE_CHECKING:
     from charlm.kinds._base import AnyCorpus, Kind
 
-TEXT, PAIRS = "text", "pairs"  # the two that something can be written with; text is what no other kind claims
+TEXT, PAIRS = "text", "pairs"  # kinds that the house knows by name; what no other kind claims is text
 
 
 _folder: Folder[Kind] = Folder(__name__, "kind of data", "charlm.kinds._base:Kind")
@@ -21,12 +21,12 @@ names, load, summary = _folder.names, _folder.load, _folder.summary
 
 
 def all_kinds() -> list[type[Kind]]:
-    """A running text, and then the others by name."""
+    """Running text first, then the others in alphabetical order."""
     return [load(name) for name in sorted(names(), key=lambda name: (name != TEXT, name))]
 
 
 def named(files: Sequence[str], encoding: str, *, with_targets: bool = False) -> type[Kind]:
-    """The kind that files are named as, before anything else is known of them."""
+    """The kind that the names of files suggest, before they are opened; `with_targets`: there are files of targets."""
     _, *others = all_kinds()
     for kind in others:
         if (with_targets and kind.has_source) or any(kind.named(file, encoding) for file in files):
@@ -37,9 +37,9 @@ def named(files: Sequence[str], encoding: str, *, with_targets: bool = False) ->
 def open_any(
     paths: Sequence[str | Path], targets: Sequence[str | Path], encoding: str, readable: Collection[str]
 ) -> tuple[type[Kind], AnyCorpus]:
-    """What files hold, opened: of the kinds that are `readable` the one that they claim to be, or else running text.
+    """(kind, opened data) of files: the first of the `readable` kinds that claims them, or else running text.
 
-    Raises what `Corpus.open` raises, and `CorpusError` for files that do not belong together.
+    Raises what `Corpus.open` raises, and `CorpusError` for files of different kinds.
     """
     if targets:
         kind = named((), encoding, with_targets=True)
@@ -50,14 +50,14 @@ def open_any(
 
 
 def claimant(corpus: Corpus, among: Collection[str] | None = None) -> type[Kind]:
-    """The kind `among` these, or all, that a text claims to be by its name or its first lines."""
+    """The kind, `among` these or all, that claims a corpus by its name or first lines; running text if none does."""
     _, *others = all_kinds()
     claims = (kind for kind in others if (among is None or kind.name() in among) and kind.claims(corpus))
     return next(claims, load(TEXT))
 
 
 def refuse_another(kind: str, wanted: str) -> None:
-    """Raise `SettingsError` where a run was trained on one kind of data and another one is `wanted`."""
+    """Raise `SettingsError` if a run was trained on one kind of data and another one is `wanted`."""
     if kind != wanted:
         trained = load(kind)
         raise SettingsError(f"this run was trained on {trained.noun}: {trained.uses}")

@@ -1,4 +1,4 @@
-"""What a kind of data is: all that trains, scores, shows and compares asks here, and nothing else tells kinds apart."""
+"""The interface of a kind of data. Training, scoring, display and comparison use it, and know no kind themselves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from charlm.text.vocabulary import Vocabularies
 
 
 class AnyCorpus(Protocol):
-    """Data as the user has them. They can be read any number of times."""
+    """Data as the user has them, which can be read any number of times."""
 
     @property
     def name(self) -> str: ...
@@ -36,7 +36,7 @@ class AnyCorpus(Protocol):
 
 
 class AnyPart(Protocol):
-    """A part of the data as ids. Its length is that of what is scored in it, in tokens."""
+    """A part of the data as ids. Its `len` is the number of its scored tokens."""
 
     @property
     def chars(self) -> int: ...
@@ -46,7 +46,7 @@ class AnyPart(Protocol):
 
 
 class AnyStore(Protocol):
-    """Data as ids, cut into three parts."""
+    """Data as ids, split into training, validation and test."""
 
     @property
     def vocabularies(self) -> Vocabularies: ...
@@ -60,7 +60,7 @@ class AnyStore(Protocol):
     def corpus_sha256(self) -> str: ...
     @property
     def notes(self) -> list[str]:
-        """What a person should know of how the data were read."""
+        """What the user should know of how the data were read."""
         ...
 
     @property
@@ -70,24 +70,24 @@ class AnyStore(Protocol):
 
 
 class Band(NamedTuple):
-    """Pairs whose sources have so many tokens."""
+    """Results on the pairs whose sources have from `shortest` to `longest` tokens."""
 
     shortest: int
     longest: int
     pairs: int
     nats_per_token: float
-    exact: float
+    exact: float  # share that is written exactly
     bleu: float | None
     chrf: float | None
 
 
 class Trial(NamedTuple):
-    """What came of having a run write for a part of the data."""
+    """Results of having a run write for a part of the data."""
 
-    speed: float | None = None  # characters written per second; None for what does not write
-    score: Score | None = None  # where it was scored on the way
-    figures: Mapping[str, float | None] = {}  # how good it is, by name
-    bands: Sequence[Band] = ()  # the same by the length of the source
+    speed: float | None = None  # characters written per second; None if it writes nothing
+    score: Score | None = None  # if the trial computed it too
+    figures: Mapping[str, float | None] = {}  # of quality, by name
+    bands: Sequence[Band] = ()  # the figures by length of the source
     sources: Sequence[str] = ()
     targets: Sequence[str] = ()  # what should have been written
     written: Sequence[str] = ()
@@ -101,10 +101,10 @@ class Column(NamedTuple):
     """One column of a comparison's table."""
 
     title: str
-    name: str  # of a figure of a training, or of its trial
-    form: str
-    more: bool | None = None  # whether more is better, or less; None: neither
-    scale: float = 1.0
+    name: str  # key of a figure of the training or of its trial
+    form: str  # a format string
+    more: bool | None = None  # whether a larger value is better; None: neither is
+    scale: float = 1.0  # factor before formatting
 
 
 PARAMETERS = Column("parameters", "params", "{:,.0f}", more=False)
@@ -114,57 +114,60 @@ MEMORY = Column("peak MB", "peak_memory", "{:,.0f}", more=False, scale=1e-6)
 
 
 class Kind(ABC):
-    """A kind of data. It has no instances: the name in a run's config.json leads to the class.
+    """A kind of data: a class without instances, which a run's config.json names.
 
-    Where a `writer` is an argument it is a run that was opened, or a model in training (`charlm.writer.Writer`).
+    An argument `writer` is a `charlm.writer.Writer`: an opened run, or a model in training. A `store` is an `AnyStore`,
+    a `part` an `AnyPart`.
     """
 
-    noun: ClassVar[str]  # what it is called: "trained on ...", "reads no ..."
-    files: ClassVar[str] = ""  # in which it comes, where that is not just any file
-    unit: ClassVar[str] = "characters"  # what its parts are counted in
+    noun: ClassVar[str]  # in sentences: "trained on ...", "reads no ..."
+    files: ClassVar[str] = ""  # suffixes of its files, in words, if not every file can be of the kind
+    unit: ClassVar[str] = "characters"  # in which the size of a part is given
     Settings: ClassVar[type[DataSettings]] = DataSettings
-    own: ClassVar[tuple[str, ...]] = ("seq_len", "batch_size", "order")  # settings that mean nothing for some others
-    rows: ClassVar[str] = "text"  # what its batches hold, by the word that objectives use: windows of a text, or others
-    long: ClassVar[str | None] = None  # the recipe that is added where the budget is `config.LONG` minutes or more
-    has_source: ClassVar[bool] = False  # whether something is read first, perhaps from files of its own
-    arch: ClassVar[str] = "lstm"  # trained where nothing is said
-    entrants: ClassVar[str] = "lstm,gru"  # compared where nothing is said
-    batch_flags: ClassVar[str] = "--batch-size or --seq-len"  # what makes a batch smaller
+    own: ClassVar[tuple[str, ...]] = ("seq_len", "batch_size", "order")  # settings that some other kinds do not have
+    rows: ClassVar[str] = (
+        "text"  # what a row of a batch is, in the word that objectives use: a window of a text, a pair
+    )
+    long: ClassVar[str | None] = None  # name of the recipe that is added for a budget of `config.LONG` minutes or more
+    has_source: ClassVar[bool] = False  # whether a source is read before a target is written
+    arch: ClassVar[str] = "lstm"  # the default of `charlm train`
+    entrants: ClassVar[str] = "lstm,gru"  # the default of `charlm compare`
+    batch_flags: ClassVar[str] = "--batch-size or --seq-len"  # options that make a batch smaller
     batches: ClassVar[Mapping[str, Any]] = {"batch_size": TrainSettings.batch_size}
-    """Settings of batches that are the same for all in a comparison, and what they are where nothing is said."""
-    figures: ClassVar[tuple[str, ...]] = ()  # what a trial says of quality, to be shown beside the score
-    columns: ClassVar[tuple[Column, ...]] = (PARAMETERS, TRAINS, MEMORY)  # of a comparison, beside the score
-    option: ClassVar[str] = "text"  # with which other data of the kind are named: --text FILE
-    scored: ClassVar[str] = "{bytes} bytes to be scored on"  # a part, in words; {size} is in units
+    """Settings of batches that must be the same for all in a comparison, with their defaults."""
+    figures: ClassVar[tuple[str, ...]] = ()  # names of a trial's figures that are shown beside the score
+    columns: ClassVar[tuple[Column, ...]] = (PARAMETERS, TRAINS, MEMORY)  # of a comparison's table, beside the score
+    option: ClassVar[str] = "text"  # --text FILE names other data of the kind
+    scored: ClassVar[str] = "{bytes} bytes to be scored on"  # describes a part; {size} is in units
     unequal: ClassVar[str] = "these runs are not scored on the same data, so their scores do not compare"
-    uses: ClassVar[str] = "score it with charlm eval"  # what to do with a run, where it cannot do what was asked for
+    uses: ClassVar[str] = "score it with charlm eval"  # advice for whoever asks a run for what its kind cannot do
 
     @classmethod
     def name(cls) -> str:
-        """That of its file."""
+        """The name of its file."""
         return cls.__module__.rpartition(".")[2].replace("_", "-")
 
     @classmethod
     def named(cls, file: str, encoding: str) -> bool:  # noqa: ARG003
-        """Whether a file is named as one of this kind, and is none of another as far as can be seen."""
+        """Whether a file, which may not exist, is of this kind by its suffix, and by its first lines if need be."""
         return False
 
     @classmethod
     def claims(cls, corpus: Corpus) -> bool:  # noqa: ARG003
-        """Whether the name of a text or its first lines say that it is of this kind.
+        """Whether the names of a corpus's files, or their first lines, say that it is of this kind.
 
-        Raises `CorpusError` for files of which some are and some are not.
+        Raises `CorpusError` if some of the files are and others are not.
         """
         return False
 
     @classmethod
     def of(cls, corpus: Corpus, targets: Corpus | None) -> AnyCorpus:  # noqa: ARG003
-        """What the files hold, read as this kind."""
+        """The data in a corpus, and in `targets` if they have files of their own, read as this kind."""
         return corpus
 
     @classmethod
     def open(cls, paths: Sequence[str | Path], targets: Sequence[str | Path], encoding: str) -> AnyCorpus:
-        """Raises what `Corpus.open` raises."""
+        """As `of`, from paths. Raises what `Corpus.open` raises."""
         return cls.of(Corpus.open(paths, encoding), Corpus.open(targets, encoding) if targets else None)
 
     @classmethod
@@ -172,39 +175,39 @@ class Kind(ABC):
     def prepare(
         cls, corpus: Any, settings: Any, cache_dir: Path | None, vocabularies: Vocabularies | None = None
     ) -> Generator[Progress, None, AnyStore]:
-        """The data as ids. `vocabularies` are those that were learnt from the same data before, if they were.
+        """Encode and split the data, by the `vocabularies` that a run learnt from the same data, or new ones.
 
-        Raises `CorpusError` if there are too few.
+        Raises `CorpusError` if there are too few data.
         """
 
     @classmethod
     @abstractmethod
     def read(cls, corpus: Any, settings: Any, vocabularies: Vocabularies) -> Generator[Progress, None, AnyStore]:
-        """Other data as a run reads them, all in the part to train on. Raises `VocabularyError` for what it cannot."""
+        """Encode other data for a run, all as the training part. Raises `VocabularyError` for unknown characters."""
 
     @classmethod
     def lengths(cls, data: Any, train: TrainSettings) -> Lengths:  # noqa: ARG003
-        """Those of a network for data that leave room for what was asked for."""
+        """The lengths that a network is built for, if the data are long enough for the settings."""
         return Lengths.of_text(train.seq_len)
 
     @classmethod
     def size(cls, part: Any) -> int:
-        """Of a part of the data, in units."""
+        """The size of a part, in units."""
         return int(part.chars)
 
     @classmethod
     def shortened(cls, store: Any, train: TrainSettings) -> str:  # noqa: ARG003
-        """What to say where the data allow only smaller batches than were asked for."""
+        """A note if the data allow only smaller batches than were asked for, or else ""."""
         return ""
 
     @classmethod
     def glimpse(cls, writer: Any, store: Any, seed: int) -> str:  # noqa: ARG003
-        """A little of what a model writes on its way through a training."""
+        """A short text of the model during its training; "" if it writes none."""
         return ""
 
     @classmethod
     def baselines(cls, store: Any) -> Baselines | None:  # noqa: ARG003
-        """What simple methods reach on the validation part, in bits per byte."""
+        """What simple methods reach on the validation part, in bits per byte; None if they do not apply."""
         return None
 
     @classmethod
@@ -212,43 +215,42 @@ class Kind(ABC):
         cls,
         writer: Any,  # noqa: ARG003
         part: Any,  # noqa: ARG003
-        how: Any = None,  # noqa: ARG003
+        settings: Any = None,  # noqa: ARG003
         like: Any = None,  # noqa: ARG003
     ) -> Generator[Progress, None, Trial]:
-        """Have a run write: how fast, and where `figures` are named also how well.
+        """Have a run write for a part: how fast, and if the kind has `figures`, how well.
 
-        `how` says how it writes, as settings; `like` is the same part as it was read for another run, whose lengths
-        count for all.
+        `settings` say how it writes. `like` is the same part encoded for another run, whose lengths make the bands.
         """
         yield from ()
         return Trial()
 
     @classmethod
     def command(cls, network: type) -> str:  # noqa: ARG003
-        """What a person types next, after the training of such a network."""
+        """The command of charlm to suggest after the training of such a network."""
         return "eval"
 
     @classmethod
     def passage(cls, store: Any) -> str:  # noqa: ARG003
-        """The beginning of the validation part, to be shown with what each character costs a model."""
+        """The beginning of the validation text, for a page that shows its cost per character; "" for none."""
         return ""
 
     @classmethod
     def sample(cls, writer: Any) -> str:  # noqa: ARG003
-        """A text of a model, for a page."""
+        """A text of a model, for a page; "" for none."""
         return ""
 
     @classmethod
     def equal(cls, parts: Sequence[Any]) -> bool:
-        """Whether parts that were prepared in different ways hold the same data."""
+        """Whether parts, encoded in different ways, hold the same data."""
         return len({(part.bytes, part.chars) for part in parts}) < 2
 
     @classmethod
     def step_size(cls, plan: Any) -> object:
-        """Equal for plans of which equally many steps see the same data."""
+        """Equal for plans with the same amount of data in a step."""
         return plan.train.accumulate, plan.train.seq_len
 
     @classmethod
     def level(cls, plans: Sequence[Any], stores: Sequence[Any]) -> list[Any]:  # noqa: ARG003
-        """The plans of a comparison, changed so that all see the same data in the same order."""
+        """The plans of a comparison, changed so that all train on the same data in the same order."""
         return list(plans)

@@ -1,7 +1,7 @@
-"""How good translations are against what should have been written, all together and by the length of their sources.
+"""The quality of translations against references, of all together and by the length of their sources.
 
 BLEU: Papineni et al. 2002, doi:10.3115/1073083.1073135; chrF: Popović 2015, doi:10.18653/v1/W15-3049; both by sacrebleu
-(Post 2018, arXiv:1804.08771) on the text as it is, 0 to 100.
+(Post 2018, arXiv:1804.08771) on the text as it is, from 0 to 100.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ BANDS = 10  # of source lengths, at most
 
 
 class Quality(NamedTuple):
-    """Translations against what should have been written."""
+    """The quality of translations."""
 
-    exact: float  # share of those that are equal to it
-    bleu: float | None  # None without sacrebleu, and where no target has four words
-    bleu_lower: float | None  # both sides in small letters
+    exact: float  # share that is equal to the reference
+    bleu: float | None  # None without sacrebleu, and if no reference has four words
+    bleu_lower: float | None  # both sides in lower case
     chrf: float | None
 
 
@@ -38,7 +38,7 @@ def quality(written: Sequence[str], references: Sequence[str]) -> Quality:
     def score(metric: Any) -> float:
         return float(metric.corpus_score(list(written), [list(references)]).score)
 
-    if not any(len(reference.split()) >= 4 for reference in references):  # BLEU counts runs of up to four words
+    if not any(len(reference.split()) >= 4 for reference in references):  # BLEU needs 4-grams
         return Quality(exact, None, None, score(CHRF()))
     return Quality(exact, score(BLEU()), score(BLEU(lowercase=True)), score(CHRF()))
 
@@ -50,14 +50,14 @@ def by_length(
     written: Sequence[str],
     references: Sequence[str],
 ) -> list[Band]:
-    """The same in bands of source lengths (pairs,), in tokens without the newline."""
+    """The quality by `lengths` (pairs,) of the sources; `nats` and `tokens` (pairs,) are those of the references."""
     shortest, longest = int(lengths.min()), int(lengths.max())
     width = max(1, math.ceil((longest - shortest + 1) / BANDS))
     bands = []
     for first in range(shortest, longest + 1, width):
         inside = np.flatnonzero((first <= lengths) & (lengths < first + width)).tolist()
         if inside:
-            good = quality([written[at] for at in inside], [references[at] for at in inside])
+            good = quality([written[i] for i in inside], [references[i] for i in inside])
             mean = float(nats[inside].sum() / tokens[inside].sum())
             bands.append(Band(first, first + width - 1, len(inside), mean, good.exact, good.bleu, good.chrf))
     return bands

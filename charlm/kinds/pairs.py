@@ -18,7 +18,7 @@ from charlm.text.pair_store import PairSplit, PairStore, prepare_pairs
 from charlm.text.pairs import PairCorpus, holds_pairs, named_as_pairs
 from charlm.text.vocabulary import Vocabularies
 
-GLIMPSED = 4  # pairs
+GLIMPSE_PAIRS = 4
 
 
 class Pairs(Kind):
@@ -71,7 +71,7 @@ class Pairs(Kind):
         cls,
         corpus: PairCorpus,
         settings: PairSettings,
-        cache_dir: Path | None,  # noqa: ARG003  they are few, and not cached
+        cache_dir: Path | None,  # noqa: ARG003  pairs are few, and not cached
         vocabularies: Vocabularies | None = None,
     ) -> Generator[Progress, None, PairStore]:
         return (yield from prepare_pairs(corpus, settings, vocabularies))
@@ -95,24 +95,26 @@ class Pairs(Kind):
     def glimpse(cls, writer: Any, store: PairStore, seed: int) -> str:  # noqa: ARG003
         """The first held-out pairs: each source, and below it what was written for it."""
         part = store.validation if store.validation.count else store.train
-        sources, targets = part.texts(writer.vocabularies, GLIMPSED)
-        limit = 2 * max(len(writer.tokenizer.encode(target)) for target in targets) + 10  # it may not know how to end
+        sources, targets = part.texts(writer.vocabularies, GLIMPSE_PAIRS)
+        limit = (
+            2 * max(len(writer.tokenizer.encode(target)) for target in targets) + 10
+        )  # it may not have learnt yet when to end
         written = writer.translate(sources, limit=limit)
         return "\n".join(f"{source}\n  {best.text}" for source, (best, *_) in zip(sources, written, strict=True))
 
     @classmethod
     def trial(
-        cls, writer: Any, part: PairSplit, how: TranslateSettings | None = None, like: PairSplit | None = None
+        cls, writer: Any, part: PairSplit, settings: TranslateSettings | None = None, like: PairSplit | None = None
     ) -> Generator[Progress, None, Trial]:
-        """Score and translate all pairs, many at once. The bands are of lengths in tokens of `like`."""
-        from charlm.objectives.pairs import pair_nats, pair_score  # which import torch
+        """Score and translate all pairs, in batches."""
+        from charlm.objectives.pairs import pair_nats, pair_score  # imports torch
 
         nats = yield from pair_nats(writer.model, part)
         sources, targets = part.texts(writer.vocabularies)
         began = time.perf_counter()
-        best_of = yield from writer.translating(sources, how or TranslateSettings())
+        translations = yield from writer.translating(sources, settings or TranslateSettings())
         seconds = time.perf_counter() - began
-        written = [best.text for best, *_ in best_of]
+        written = [best.text for best, *_ in translations]
         lengths = (like or part).source.sizes - 1
         return Trial(
             speed=sum(len(line) + 1 for line in written) / seconds,
@@ -130,7 +132,7 @@ class Pairs(Kind):
 
     @classmethod
     def equal(cls, parts: Sequence[PairSplit]) -> bool:
-        """Whether they hold the same ones of one corpus."""
+        """Whether they hold the same pairs of one corpus."""
         return len({part.numbers.tobytes() for part in parts}) < 2
 
     @classmethod

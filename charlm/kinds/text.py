@@ -1,4 +1,4 @@
-"""A running text: what is read is what was written before."""
+"""Running text: a model continues what it has read."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from charlm.text.store import Split, Store, prepare
 from charlm.text.tokenizers import utf8
 from charlm.text.vocabulary import Vocabularies
 
-GLIMPSE, GLIMPSED = 300, 0.4  # tokens and seconds, whichever end first
-WRITING, WARM_UP = 1.0, 20  # seconds for which writing is timed, after so many tokens
-SAMPLE, PASSAGE = 400, 600  # tokens on a page: written by each model, and of the text
+GLIMPSE_TOKENS, GLIMPSE_SECONDS = 300, 0.4  # whichever is reached first
+TIMED_SECONDS, WARM_UP_TOKENS = 1.0, 20  # of writing
+SAMPLE_TOKENS, PASSAGE_TOKENS = 400, 600  # on a page: a sample of a model, and a passage of the text
 
 
 class Text(Kind):
@@ -50,7 +50,7 @@ class Text(Kind):
         corpus: Corpus,
         settings: DataSettings,
         cache_dir: Path | None,
-        vocabularies: Vocabularies | None = None,  # noqa: ARG003  the cache holds them too
+        vocabularies: Vocabularies | None = None,  # noqa: ARG003  they are in the cache
     ) -> Generator[Progress, None, Store]:
         return (yield from prepare(corpus, settings, cache_dir))
 
@@ -72,23 +72,23 @@ class Text(Kind):
 
     @classmethod
     def shortened(cls, store: Store, train: TrainSettings) -> str:
-        got = store.batches(train)
-        if (got.seq_len, got.batch_size) == (train.seq_len, train.batch_size):
+        used = store.batches(train)
+        if (used.seq_len, used.batch_size) == (train.seq_len, train.batch_size):
             return ""
         return (
             f"the training text holds only {len(store.train)} tokens: "
-            f"sequences of {got.seq_len} (asked: {train.seq_len}), {got.batch_size} per batch ({train.batch_size})"
+            f"sequences of {used.seq_len} (asked: {train.seq_len}), {used.batch_size} per batch ({train.batch_size})"
         )
 
     @classmethod
     def glimpse(cls, writer: Any, store: Store, seed: int) -> str:  # noqa: ARG003
-        """Cut short where writing is slow."""
+        """Cut short after `GLIMPSE_SECONDS`."""
         if not writer.goes_on:
             return ""
         began, texts = time.monotonic(), []
-        for piece in writer.pieces(Request(length=GLIMPSE, seed=seed)):
+        for piece in writer.pieces(Request(length=GLIMPSE_TOKENS, seed=seed)):
             texts.append(piece.texts[0])
-            if time.monotonic() - began > GLIMPSED:
+            if time.monotonic() - began > GLIMPSE_SECONDS:
                 break
         return "".join(texts)
 
@@ -103,38 +103,37 @@ class Text(Kind):
         cls,
         writer: Any,
         part: Split,  # noqa: ARG003
-        how: Any = None,  # noqa: ARG003
+        settings: Any = None,  # noqa: ARG003
         like: Split | None = None,  # noqa: ARG003
     ) -> Generator[Progress, None, Trial]:
-        """In one stream."""
+        """The speed of writing one text."""
         if not writer.goes_on:
             return Trial()
         yield Progress("writing", 0, 1)
         pieces, chars = writer.pieces(Request(length=0, seed=0)), 0
-        for _ in range(WARM_UP):
+        for _ in range(WARM_UP_TOKENS):
             next(pieces)
         began = time.perf_counter()
-        while (spent := time.perf_counter() - began) < WRITING:
+        while (spent := time.perf_counter() - began) < TIMED_SECONDS:
             chars += len(next(pieces).texts[0])
         return Trial(speed=chars / spent)
 
     @classmethod
     def command(cls, network: type) -> str:
-        from charlm.model import LanguageModel  # which imports torch
+        from charlm.model import LanguageModel  # imports torch
 
         return "sample" if issubclass(network, LanguageModel) else "eval"
 
     @classmethod
     def passage(cls, store: Store) -> str:
-        return store.tokenizer.decoder().feed(*store.validation.ids[:PASSAGE].tolist())
+        return store.tokenizer.decoder().feed(*store.validation.ids[:PASSAGE_TOKENS].tolist())
 
     @classmethod
     def sample(cls, writer: Any) -> str:
-        return str(writer.sample(length=SAMPLE)) if writer.goes_on else ""
+        return str(writer.sample(length=SAMPLE_TOKENS)) if writer.goes_on else ""
 
     @classmethod
     def level(cls, plans: Sequence[Any], stores: Sequence[Store]) -> list[Any]:
-        """Where a row stands in the text depends on the number of rows, and a short text leaves room for few long ones:
-        so all have as few as the one with the longest."""
+        """Give all the fewest rows that any has: their number decides where in the text they are."""
         rows = min(store.batches(plan.train).batch_size for plan, store in zip(plans, stores, strict=True))
         return [replace(plan, train=replace(plan.train, batch_size=rows)) for plan in plans]

@@ -1,4 +1,4 @@
-"""Named settings: data, not code. Each file says in its `description` where its numbers come from."""
+"""Named settings in TOML files. The `description` of a file says where its numbers come from."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from charlm.errors import SettingsError
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Settings from a TOML file of plain `name = value` lines. Raises `SettingsError` if it is not one."""
+    """The settings in a TOML file of plain `name = value` lines. Raises `SettingsError` if it is not one."""
     return {name.replace("-", "_"): value for name, value in parse(path).items() if name != "description"}
 
 
 def parse(path: Path) -> dict[str, Any]:
+    """All values of such a file, `description` too."""
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -37,7 +38,7 @@ def names() -> list[str]:
 
 
 def file(name: str) -> Path:
-    """Raises `SettingsError` for a name that is not there."""
+    """The file of a preset. Raises `SettingsError` for an unknown name."""
     if name not in names():
         raise SettingsError(f"no preset {name!r}; choose from {', '.join(names())}")
     return Path(__file__).with_name(f"{name}.toml")

@@ -1,6 +1,6 @@
-"""Weights and training state as safetensors, always on the CPU, so that a GPU's run opens anywhere.
+"""Weights and training state as safetensors, always saved from the CPU, so that a run from a GPU opens anywhere.
 
-A file carries the hash of all that it says. Before a tensor is read its name, type and shape must be those expected.
+A file carries a hash of its content. A tensor is read only if its name, type and shape are those expected.
 """
 
 from __future__ import annotations
@@ -26,48 +26,48 @@ from charlm.training.loop import Trainer
 
 Tensors = dict[str, Tensor]
 Shape = tuple[int, ...]
-KINDS = ("F32", "F16", "BF16", "I64")
-Fits = Callable[[str, Shape], bool]  # whether a tensor of this name and shape belongs into the file
+DTYPES = ("F32", "F16", "BF16", "I64")
+Fits = Callable[[str, Shape], bool]  # whether the file may have a tensor of this name and shape
 
 
 def save_tensors(path: Path, tensors: Tensors, metadata: dict[str, Any], *, keep: Path | None = None) -> None:
-    """Write tensors and a JSON value, replacing the file only when the new one is whole; the old one becomes `keep`.
+    """Write tensors and JSON metadata, replacing the file only once the new one is whole; the old one becomes `keep`.
 
     Raises `RunError` if they cannot be written.
     """
-    whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    said = json.dumps(metadata)
-    with replacing(path, keep=keep) as beside:
+    saved = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    text = json.dumps(metadata)
+    with replacing(path, keep=keep) as temporary:
         try:
-            save_file(whole, beside, {"charlm": said, "sha256": digest(whole, said)})
+            save_file(saved, temporary, {"charlm": text, "sha256": digest(saved, text)})
         except SafetensorError as error:
             raise OSError(str(error)) from None  # its only cause: the disk
-        beside.chmod(0o644)  # a run may be shared, which safetensors does not expect
+        temporary.chmod(0o644)  # safetensors makes it private, but a run may be shared
 
 
 def load_tensors(path: Path, fits: Fits) -> tuple[Tensors, dict[str, Any]]:
-    """Raises `RunError` if the file is missing, damaged, or holds anything that does not fit."""
+    """(tensors, metadata) of a file. Raises `RunError` if it is missing, damaged, or has a tensor that does not fit."""
     try:
         with safe_open(plain_file(path), "pt") as file:
             names = list(file.keys())
             for name in names:
-                part = file.get_slice(name)
-                shape, kind = tuple(part.get_shape()), part.get_dtype()
-                if kind not in KINDS or not fits(name, shape):
-                    raise RunError(f"{path} does not fit its config.json: it has no {name} of shape {shape}, {kind}")
+                tensor = file.get_slice(name)
+                shape, dtype = tuple(tensor.get_shape()), tensor.get_dtype()
+                if dtype not in DTYPES or not fits(name, shape):
+                    raise RunError(f"{path} does not fit its config.json: it has no {name} of shape {shape}, {dtype}")
             tensors = {name: file.get_tensor(name).clone() for name in names}
-            labels = file.metadata() or {}
-            said = labels.get("charlm", "")
-            if labels.get("sha256") != digest(tensors, said):
+            header = file.metadata() or {}
+            text = header.get("charlm", "")
+            if header.get("sha256") != digest(tensors, text):
                 raise RunError(f"{path} is damaged: its checksum is not that of what it holds")
-            return tensors, dict(json.loads(said))
+            return tensors, dict(json.loads(text))
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise RunError(f"{path} is damaged: {error}") from None
 
 
-def digest(tensors: Tensors, said: str) -> str:
-    """Hash of names, types, shapes and values, and of the text that goes with them."""
-    result = hashlib.sha256(said.encode())
+def digest(tensors: Tensors, text: str) -> str:
+    """SHA-256 of the names, types, shapes and values of tensors, and of a text, such as their metadata."""
+    result = hashlib.sha256(text.encode())
     for name, t in sorted(tensors.items()):
         result.update(f"{name} {t.dtype} {tuple(t.shape)}".encode())
         result.update(t.reshape(-1).view(torch.uint8).numpy().data)
@@ -83,53 +83,58 @@ def shapes(model: nn.Module) -> dict[str, Shape]:
 
 
 @torch.no_grad()
-def set_weights(model: nn.Module, tensors: Tensors, where: Path) -> None:
-    """Copy tensors, known to fit, into the model's parameters. Raises `RunError` if one is missing."""
+def set_weights(model: nn.Module, tensors: Tensors, path: Path) -> None:
+    """Copy tensors of the right shapes, read from `path`, into a model. Raises `RunError` if one is missing."""
     for name, p in model.named_parameters():
         if name not in tensors:
-            raise RunError(f"{where} does not fit its config.json: {name} is missing")
+            raise RunError(f"{path} does not fit its config.json: {name} is missing")
         p.copy_(tensors[name])
 
 
 def read_weights(path: Path, model: nn.Module) -> tuple[Tensors, dict[str, Any]]:
-    """What `save_weights` wrote. Raises `RunError` if it is missing, damaged or does not fit the model."""
+    """(weights, metadata) of a file of `save_weights`. Raises `RunError` if it is missing, damaged or does not fit."""
     expected = shapes(model)
     return load_tensors(path, lambda name, shape: expected.get(name) == shape)
 
 
 def save_training(path: Path, trainer: Trainer, notes: dict[str, Any]) -> None:
-    """Everything that `load_training` needs to go on as if nothing had happened, and `notes` of the caller's.
+    """Save all that `load_training` needs to continue exactly, and `notes` of the caller's.
 
-    What `path` held before becomes `previous.safetensors`. Raises `RunError` if it cannot be written.
+    A file that `path` names already becomes `previous.safetensors`. Raises `RunError` if the disk cannot be written.
     """
-    here = trainer.position
-    tensors = flatten("carried", here.carried)
+    position = trainer.position
+    tensors = flatten("carried", position.carried)
     for part, module in (("model", trainer.model), ("average", trainer.average)):
         if module is not None:
             tensors |= {f"{part}/{name}": p for name, p in module.named_parameters()}
     for number, optimizer in enumerate(trainer.optimizers):
         for p, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{p}/{key}": value for key, value in values.items()}
-    position = {"step": here.step, "tokens": here.tokens, "seconds": here.clock.seconds, "lr_scale": here.lr_scale}
-    position["skipped"] = int(trainer.skipped)
-    said = {"position": position, "notes": notes}
-    save_tensors(path, tensors, said, keep=path.with_name("previous.safetensors"))
+    numbers = {
+        "step": position.step,
+        "tokens": position.tokens,
+        "seconds": position.clock.seconds,
+        "lr_scale": position.lr_scale,
+        "skipped": int(trainer.skipped),
+    }
+    metadata = {"position": numbers, "notes": notes}
+    save_tensors(path, tensors, metadata, keep=path.with_name("previous.safetensors"))
 
 
 def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
-    """Put a trainer where the saved one stood; returns the notes. Raises `RunError` if they differ."""
+    """Put a trainer into the saved state; returns the notes. Raises `RunError` if the file is not of this run."""
     expected = {
         f"{part}/{name}": shape for part in ("model", "average") for name, shape in shapes(trainer.model).items()
     }
     with torch.no_grad():
-        blank = trainer.blank()
-    expected |= {name: tuple(t.shape) for name, t in flatten("carried", blank).items()}
-    slots = [[p.shape for group in o.param_groups for p in group["params"]] for o in trainer.optimizers]
+        empty = trainer.blank()
+    expected |= {name: tuple(t.shape) for name, t in flatten("carried", empty).items()}
+    sizes = [[p.shape for group in o.param_groups for p in group["params"]] for o in trainer.optimizers]
 
     def fits(name: str, shape: Shape) -> bool:
         if name.startswith("optimizer/"):
             _, number, p, _ = name.split("/")
-            return shape in ((), slots[int(number)][int(p)])
+            return shape in ((), sizes[int(number)][int(p)])
         return expected.get(name) == shape
 
     try:
@@ -143,12 +148,12 @@ def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
                 p, key = name.split("/")
                 state.setdefault(int(p), {})[key] = value
             load_optimizer(optimizer, state)
-        here, position = trainer.position, metadata["position"]
-        here.step, here.tokens = int(position["step"]), int(position["tokens"])
-        here.clock = Clock(float(position["seconds"]))
-        here.lr_scale = float(position["lr_scale"])
-        trainer.skipped.fill_(int(position["skipped"]))
-        map_state(Tensor.copy_, here.carried, unflatten("carried", tensors, blank))
+        position, numbers = trainer.position, metadata["position"]
+        position.step, position.tokens = int(numbers["step"]), int(numbers["tokens"])
+        position.clock = Clock(float(numbers["seconds"]))
+        position.lr_scale = float(numbers["lr_scale"])
+        trainer.skipped.fill_(int(numbers["skipped"]))
+        map_state(Tensor.copy_, position.carried, unflatten("carried", tensors, empty))
         return dict(metadata["notes"])
     except (KeyError, IndexError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise RunError(f"{path} holds no training of this run: {error!r}") from None
@@ -156,8 +161,10 @@ def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
 
 @torch.no_grad()
 def load_optimizer(optimizer: Optimizer, state: dict[int, dict[str, Tensor]]) -> None:
-    """Set what it remembers of each parameter, by number. Where it remembers something its tensors stay where they are,
-    as a recorded step wants it; what was not saved is zero, as in the beginning."""
+    """Set an optimizer's state, {number of a parameter: {name: value}}; a value that was not saved is zero.
+
+    Existing tensors are filled in place, because a recorded CUDA graph keeps their addresses.
+    """
     if not optimizer.state:
         optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         return
@@ -169,18 +176,18 @@ def load_optimizer(optimizer: Optimizer, state: dict[int, dict[str, Tensor]]) ->
 
 
 def under(prefix: str, tensors: Tensors) -> Tensors:
-    """The tensors below a prefix, without it."""
+    """The tensors named `prefix/...`, without that prefix."""
     return {name[len(prefix) + 1 :]: t for name, t in tensors.items() if name.startswith(f"{prefix}/")}
 
 
 def flatten(name: str, state: State) -> Tensors:
-    """A state as named tensors: tuple positions become parts of the name."""
+    """A state, a tree of tuples, as named tensors: name/0, name/1/0 and so on."""
     if isinstance(state, tuple):
         return {key: t for i, part in enumerate(state) for key, t in flatten(f"{name}/{i}", part).items()}
     return {name: state}
 
 
 def unflatten(name: str, tensors: Tensors, like: State) -> State:
-    """The inverse of `flatten`, for a state of the same form as `like`."""
+    """The inverse of `flatten`, for a state with the structure of `like`."""
     parts = iter([tensors[key] for key in flatten(name, like)])
     return map_state(lambda _: next(parts), like)

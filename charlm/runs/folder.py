@@ -1,4 +1,4 @@
-"""Run folders: naming, finding, listing, and their JSON files. Nothing here imports torch.
+"""Run folders: how they are named, found and listed, and their JSON files. Imports no torch.
 
 config.json             all settings, versions, seed, the corpus and its hash
 tokenizer.json          the vocabulary
@@ -8,10 +8,10 @@ training.safetensors    everything that resuming needs, in one file, so that it 
 previous.safetensors    the checkpoint before that one
 training.json           how far training is and what it reached, for people and for `charlm runs`
 metrics.jsonl           a line per validation
-samples.txt             what it wrote on the way
+samples.txt             texts that it wrote during the training
 
-The JSON files end with the hash of what they say. A run may come from anywhere, so nothing in it is trusted: what is
-damaged, of absurd size, or a link to somewhere else is refused.
+A JSON file has a hash of its content in it. A run may come from anywhere, so nothing in it is trusted: a file that is
+damaged, of absurd size, or a link to outside the run is refused.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from charlm.score import BITS, Measure, Score
 
 ROOT = Path("runs")
 FORMAT = 2
-LARGEST_JSON = 100_000_000  # bytes; a vocabulary of a million words has a fifth of that
-CONFIG = {
+LARGEST_JSON = 100_000_000  # bytes; the vocabulary of a million words has a fifth of that
+CONFIG = {  # what config.json must have
     "kind": str,
     "arch": str,
     "model": dict,
@@ -61,19 +61,19 @@ class RunInfo(NamedTuple):
 
     @property
     def best(self) -> Score | None:
-        """Of the best validation so far; None if there was none."""
+        """The score of the best validation so far; None if there was none."""
         with suppress(KeyError, TypeError, ValueError):
             return Score.from_json(self.training["best"])
         return None
 
     @property
     def measure(self) -> Measure:
-        """Of its scores, as far as is known."""
+        """The measure of its scores; bits per byte if there are none yet."""
         return self.best.measure if self.best else BITS
 
     @property
     def kind(self) -> str:
-        """Of the data that it was trained on."""
+        """The kind of data that it was trained on."""
         return str(self.config["kind"])
 
 
@@ -96,9 +96,9 @@ def append(path: Path, text: str) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep every other training out of a run. Raises `RunError` if one is there, or if the folder is read-only.
+    """Lock a run against a second training. Raises `RunError` if one runs already, or if the folder is read-only.
 
-    The lock is the system's own and ends with its process, however that ends; only the empty file stays.
+    The lock is one of the operating system and ends with its process, however that ends; only an empty file stays.
     """
     if (path / ".lock").is_symlink():
         raise RunError(f"{path / '.lock'} is a link, perhaps to a file that should not be touched; delete it")
@@ -110,15 +110,15 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise RunError(f"{path} cannot be written to: {error.strerror}; copy it to where it can") from None
     try:
-        for rubbish in path.glob(".*.tmp"):  # of a process that was killed while it saved
-            rubbish.unlink(missing_ok=True)
+        for temporary in path.glob(".*.tmp"):  # left by a process that was killed while it saved
+            temporary.unlink(missing_ok=True)
         yield
     finally:
         lock.release()
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process trains it now."""
+    """Whether a process trains the run now."""
     file = path / ".lock"
     if file.is_symlink() or not file.exists():
         return False
@@ -127,14 +127,14 @@ def is_locked(path: Path) -> bool:
         lock.acquire()
     except Timeout:
         return True
-    except OSError:  # where nobody may write, nobody trains
+    except OSError:  # in a read-only folder nothing is trained
         return False
     lock.release()
     return False
 
 
 def plain_file(path: Path) -> Path:
-    """`path`, if it is a file that lies in its run. Raises `RunError` for links that lead out of it, and for pipes."""
+    """`path`, if it is a regular file inside its run. Raises `RunError` for a link out of it, a pipe and the like."""
     try:
         real = path.resolve(strict=True)
     except FileNotFoundError:
@@ -149,15 +149,15 @@ def plain_file(path: Path) -> Path:
 
 
 def digest(name: str, value: Any) -> str:
-    """Of what a JSON file says, and of its name, so that one cannot stand in for another."""
+    """SHA-256 of the content of a JSON file and of its name, so that one file cannot replace another."""
     return hashlib.sha256(json.dumps([name, value], sort_keys=True).encode()).hexdigest()
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Raises `RunError` if it cannot be written."""
+    """Write a value with its hash. Raises `RunError` if it cannot be written."""
     text = json.dumps(value | {"sha256": digest(path.name, value)}, indent=1, ensure_ascii=False) + "\n"
-    with replacing(path) as beside:
-        beside.write_bytes(text.encode("utf-8", "surrogatepass"))  # a file's name may be anything
+    with replacing(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8", "surrogatepass"))  # names of files may have lone surrogates
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def metrics(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """Lines of a run's metrics.jsonl, read and as they stand, without what a killed process left half written."""
+    """(value, line) of every line of a run's metrics.jsonl, without those that a killed process left incomplete."""
     file = path / "metrics.jsonl"
     if not os.path.lexists(file):
         return
@@ -182,9 +182,9 @@ def metrics(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
         raise RunError(f"{file} is damaged: no such file is so large; delete it, it is only for people")
     for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
         with suppress(ValueError, KeyError, TypeError, OverflowError):
-            said = json.loads(line)
-            said["step"] = int(said["step"])
-            yield said, line + "\n"
+            entry = json.loads(line)
+            entry["step"] = int(entry["step"])
+            yield entry, line + "\n"
 
 
 def claim(out: Path | None, name: str) -> Path:
@@ -214,8 +214,11 @@ def is_run(path: Path) -> bool:
 
 
 def find(run: str | Path, *, kind: str | None = None) -> Path:
-    """The folder of a run: a path, a name under `runs/`, `last` (the newest) or `best` (of those with a score in the
-    measure of the newest), of all runs, or of those that were trained on this kind of data."""
+    """The folder of a run: a path, a name under `runs/`, `last` (the newest run) or `best` (`best_of`).
+
+    For `last` and `best` only runs count that were trained on this `kind` of data, if one is given. Raises `RunError`
+    if there is no such run.
+    """
     for path in (Path(run), ROOT / run):
         if is_run(path):
             return path
@@ -225,7 +228,7 @@ def find(run: str | Path, *, kind: str | None = None) -> Path:
         return wanted[-1].path
     if run == "best" and (best := best_of(wanted)):
         return best.path
-    names, compared = [info.path.name for info in runs], of_comparisons()
+    names, compared = [info.path.name for info in runs], comparison_runs()
     if not (names or compared):
         raise RunError(f"no run {str(run)!r} here, and none under {ROOT}/ yet; train one with: charlm train FILE")
     if run in ("last", "best"):
@@ -240,22 +243,22 @@ def find(run: str | Path, *, kind: str | None = None) -> Path:
 
 
 def best_of(runs: Sequence[RunInfo]) -> RunInfo | None:
-    """The run with the best score, in the measure of the newest one that has a score; None where none has."""
+    """The run with the best score, among those with the measure of the newest scored one; None if none has a score."""
     scored = [(info, info.best) for info in runs if info.best]
     if not scored:
         return None
     _, newest = scored[-1]
-    alike = [(info, best) for info, best in scored if best.measure == newest.measure]
-    best, _ = (max if newest.measure.more else min)(alike, key=lambda one: one[1].value)
+    comparable = [(info, score) for info, score in scored if score.measure == newest.measure]
+    best, _ = (max if newest.measure.more else min)(comparable, key=lambda pair: pair[1].value)
     return best
 
 
 def info(path: Path) -> RunInfo:
-    """Raises `RunError` if the folder's JSON files cannot be read or come from another charlm."""
+    """What a run's JSON files say. Raises `RunError` if they cannot be read or another charlm wrote them."""
     config = read_json(path / "config.json")
     if config.get("format") != FORMAT:
         raise RunError(f"{path} was made by another charlm ({config.get('charlm')}); open it with that one")
-    if not (holds(config, CONFIG) and holds(config["corpus"], CORPUS)):
+    if not (has_fields(config, CONFIG) and has_fields(config["corpus"], CORPUS)):
         raise RunError(f"{path / 'config.json'} does not describe a run")
     try:
         training = read_json(path / "training.json") if (path / "training.json").exists() else {}
@@ -264,22 +267,22 @@ def info(path: Path) -> RunInfo:
     return RunInfo(path, config, training)
 
 
-def holds(value: dict[str, Any], kinds: Mapping[str, type]) -> bool:
-    return all(isinstance(value.get(name), kind) for name, kind in kinds.items())
+def has_fields(value: dict[str, Any], types: Mapping[str, type]) -> bool:
+    return all(isinstance(value.get(name), type) for name, type in types.items())
 
 
-def of_comparisons() -> list[str]:
-    """The names under `runs/` of the runs that comparisons made: X-compare/lstm-0."""
+def comparison_runs() -> list[str]:
+    """The names under `runs/` of runs that belong to comparisons, such as X-compare/lstm-0."""
     inner = (path.parent for path in ROOT.glob("*/*/config.json"))
     return sorted(path.relative_to(ROOT).as_posix() for path in inner if not is_run(path.parent))
 
 
 def list_runs() -> list[RunInfo]:
     """Every readable run under `runs/`, the oldest first."""
-    found = []
+    runs = []
     for config in sorted(ROOT.glob("*/config.json"), key=lambda path: path.stat().st_mtime):
         try:
-            found.append(info(config.parent))
+            runs.append(info(config.parent))
         except RunError:
             continue  # one damaged run must not hide the others
-    return found
+    return runs

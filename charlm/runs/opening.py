@@ -1,4 +1,4 @@
-"""How a run is opened, as settings. Nothing here imports torch."""
+"""How a run is opened, as settings. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from charlm.config import Arg, Settings
 
 @dataclass(frozen=True)
 class Opening(Settings):
-    """Which of a run's weights, on which device, as they are or rounded."""
+    """Which weights of a run to load, on which device, and whether to quantize them."""
 
     weights: Annotated[Literal["best", "last"], Arg("the best in validation, or the last")] = "best"
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Arg("where to compute")] = "auto"

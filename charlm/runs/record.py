@@ -1,4 +1,4 @@
-"""What a run's folder knows of its training, and the files that say so."""
+"""What is known of a training beside its weights, and the files of the run that hold it."""
 
 from __future__ import annotations
 
@@ -33,28 +33,29 @@ NOTES = ("stale", "validated", "losses", "pending")
 
 @dataclass
 class Record:
-    """The best so far, how long ago that was, and the losses of the last validation.
+    """The best score so far, the last validation, and the training loss since then.
 
-    Whatever cannot be written raises `RunError` and leaves the files, and the record, as they were.
+    Methods that write raise `RunError` if the disk cannot be written, and leave the files as they were. The `network`
+    that they save is the one to use later: the averaged one if there is one, or else the trained one.
     """
 
     path: Path
     arch: str
     best: Score | None = None
     best_step: int = 0
-    stale: int = 0  # validations since the best
-    validated: int = -1  # the step of the last one
-    losses: tuple[float, float] | None = None  # training and validation, then
-    nats: Tensor | float = 0.0  # training loss, summed over the tokens since then
-    tokens: Tensor | int = 0  # so many
+    stale: int = 0  # validations since the best score
+    validated: int = -1  # the step of the last validation
+    losses: tuple[float, float] | None = None  # of training and of validation, at the last validation
+    nats: Tensor | float = 0.0  # training loss, summed over the tokens since the last validation
+    tokens: Tensor | int = 0  # their number
     pending: bool = False  # a validation is due before the next step
     saved: int = -1  # the step of the checkpoint on disk
-    owed: tuple[Score | None, int] | None = None  # score and step of best weights that could not be written
+    unwritten: tuple[Score | None, int] | None = None  # score and step of best weights that could not be written
 
-    def begin(self, plan: Plan, store: AnyStore, corpus: AnyCorpus, trainer: Trainer, kept: Network) -> None:
-        """All that is needed to open, explain, repeat and resume the run; config.json, which makes it one, last."""
+    def begin(self, plan: Plan, store: AnyStore, corpus: AnyCorpus, trainer: Trainer, network: Network) -> None:
+        """Write all that opening and resuming the run needs; config.json last, as it makes the folder a run."""
         folder.write_json(self.path / "tokenizer.json", store.vocabularies.to_json())
-        self.save(trainer, kept)  # so that there is always a checkpoint to go back to
+        self.save(trainer, network)  # so that there always is a checkpoint
         config = {
             "format": folder.FORMAT,
             "charlm": __version__,
@@ -63,7 +64,7 @@ class Record:
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             **plan.to_dict(),
             "lengths": trainer.model.spec.lengths._asdict(),
-            "rows": trainer.batches.batch_size,  # both are smaller than asked for where the text is short
+            "rows": trainer.batches.batch_size,  # both are smaller than asked for if the text is short
             "params": parameter_count(trainer.model),
             "tokenizer_sha256": store.vocabularies.sha256,
             "corpus": {
@@ -75,41 +76,41 @@ class Record:
         }
         folder.write_json(self.path / "config.json", config)
 
-    def add(self, step: Step) -> None:
-        """Count a step's loss; one that is no number is not counted."""
+    def add_loss(self, step: Step) -> None:
+        """Add a step's training loss, unless it is not finite."""
         self.nats = self.nats + torch.nan_to_num(step.nats, nan=0.0, posinf=0.0) * step.tokens
         self.tokens = self.tokens + step.nats.isfinite() * step.tokens
 
-    def take(self, score: Score, step: int, trainer: Trainer, kept: Network) -> None:
-        """Note a validation, and keep the weights if they are the best."""
+    def add_score(self, score: Score, step: int, trainer: Trainer, network: Network) -> None:
+        """Note a validation, and save the weights if they are the best."""
         better = self.best is None or score.measure.better(score.value, self.best.value)
-        again = self.best is not None and (step, score.value) == (self.best_step, self.best.value)  # it was cut off
+        again = self.best is not None and (step, score.value) == (self.best_step, self.best.value)  # after a resume
         if math.isfinite(score.value) and (better or again):
-            self.save_best(score, step, trainer, kept)
+            self.save_best(score, step, trainer, network)
             self.stale = 0
-        elif step > self.best_step:  # before it only where an earlier checkpoint was gone back to
+        elif step > self.best_step:  # false only after going back to an earlier checkpoint
             self.stale += 1
 
-    def save(self, trainer: Trainer, kept: Network) -> None:
-        """A checkpoint to resume from, and the newest weights to look at."""
+    def save(self, trainer: Trainer, network: Network) -> None:
+        """Save a checkpoint to resume from, and the newest weights to use."""
         notes = {name: getattr(self, name) for name in NOTES} | {"nats": float(self.nats), "tokens": int(self.tokens)}
         checkpoint.save_training(self.path / "training.safetensors", trainer, notes)
-        checkpoint.save_weights(self.path / "last.safetensors", kept, {"step": trainer.position.step})
+        checkpoint.save_weights(self.path / "last.safetensors", network, {"step": trainer.position.step})
         self.summarise(trainer)
         self.saved = trainer.position.step
 
-    def save_best(self, score: Score | None, step: int, trainer: Trainer, kept: Network) -> None:
-        """The weights to write with. Their score stands in the same file, so the two cannot disagree."""
-        self.owed = (score, step)
-        said = {"step": step, "score": score.to_json() if score else None}
-        checkpoint.save_weights(self.path / "model.safetensors", kept, said)
-        self.best, self.best_step, self.owed = score, step, None
+    def save_best(self, score: Score | None, step: int, trainer: Trainer, network: Network) -> None:
+        """Save the best weights. Their score is in the same file, so the two always belong together."""
+        self.unwritten = (score, step)
+        metadata = {"step": step, "score": score.to_json() if score else None}
+        checkpoint.save_weights(self.path / "model.safetensors", network, metadata)
+        self.best, self.best_step, self.unwritten = score, step, None
         self.summarise(trainer)
 
     def restore(self, trainer: Trainer) -> None:
-        """Stand where the last checkpoint stands. What was logged after it will happen again, so it is cut off.
+        """Return to the last checkpoint. What was logged after it is deleted, as it will happen again.
 
-        Raises `RunError` if it is damaged, and names the one before it where that is whole.
+        Raises `RunError` if it is damaged, and says whether the checkpoint before it is whole.
         """
         try:
             notes = checkpoint.load_training(self.path / "training.safetensors", trainer)
@@ -128,26 +129,26 @@ class Record:
         self.saved = trainer.position.step
         if (self.path / "model.safetensors").exists():
             try:
-                _, kept = checkpoint.read_weights(self.path / "model.safetensors", trainer.model)
-                self.best, self.best_step = Score.from_json(kept["score"]) if kept["score"] else None, int(kept["step"])
+                _, best = checkpoint.read_weights(self.path / "model.safetensors", trainer.model)
+                self.best, self.best_step = Score.from_json(best["score"]) if best["score"] else None, int(best["step"])
             except (RunError, KeyError, TypeError, ValueError) as error:
                 raise RunError(f"{error}; delete it to go on without: the next best is kept anew") from None
         metrics = self.path / "metrics.jsonl"
         if os.path.lexists(metrics):
             end = trainer.position.step + (not self.pending)
-            past = "".join(line for said, line in folder.metrics(self.path) if said["step"] < end)
-            with replacing(metrics) as beside:
-                beside.write_text(past, encoding="utf-8")
+            past = "".join(line for entry, line in folder.metrics(self.path) if entry["step"] < end)
+            with replacing(metrics) as temporary:
+                temporary.write_text(past, encoding="utf-8")
 
     def go_back(self, trainer: Trainer) -> None:
-        """Take the last but one checkpoint for the last, which is damaged. Raises `RunError` if both are."""
+        """Replace a damaged checkpoint by the one before it. Raises `RunError` if that is damaged too."""
         previous = self.path / "previous.safetensors"
         checkpoint.load_training(previous, trainer)
-        with replacing(self.path / "training.safetensors") as beside:
-            shutil.copyfile(previous, beside)
+        with replacing(self.path / "training.safetensors") as temporary:
+            shutil.copyfile(previous, temporary)
 
     def summarise(self, trainer: Trainer, *, finished: bool = False) -> None:
-        """training.json, for people and for `charlm runs`."""
+        """Write training.json, for people and for `charlm runs`."""
         summary: dict[str, Any] = position(trainer) | {
             "progress": round(trainer.progress(), 4),
             "finished": finished,
@@ -157,29 +158,33 @@ class Record:
         }
         folder.write_json(self.path / "training.json", summary)
 
-    def finish(self, trainer: Trainer, kept: Network) -> None:
-        """The end: what could not be saved so far is tried once more."""
+    def finish(self, trainer: Trainer, network: Network) -> None:
+        """Save the end of the training, and what could not be written before."""
         step = trainer.position.step
         if self.saved != step:
-            self.save(trainer, kept)
-        if self.owed and self.owed[1] == step:
-            self.save_best(*self.owed, trainer, kept)
+            self.save(trainer, network)
+        if self.unwritten and self.unwritten[1] == step:
+            self.save_best(*self.unwritten, trainer, network)
         self.summarise(trainer, finished=True)
 
     def log(self, trainer: Trainer, train_nats: float, score: Score | None) -> None:
-        """A line of metrics.jsonl."""
+        """Append a line to metrics.jsonl."""
         scored = describe(trainer.model, score, self.arch) if score else {}
-        line = scored | position(trainer) | {"train_nats": train_nats}  # tokens are those trained on
+        line = (
+            scored | position(trainer) | {"train_nats": train_nats}
+        )  # `tokens`: those trained on, and not those scored
         folder.append(self.path / "metrics.jsonl", json.dumps(line) + "\n")
 
     def log_sample(self, step: int, text: str) -> None:
+        """Append a text to samples.txt."""
         folder.append(self.path / "samples.txt", f"--- step {step}\n{text}\n")
 
 
 def resolved(paths: Sequence[Path]) -> list[str]:
+    """Absolute paths; - stays as it is."""
     return [str(path if str(path) == "-" else path.resolve()) for path in paths]
 
 
 def position(trainer: Trainer) -> dict[str, Any]:
-    here = trainer.position
-    return {"step": here.step, "tokens": here.tokens, "seconds": round(here.clock.seconds, 3)}
+    now = trainer.position
+    return {"step": now.step, "tokens": now.tokens, "seconds": round(now.clock.seconds, 3)}
