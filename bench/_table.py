@@ -1,4 +1,4 @@
-"""What all measurements share: a clock that looks for the best, and a table that is also JSON."""
+"""Shared by all measurements: the best speed of several rounds, and a table that can be saved as JSON."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ import torch
 Row = dict[str, Any]
 
 
-def parser(about: str | None) -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
-    made.add_argument("--json", type=Path, help="write the table as JSON too")
-    return made
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the option `--json`, described by the first line of `description`."""
+    result = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    result.add_argument("--json", type=Path, help="write the table as JSON too")
+    return result
 
 
 def machine(device: str = "cpu") -> str:
-    what = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"
-    return f"{what}, torch {torch.__version__}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
+    """The processor, versions and today's date."""
+    name = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"
+    return f"{name}, torch {torch.__version__}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
 
 
 def rate(work: Callable[[], object], *, seconds: float = 1.0, rounds: int = 3) -> float:
-    """Calls per second: the best of some rounds, because other programs only ever make it slower."""
+    """Calls of `work` per second: the best of several rounds, because other programs can only make it slower."""
     work()
     best = 0.0
     for _ in range(rounds):
@@ -40,18 +42,19 @@ def rate(work: Callable[[], object], *, seconds: float = 1.0, rounds: int = 3) -
     return best
 
 
-def show(rows: Iterable[Row], columns: Sequence[str], path: Path | None, *, where: str) -> None:
-    """Print rows as a Markdown table while they come; numbers with three significant digits."""
-    print(f"{where}\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
+def show(rows: Iterable[Row], columns: Sequence[str], path: Path | None, *, title: str) -> None:
+    """Print rows as a Markdown table as they come, and save them to `path`; `title` is the machine."""
+    print(f"{title}\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     done = []
     for row in rows:
         done.append(row)
         print("|", " | ".join(cell(row.get(column, "")) for column in columns), "|", flush=True)
     if path:
-        path.write_text(json.dumps({"machine": where, "rows": done}, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps({"machine": title, "rows": done}, indent=1) + "\n", encoding="utf-8")
 
 
 def cell(value: Any) -> str:
+    """Numbers have three significant digits, or all digits before the point."""
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return str(value)

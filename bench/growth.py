@@ -1,4 +1,4 @@
-"""Growth: what a token costs after 1,000 and after 100,000 written ones. Flat, or something is kept or read again.
+"""Growth: time and memory per token after 1,000 to 100,000 written tokens. They must not grow with the text.
 
 python -m bench growth [--json FILE]
 """
@@ -19,11 +19,11 @@ from charlm.sampling.noise import streams
 from charlm.sampling.settings import SampleSettings
 
 MODELS = [{"arch": "lstm", "hidden_size": 256}, {"arch": "gru", "hidden_size": 256}, {"arch": "transformer"}]
-AT, SPAN = (1_000, 10_000, 100_000), 1000
+POSITIONS, SPAN = (1_000, 10_000, 100_000), 1000  # after so many tokens, over the last so many of them
 
 
 def resident() -> float:
-    """Megabytes that this process holds now; nothing where the system does not say."""
+    """Megabytes of memory of this process; nan if the system does not tell."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * 4096 / 1e6
@@ -36,19 +36,19 @@ def rows() -> Iterator[Row]:
         model, row = build(**settings), {"what": settings["arch"]}
         pick = Picker(SampleSettings("0.8"), streams(0, [0]))
         written, done = generate(model, torch.zeros(1, 1, dtype=torch.long), pick), 0
-        for at in AT:
-            for _ in islice(written, at - done - SPAN):
+        for position in POSITIONS:
+            for _ in islice(written, position - done - SPAN):
                 pass
             began = time.perf_counter()
             for _ in islice(written, SPAN):
                 pass
-            row[f"us/token at {at:,}"] = (time.perf_counter() - began) / SPAN * 1e6
-            row[f"MB at {at:,}"] = resident()
-            done = at
+            row[f"us/token at {position:,}"] = (time.perf_counter() - began) / SPAN * 1e6
+            row[f"MB at {position:,}"] = resident()
+            done = position
         yield row
 
 
 def main(argv: Sequence[str]) -> None:
-    asked = parser(__doc__).parse_args(argv)
-    columns = ["what", *(f"us/token at {at:,}" for at in AT), *(f"MB at {at:,}" for at in AT)]
-    show(rows(), columns, asked.json, where=machine())
+    args = parser(__doc__).parse_args(argv)
+    figures = [f"{figure} at {position:,}" for figure in ("us/token", "MB") for position in POSITIONS]
+    show(rows(), ["what", *figures], args.json, title=machine())

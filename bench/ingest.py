@@ -1,8 +1,8 @@
-"""Ingestion: megabytes of text per second that become ids, vocabulary included, and the memory that it takes.
+"""Ingestion: megabytes of text per second from a file to ids, vocabulary included, and the memory that it takes.
 
     python -m bench ingest TEXT [--megabytes 100] [--json FILE]
 
-TEXT is repeated to the size that is asked for. `sentencepiece` is its own encoder over the same text in one thread.
+TEXT is repeated to that size. `sentencepiece MB/s` is SentencePiece's own encoder on the same text in one thread.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from charlm.text.corpus import Corpus
 from charlm.text.store import prepare
 text, cache, kind = sys.argv[1:]
 status = Path("/proc/self/status")
-def peak_memory():  # megabytes; where Linux tells, not that of whoever started us
+def peak_memory():  # megabytes of this process; ru_maxrss may include those of its parent
     if status.exists():
         return int(re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1]) / 1000
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1000)
@@ -35,25 +35,25 @@ spent = time.perf_counter() - began
 peak = peak_memory() - before
 peer = 0.0
 if kind in ("bpe", "unigram"):
-    some = Path(text).read_text()[:5_000_000].split("\n")
+    lines = Path(text).read_text()[:5_000_000].split("\n")
     began_peer = time.perf_counter()
-    store.tokenizer._pieces.encode(some, num_threads=1)
-    peer = sum(map(len, some)) / 1e6 / (time.perf_counter() - began_peer)
+    store.tokenizer._pieces.encode(lines, num_threads=1)
+    peer = sum(map(len, lines)) / 1e6 / (time.perf_counter() - began_peer)
 print(Path(text).stat().st_size / 1e6 / spent, peak, peer)
 """
 
 
 def rows(source: Path, megabytes: int) -> Iterator[Row]:
-    with tempfile.TemporaryDirectory() as place:
-        text = Path(place, "text.txt")
-        once = source.read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        text = Path(folder, "text.txt")
+        content = source.read_bytes()
         with text.open("wb") as file:
-            for _ in range(max(1, megabytes * 1_000_000 // len(once))):
-                file.write(once)
+            for _ in range(max(1, megabytes * 1_000_000 // len(content))):
+                file.write(content)
         for kind in ("char", "byte", "word", "bpe", "unigram"):
-            command = [sys.executable, "-c", WORK, str(text), str(Path(place, kind)), kind]
-            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            speed, peak, peer = map(float, said.split())
+            command = [sys.executable, "-c", WORK, str(text), str(Path(folder, kind)), kind]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            speed, peak, peer = map(float, output.split())
             yield {"tokenizer": kind, "MB/s": speed, "peak MB": peak, "sentencepiece MB/s": peer or ""}
 
 
@@ -61,6 +61,6 @@ def main(argv: Sequence[str]) -> None:
     options = parser(__doc__)
     options.add_argument("text", type=Path)
     options.add_argument("--megabytes", type=int, default=100)
-    asked = options.parse_args(argv)
-    found = rows(asked.text, asked.megabytes)
-    show(found, ["tokenizer", "MB/s", "sentencepiece MB/s", "peak MB"], asked.json, where=machine())
+    args = options.parse_args(argv)
+    columns = ["tokenizer", "MB/s", "sentencepiece MB/s", "peak MB"]
+    show(rows(args.text, args.megabytes), columns, args.json, title=machine())

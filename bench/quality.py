@@ -1,8 +1,8 @@
-"""Quality per minute on Tiny Shakespeare: trains with the defaults through the command line, then one exact pass.
+"""Quality per minute on Tiny Shakespeare: train with the defaults by the command line, then score exactly.
 
     python -m bench quality tinyshakespeare.txt [--only lstm,transformer] [--json quality.json]
 
-nanoGPT's split (the last 10 % is the validation text). One run after the other: two at once would share the cores.
+The split is nanoGPT's: the last 10 % are the validation text. Runs follow each other, so that none shares the cores.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from bench._table import Row, machine, parser, show
 class Goal(NamedTuple):
     arch: str
     minutes: float
-    nats: float  # per character, to be reached or beaten
+    nats: float  # per character, at most
 
 
 PLAIN = "nanogpt-char-cpu"  # a preset: a plain GPT, in nanoGPT's sizes for a CPU
-BELOW = 0.45  # nats per character by which the LSTM of as many minutes is to be better, on any processor
-GOALS = [  # those of the LSTM for a processor with AVX-512
+BELOW = 0.45  # nats per character by which an LSTM with as many minutes must be better, on any processor
+GOALS = [  # those of the LSTM are for a processor with AVX-512
     Goal(PLAIN, 1.5, math.inf),
     Goal("lstm", 1.5, 1.52),
     Goal("lstm", 100 / 60, 1.45),
@@ -46,16 +46,17 @@ GOALS = [  # those of the LSTM for a processor with AVX-512
 
 
 def charlm(*words: str) -> str:
+    """The output of a command."""
     return subprocess.run([sys.executable, "-m", "charlm", *words], check=True, capture_output=True, text=True).stdout
 
 
 def measure(goal: Goal, text: Path, folder: Path) -> Row:
-    """Train with nothing but the budget and the split given, and score the whole validation text."""
+    """Train with the defaults for a goal's minutes, and score the whole validation text."""
     run = folder / f"{goal.arch}-{goal.minutes:.2f}"
     began = time.monotonic()
-    what = ["--preset" if goal.arch == PLAIN else "--arch", goal.arch]
+    model = ["--preset" if goal.arch == PLAIN else "--arch", goal.arch]
     budget = ["--minutes", f"{goal.minutes:.4f}", "--val-frac", "0.1", "--test-frac", "0"]
-    charlm("train", str(text), *what, *budget, "--out", str(run), "--quiet")
+    charlm("train", str(text), *model, *budget, "--out", str(run), "--quiet")
     elapsed = time.monotonic() - began
     score = json.loads(charlm("eval", str(run), "--json"))
     training = json.loads((run / "training.json").read_text())
@@ -72,7 +73,7 @@ def measure(goal: Goal, text: Path, folder: Path) -> Row:
 
 
 def rows(goals: Sequence[Goal], text: Path) -> Iterator[Row]:
-    """Each goal's row; an LSTM that was trained as long as the plain GPT is compared with it."""
+    """A row for each goal; an LSTM that was trained as long as the plain GPT is compared with it."""
     plain: Row = {}
     with tempfile.TemporaryDirectory() as folder:
         for goal in goals:
@@ -90,8 +91,8 @@ def main(argv: Sequence[str]) -> None:
     options.add_argument("text", type=Path)
     options.add_argument("--only", default="", help="architectures, with commas between")
     options.add_argument("--longest", type=float, default=math.inf, help="minutes; goals beyond that are left out")
-    asked = options.parse_args(argv)
-    wanted = asked.only.split(",") if asked.only else [goal.arch for goal in GOALS]
-    goals = [goal for goal in GOALS if goal.arch in wanted and goal.minutes <= asked.longest]
+    args = options.parse_args(argv)
+    wanted = args.only.split(",") if args.only else [goal.arch for goal in GOALS]
+    goals = [goal for goal in GOALS if goal.arch in wanted and goal.minutes <= args.longest]
     columns = ["arch", "seconds", "nats_per_char", "goal", "met", "below_plain_gpt", "params", "chars_per_second"]
-    show(rows(goals, asked.text), columns, asked.json, where=machine())
+    show(rows(goals, args.text), columns, args.json, title=machine())

@@ -1,4 +1,4 @@
-"""Training: tokens per second of charlm's own loop, of a plain fp32 GPT loop, and the share of the machine's limit.
+"""Training: tokens per second of charlm's loop and of a plain fp32 GPT loop, and the share of the machine's limit.
 
     python -m bench train [--device cpu|cuda] [--json FILE]
 
@@ -53,17 +53,17 @@ def trainer(settings: dict[str, Any], device: str) -> Trainer:
 
 
 def speed(settings: dict[str, Any], device: str, seconds: float = 12) -> Row:
-    made = trainer(settings, device)
-    steps = iter(made)
+    loop = trainer(settings, device)
+    steps = iter(loop)
     for _ in range(3):
         float(next(steps).nats)
-    work = flops(made.model) * made.batches.tokens
+    work = flops(loop.model) * loop.batches.tokens
     steps_per_second = rate(lambda: float(next(steps).nats), seconds=seconds)
-    updating = 1 / rate(lambda: update(made), seconds=2)
-    reading = 1 / rate(lambda: made.feed(0.0), seconds=0.5)
-    tokens = steps_per_second * made.batches.tokens
+    updating = 1 / rate(lambda: update(loop), seconds=2)
+    reading = 1 / rate(lambda: loop.feed(0.0), seconds=0.5)
+    tokens = steps_per_second * loop.batches.tokens
     return {
-        "precision": made.settings.precision,
+        "precision": loop.settings.precision,
         "tokens/s": tokens,
         "GFLOP/s": work * steps_per_second / 1e9,
         "optimizer": f"{updating * steps_per_second:.1%}",
@@ -71,26 +71,26 @@ def speed(settings: dict[str, Any], device: str, seconds: float = 12) -> Row:
     }
 
 
-def update(made: Trainer) -> None:
-    """What a step does after its gradients are known."""
-    for p in made.model.parameters():
+def update(loop: Trainer) -> None:
+    """The part of a step after the gradients: the optimizers, here with gradients of zero."""
+    for p in loop.model.parameters():
         p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-    for optimizer in made.optimizers:
-        optimizer.found_inf = torch.zeros((), device=made.device)  # type: ignore[attr-defined]
+    for optimizer in loop.optimizers:
+        optimizer.found_inf = torch.zeros((), device=loop.device)  # type: ignore[attr-defined]
         optimizer.step()
-    if made.device.type == "cuda":
+    if loop.device.type == "cuda":
         torch.cuda.synchronize()
 
 
 def flops(model: Network) -> float:
-    """Per token, forward and backward; of attention the products with all keys and values of a window."""
+    """FLOP per token, forward and backward; attention is counted over all keys and values of a window."""
     c = model.config
     attention = 12 * c.layers * c.hidden_size * model.spec.lengths.window if isinstance(c, BlockConfig) else 0
     return 6 * parameter_count(model) + attention
 
 
 def plain_gpt(device: str) -> float:
-    """Tokens per second of a loop as a tutorial would write it: PyTorch's own layers, fp32, AdamW."""
+    """Tokens per second of a loop as in a tutorial: PyTorch's own layers, fp32, AdamW."""
     layer = torch.nn.TransformerEncoderLayer(384, 6, 1536, 0.0, "gelu", batch_first=True, norm_first=True, bias=False)
     body = torch.nn.TransformerEncoder(layer, 6, enable_nested_tensor=False).to(device)
     embed, head = torch.nn.Embedding(VOCABULARY, 384).to(device), torch.nn.Linear(384, VOCABULARY).to(device)
@@ -126,6 +126,6 @@ def rows(device: str) -> Iterator[Row]:
 def main(argv: Sequence[str]) -> None:
     options = parser(__doc__)
     options.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    asked = options.parse_args(argv)
+    args = options.parse_args(argv)
     columns = ["what", "precision", "tokens/s", "GFLOP/s", "of fp32 limit", "of plain", "optimizer", "data"]
-    show(rows(asked.device), columns, asked.json, where=machine(asked.device))
+    show(rows(args.device), columns, args.json, title=machine(args.device))

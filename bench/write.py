@@ -1,11 +1,11 @@
-"""Writing: tokens per second of charlm, of its peers and of the machine's own limit, in one process.
+"""Writing: tokens per second of charlm, of its peers, and at the limit of the machine, in one process.
 
     python -m bench write [--device cpu|cuda] [--json FILE]
 
-The limit of one stream is the speed at which the weights can be read once per token, measured by NumPy's matrix-vector
-products over matrices of the model's own sizes. Every figure is the best of some rounds; on a GPU the recording of the
-step is part of it. Peers: a loop over `nn.LSTM`, as most tutorials have it, and `generate` of transformers, with its
-cache and without, and of x-transformers (extra `bench`).
+The limit for one row is the speed at which the weights can be read once per token, measured by matrix-vector products
+in NumPy with matrices of the model's sizes. Every figure is the best of several rounds; on a GPU it includes recording
+the CUDA graph. Peers: a loop over `nn.LSTM`, as in most tutorials, and `generate` of transformers, with its KV cache
+and without, and of x-transformers (extra `bench`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def build(**settings: Any) -> LanguageModel:
 
 
 def charlm(model: LanguageModel, rows: int, tokens: int) -> float:
-    """Tokens per second of what `charlm sample` does, from a blank page: step, pick, hand over."""
+    """Tokens per second of `charlm sample` without a prompt: step, pick, copy to the host."""
     device = next(model.parameters()).device
     start = torch.zeros(1, 1, dtype=torch.long, device=device)
 
@@ -53,7 +53,7 @@ def charlm(model: LanguageModel, rows: int, tokens: int) -> float:
 
 @torch.inference_mode()
 def lstm_loop(model: Any, tokens: int) -> float:
-    """`nn.LSTM` called with one token after the other, softmax and multinomial."""
+    """Tokens per second of `nn.LSTM` called once per token, with softmax and multinomial."""
 
     def work() -> None:
         state, token = None, torch.zeros(1, 1, dtype=torch.long)
@@ -73,11 +73,11 @@ def transformers_peer() -> Callable[[int, bool, int], float] | None:
     sizes = {"vocab_size": 65, "n_positions": 256, "n_embd": 384, "n_layer": 6, "n_head": 6}
     model = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)).eval()
     model.generation_config.eos_token_id = None
-    how = {"do_sample": True, "temperature": 0.8, "top_k": 0, "pad_token_id": 0}
+    options = {"do_sample": True, "temperature": 0.8, "top_k": 0, "pad_token_id": 0}
 
     def measure(rows: int, cached: bool, tokens: int) -> float:
         start = torch.zeros(rows, 1, dtype=torch.long)
-        write = lambda: model.generate(start, max_new_tokens=tokens, use_cache=cached, **how)  # noqa: E731
+        write = lambda: model.generate(start, max_new_tokens=tokens, use_cache=cached, **options)  # noqa: E731
         return tokens * rows * rate(write, seconds=4)
 
     return measure
@@ -106,6 +106,7 @@ def reading_limit(shapes: Sequence[tuple[int, int]]) -> float:
 
 
 def matrices(model: nn.Module) -> list[tuple[int, int]]:
+    """The shapes of all weight matrices that a token is multiplied by."""
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     return [(p.size(0), p.size(1)) for p in model.parameters() if p.dim() == 2 and id(p) not in tables]
 
@@ -125,8 +126,8 @@ def on_cpu() -> Iterator[Row]:
         ours = {"transformer 6 x 384": charlm(exact, rows, 200), "the same, int8": charlm(rounded, rows, 200)}
         for name, peer in peers.items():
             speed = peer(rows, cached, 200) if peer else "not installed"
-            for what, mine in ours.items():
-                row = {"what": what, "rows": rows, "charlm": mine, "peer": speed, "limit": limit}
+            for label, own in ours.items():
+                row = {"what": label, "rows": rows, "charlm": own, "peer": speed, "limit": limit}
                 yield row | {"name": name + ("" if cached else ", no cache")}
 
 
@@ -145,7 +146,7 @@ def with_ratio(rows: Iterator[Row]) -> Iterator[Row]:
 def main(argv: Sequence[str]) -> None:
     options = parser(__doc__)
     options.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    asked = options.parse_args(argv)
-    rows = with_ratio(on_gpu() if asked.device == "cuda" else on_cpu())
+    args = options.parse_args(argv)
+    rows = with_ratio(on_gpu() if args.device == "cuda" else on_cpu())
     columns = ["what", "rows", "charlm", "peer", "name", "charlm / peer", "limit"]
-    show(rows, columns, asked.json, where=machine(asked.device) + "; tokens per second")
+    show(rows, columns, args.json, title=machine(args.device) + "; tokens per second")
