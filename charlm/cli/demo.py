@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -52,14 +53,16 @@ def demo(
 
 def unfinished(plan: Plan, corpus: Corpus) -> Path | None:
     """An earlier demo of the same plan and text that was killed or interrupted, and that nobody is training now."""
-    settled = {"device", "precision", "compile"}  # what auto has become
+    from charlm.plan import Plan
+
     for info in reversed(folder.list_runs()):
-        there = {part: info.config[part] for part in ("arch", "model", "train", "data")}
-        asked = plan.to_dict()
-        for one in (there, asked):
-            one["train"] = {name: value for name, value in one["train"].items() if name not in settled}
-        if there == asked and info.config["corpus"]["sha256"] == corpus.sha256 and not info.training.get("finished"):
-            with suppress(RunError), folder.locked(info.path):
-                path: Path = info.path
-                return path
+        with suppress(RunError):
+            other = Plan.from_dict(info.config)
+            decided: Any = {name: getattr(other.train, name) for name in ("device", "precision", "compile")}
+            same_plan = other == replace(plan, train=replace(plan.train, **decided))
+            same_text = info.config["corpus"]["sha256"] == corpus.sha256
+            if same_plan and same_text and not info.training.get("finished"):
+                with folder.locked(info.path):
+                    path: Path = info.path
+                    return path
     return None
