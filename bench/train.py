@@ -49,7 +49,7 @@ def trainer(settings: dict[str, Any], device: str) -> Trainer:
     plan = Plan.of({"steps": 10**9, "warmup": 0.0, "device": device, **settings})
     s = plan.train
     windows = Windows(IDS, batch_size=s.batch_size, seq_len=s.seq_len, order="stream", seed=0)
-    return Trainer.from_plan(plan, windows, DataSpec(VOCABULARY, plan.longest))
+    return Trainer.from_plan(plan, windows, DataSpec(VOCABULARY, plan.lengths))
 
 
 def speed(settings: dict[str, Any], device: str, seconds: float = 12) -> Row:

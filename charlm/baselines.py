@@ -1,6 +1,6 @@
-"""What simple methods reach on the same text, so that a model's figure means something.
+"""What counting and compressing reach on the same text, to compare a model with.
 
-The n-gram is interpolated Witten-Bell: with T(h) the number of different characters seen after the context h, and h'
+The n-gram is interpolated Witten-Bell: with T(h) the number of distinct characters seen after the context h, and h'
 the same context without its oldest character,
 
     p_k(c | h) = (count(hc) + T(h) p_{k-1}(c | h')) / (count(h) + T(h)),        p_0(c) = 1 / size of the alphabet
@@ -33,16 +33,16 @@ class Baselines(NamedTuple):
     xz: float
 
     def named(self) -> dict[str, float]:
-        """The same, as people call them."""
+        """The values by the names that people use."""
         return dict(zip(("uniform", "unigram", "6-gram", "xz -9e"), self, strict=True))
 
 
 def baselines(train: str, validation: str) -> Baselines | None:
-    """What each method needs for `validation`; `None` if that is empty.
+    """Bits per byte that every method needs for `validation`; `None` if that is empty.
 
-    Every method learns from `train` alone, as a model does, and the n-gram and xz may look back into all that came
-    before. The n-grams' alphabet is that of both texts, so a character that `train` lacks costs bits and not infinity.
-    A longer text is cut to the last 5 million characters of `train` and the first million of `validation`.
+    Every method learns from `train` alone, as a model does; the n-gram and xz may look back into all text before. The
+    n-grams' alphabet is that of both texts, so a character that `train` lacks has a finite cost. Longer texts are cut
+    to the last 5 million characters of `train` and the first million of `validation`.
     """
     if not validation:
         return None
@@ -61,7 +61,7 @@ def ngram(train: str, validation: str, *, order: int) -> float:
 
 
 def xz(train: str, validation: str) -> float:
-    """Bits per byte that `xz -9e` adds for `validation` when it has packed `train` already."""
+    """Bits per byte that `validation` adds to `train` when both are packed together by `xz -9e`."""
     texts = utf8(train), utf8(train + validation)
     with ThreadPoolExecutor() as pool:  # lzma lets go of the interpreter lock
         alone, both = pool.map(lambda text: len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)), texts)
@@ -69,20 +69,20 @@ def xz(train: str, validation: str) -> float:
 
 
 def witten_bell(train: str, validation: str, *, order: int) -> NDArray[np.float64]:
-    """Probability of each character of `validation`, given the `order` - 1 before it in `train` + `validation`."""
+    """Probability (N,) of each character of `validation`, given the `order` - 1 before it in `train` + `validation`."""
     alphabet, ids = np.unique(code_points(train + validation), return_inverse=True)
-    known = len(train)
+    trained = len(train)
     probability = np.full(len(validation), 1 / len(alphabet))
-    context = np.zeros(len(ids), np.int64)  # which context each character stands in: at first all in the empty one
+    context = np.zeros(len(ids), np.int64)  # (all characters,) id of the context before it; first the empty one
     for _ in range(order):
         grams, gram = np.unique(context * len(alphabet) + ids, return_inverse=True)
-        count = np.bincount(gram[:known], minlength=len(grams))  # count(hc)
+        count = np.bincount(gram[:trained], minlength=len(grams))  # count(hc)
         contexts = int(context.max()) + 1
-        times = np.bincount(context[:known], minlength=contexts)  # count(h)
-        kinds = np.bincount(grams[count > 0] // len(alphabet), minlength=contexts)  # T(h)
-        here, after = context[known:], gram[known:]
-        total = times[here] + kinds[here]  # 0 for a context never seen: the shorter one's guess stands
-        np.divide(count[after] + kinds[here] * probability, total, out=probability, where=total > 0)
-        # A character's next longer context is the gram that ends just before it; the first one's is like no other.
+        context_count = np.bincount(context[:trained], minlength=contexts)  # count(h)
+        distinct = np.bincount(grams[count > 0] // len(alphabet), minlength=contexts)  # T(h)
+        h, hc = context[trained:], gram[trained:]
+        total = context_count[h] + distinct[h]  # 0 for an unseen context: the shorter context's probability stays
+        np.divide(count[hc] + distinct[h] * probability, total, out=probability, where=total > 0)
+        # The next longer context of a character is the gram that ends before it; the first character gets a new id.
         context = np.concatenate(([len(grams)], gram[:-1]))
     return probability

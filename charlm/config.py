@@ -1,4 +1,4 @@
-"""Settings: typed, frozen, bounded. A fact about an option (default, bound, help) stands on its field and nowhere else.
+"""Settings: typed, frozen dataclasses. An option's default, bounds and help stand on its field and nowhere else.
 
 The command line, TOML files, `config.json` and Python all read the same fields. Nothing here imports torch.
 """
@@ -33,25 +33,25 @@ if TYPE_CHECKING:
 PAD = -1
 """The id of no token, which fills up short rows: masked when read, not scored when a target."""
 
-BUDGETS = ("minutes", "steps", "epochs")  # of which a training has one
-LONG = 15.0  # minutes of a budget in which a larger model, held back more from learning by heart, gets further
+BUDGETS = ("minutes", "steps", "epochs")  # a training has exactly one of them
+LONG = 15.0  # minutes: from this budget on, recipes for long trainings (larger models, more dropout) do better
 
 S = TypeVar("S", bound="Settings")
 
 
 def flag(name: str) -> str:
-    """A setting as it is typed: `--hidden-size`."""
+    """The flag of a setting: `hidden_size` -> `--hidden-size`."""
     return "--" + name.replace("_", "-")
 
 
 def setting(flag: str) -> str:
-    """The name of what is typed: `hidden_size`."""
+    """The setting of a flag: `--hidden-size` -> `hidden_size`."""
     return flag.removeprefix("--").replace("-", "_")
 
 
 @dataclass(frozen=True)
 class Arg:
-    """What people and checks need to know about one field. Bounds are inclusive."""
+    """Help text and inclusive bounds of one field."""
 
     help: str
     min: float | None = None
@@ -59,7 +59,7 @@ class Arg:
 
 
 class Field(NamedTuple):
-    """One setting as declared: `type` without its `Annotated` wrapper."""
+    """One declared setting; `type` is its annotation without the `Annotated` wrapper."""
 
     name: str
     type: Any
@@ -72,7 +72,7 @@ class Field(NamedTuple):
 
 
 class Settings:
-    """Base of every settings dataclass. Values that do not fit their field raise `SettingsError`."""
+    """Base of every settings dataclass. Raises `SettingsError` for a value that does not fit its field."""
 
     def __post_init__(self) -> None:
         for field in fields_of(type(self)):
@@ -85,29 +85,32 @@ class Settings:
 def fields_of(cls: type[Settings]) -> tuple[Field, ...]:
     """The fields of a settings class in the order they were declared."""
     hints = get_type_hints(cls, include_extras=True)
-    found = []
+    declared = []
     for f in fields(cls):  # type: ignore[arg-type]
-        annotated, (arg, *_) = get_args(hints[f.name])[0], hints[f.name].__metadata__
-        found.append(Field(f.name, annotated, arg, f.default))
-    return tuple(found)
+        annotation, (arg, *_) = get_args(hints[f.name])[0], hints[f.name].__metadata__
+        declared.append(Field(f.name, annotation, arg, f.default))
+    return tuple(declared)
 
 
 def take(cls: type[S], values: Mapping[str, Any]) -> S:
-    """`cls` filled with those of `values` that are its fields; the rest keep their defaults."""
+    """An instance of `cls` from those `values` that are its fields; its other fields keep their defaults."""
     return cls(**{f.name: values[f.name] for f in fields_of(cls) if f.name in values})
 
 
-def plain(hint: Any) -> tuple[Any, bool]:
-    """(type without `None`, whether `None` is allowed)."""
+def without_none(hint: Any) -> tuple[Any, bool]:
+    """Split `T | None` into (T, True), and any other type into (T, False)."""
     if get_origin(hint) in (Union, types.UnionType):
-        kinds = [a for a in get_args(hint) if a is not type(None)]
-        return kinds[0], len(kinds) < len(get_args(hint))
+        members = [a for a in get_args(hint) if a is not type(None)]
+        return members[0], len(members) < len(get_args(hint))
     return hint, False
 
 
-def value_of(field: Field, typed: Any) -> Any:
-    """What was typed, as a value of the field's type; what is none stays as it is, for `check` to refuse."""
-    kind, _ = plain(field.type)
+def parse_value(field: Field, typed: Any) -> Any:
+    """Convert `typed`, a string or a list of strings, to the field's type.
+
+    What cannot be converted comes back unchanged: `check` refuses it with a message.
+    """
+    kind, _ = without_none(field.type)
     if get_origin(kind) is tuple:
         return tuple(typed) if isinstance(typed, list) else typed
     if not isinstance(typed, str):
@@ -121,13 +124,13 @@ def value_of(field: Field, typed: Any) -> Any:
 
 def check(field: Field, value: Any) -> None:
     """Raise `SettingsError` unless `value` has the field's type and lies within its bounds."""
-    if must := demand(field, value):
-        raise SettingsError(f"{field.flag} must be {must}, got {value!r}", field=field.name)
+    if expected := requirement(field, value):
+        raise SettingsError(f"{field.flag} must be {expected}, got {value!r}", field=field.name)
 
 
-def demand(field: Field, value: Any) -> str:
-    """What the field asks for and `value` is not; empty if it fits."""
-    kind, optional = plain(field.type)
+def requirement(field: Field, value: Any) -> str:
+    """The requirement that `value` violates, such as `at least 1`; empty if the value fits."""
+    kind, optional = without_none(field.type)
     if value is None and optional:
         return ""
     if get_origin(kind) is Literal:
@@ -137,62 +140,62 @@ def demand(field: Field, value: Any) -> str:
         return "" if fits else "a list of texts"
     accepted = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        return _ARTICLES.get(kind) or str(kind.__name__)
+        return _TYPE_NAMES.get(kind) or str(kind.__name__)
     if isinstance(value, float) and not math.isfinite(value):
         return "a finite number"
     if field.arg.min is not None and value < field.arg.min:
-        return f"at least {plainly(field.arg.min)}"
+        return f"at least {all_digits(field.arg.min)}"
     if field.arg.max is not None and value > field.arg.max:
-        return f"at most {plainly(field.arg.max)}"
+        return f"at most {all_digits(field.arg.max)}"
     return ""
 
 
-def plainly(bound: float) -> str:
-    """All digits of a whole number."""
+def all_digits(bound: float) -> str:
+    """A bound as text; a whole number with all its digits."""
     return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
-_ARTICLES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 class Lengths(NamedTuple):
-    """How many tokens a network meets at once. Never a setting: a short text has room for less than was asked for."""
+    """Sequence lengths in tokens. Not settings: a short text allows less than was asked for."""
 
-    training: int  # of a row in training
-    window: int  # that a guess can look back on, where the architecture has a window
-    source: int  # that an encoder reads at the most
-    target: int  # that its decoder writes at the most, what it is fed first included
+    training: int  # of a row in a training batch
+    window: int  # longest context of a prediction, in architectures that have a window
+    source: int  # longest source that an encoder reads
+    target: int  # longest target that its decoder writes, with the newline that it is fed first
 
     @classmethod
     def of_text(cls, row: int) -> Lengths:
-        """For rows of a running text: an encoder and decoder reads the first half and writes the second."""
+        """For rows of `row` tokens of running text: an encoder-decoder reads the first half and writes the second."""
         half = row // 2
         return cls(row, row, half, row - half)
 
     @classmethod
     def of_pairs(cls, line: int) -> Lengths:
-        """For sources and targets of so many tokens each."""
+        """For sources and targets of at most `line` tokens."""
         return cls(2 * line, 2 * line, line, line)
 
 
 class DataSpec(NamedTuple):
-    """Facts about the data that are known only once the corpus has been read. Never a setting."""
+    """What a network must know of its data. Not settings: these are known only once the corpus has been read."""
 
     vocab_size: int
     lengths: Lengths
-    source_vocab_size: int | None = None  # of what an encoder reads; None if that is the same vocabulary
-    counts: NDArray[np.int64] | None = None  # (V,) of each token in the training text; only for a fresh model
-    symbols: int = 0  # ids beyond the vocabulary that a network can be fed: V is the first. No text holds them
+    source_vocab_size: int | None = None  # of the encoder; None: it shares the vocabulary
+    counts: NDArray[np.int64] | None = None  # (V,) of every token in the training text; only for a fresh model
+    symbols: int = 0  # input ids from V on that no text holds, such as an objective's blanks
 
     @property
     def input_size(self) -> int:
-        """Different ids that a network can be fed."""
+        """Rows of the embedding: the vocabulary and the symbols."""
         return self.vocab_size + self.symbols
 
 
 @dataclass(frozen=True)
 class DataSettings(Settings):
-    """How a text becomes ids, and which part of it is held out."""
+    """How a text becomes token ids, and which part of it is held out."""
 
     tokenizer: Annotated[Literal["char", "byte", "word", "bpe", "unigram"], Arg("what one token is")] = "char"
     vocab_size: Annotated[int, Arg("largest vocabulary of word, bpe and unigram", min=300, max=1_000_000)] = 4096
@@ -225,7 +228,7 @@ class DataSettings(Settings):
 
 @dataclass(frozen=True)
 class PairSettings(DataSettings):
-    """How pairs of a source and a target become ids and batches."""
+    """How pairs of a source and a target become token ids and batches."""
 
     share_vocab: Annotated[bool, Arg("one vocabulary for sources and targets")] = False
     max_length: Annotated[
@@ -245,7 +248,7 @@ class PairSettings(DataSettings):
 
 @dataclass(frozen=True)
 class TrainSettings(Settings):
-    """How weights are found. An architecture's `recipes` replace those defaults that it was tuned for."""
+    """How weights are trained. An architecture's `recipes` replace the defaults that it was tuned for."""
 
     minutes: Annotated[float | None, Arg("budget: minutes of training", min=0.01, max=1e6)] = None
     steps: Annotated[int | None, Arg("budget: optimizer steps", min=1, max=10**12)] = None
@@ -293,5 +296,5 @@ class TrainSettings(Settings):
 
     @property
     def budgets(self) -> dict[str, float]:
-        """The one that was given, by its name; none where none was."""
+        """{name: value} of the budget that was given; empty if there is none."""
         return {name: value for name in BUDGETS if (value := getattr(self, name)) is not None}

@@ -1,4 +1,4 @@
-"""Where and how to compute. `auto` probes and never asks for what a machine does not have."""
+"""Device, precision and compilation: what `auto` becomes on this machine, and errors for what it does not have."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from charlm.model import Network
 
 def choose_device(name: str) -> torch.device:
     """`auto` is CUDA, then MPS, then the CPU. Raises `SettingsError` for a device that this torch cannot use."""
-    # On Hopper and later cuDNN would take half a second for each new shape of attention; batches of pairs have many.
+    # On Hopper and later cuDNN takes half a second for every new shape of attention; batches of pairs have many.
     torch.backends.cuda.enable_cudnn_sdp(False)
     usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
@@ -31,19 +31,21 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def bf16_pays(kind: type[Network], hidden_size: int, device: torch.device) -> bool:
-    """Whether bf16 makes a model of this kind and size faster on a device that has it."""
-    return kind.bf16_from < math.inf if device.type == "cuda" else hidden_size >= kind.bf16_from
+def bf16_is_faster(network: type[Network], hidden_size: int, device: torch.device) -> bool:
+    """Whether bf16 makes a network of this class and size faster on a device that has it."""
+    return network.bf16_from < math.inf if device.type == "cuda" else hidden_size >= network.bf16_from
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """In which a model computes in that precision."""
+    """The context in which a model computes in `precision`, `bf16` or `fp32`."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def hindrance(model: Network, precision: str, attempt: Callable[[], Tensor]) -> str:
-    """Why the model's device cannot train it in that precision; empty if it can. That is tried on the loss () which
-    `attempt` gives for a few tokens: not every processor has every kind of layer in bf16, nor every GPU every function.
+def training_problem(model: Network, precision: str, small_loss: Callable[[], Tensor]) -> str:
+    """Why the model's device cannot train it in this precision; empty if it can.
+
+    `small_loss` computes the loss () of a few tokens; one forward and backward pass of it is tried, for not every
+    processor has every kind of layer in bf16, nor every GPU every function.
     """
     device = next(model.parameters()).device
     model.train()
@@ -51,7 +53,7 @@ def hindrance(model: Network, precision: str, attempt: Callable[[], Tensor]) -> 
         with autocast(device, precision):
             if precision == "bf16" and not torch.is_autocast_enabled(device.type):
                 return "PyTorch would compute in fp32"
-            loss = attempt()
+            loss = small_loss()
         torch.autograd.backward(loss)
     except (RuntimeError, TypeError) as error:
         if out_of_memory(error):
@@ -62,50 +64,54 @@ def hindrance(model: Network, precision: str, attempt: Callable[[], Tensor]) -> 
     return ""
 
 
-def choose_precision(asked: str, model: Network, attempt: Callable[[], Tensor]) -> str:
-    """`auto` is bf16 where that is faster, else fp32. Raises `SettingsError` for what the device cannot compute, which
-    is seen as in `hindrance`."""
+def choose_precision(precision: str, model: Network, small_loss: Callable[[], Tensor]) -> str:
+    """`bf16` or `fp32`: for `auto` bf16 where that is faster.
+
+    Raises `SettingsError` if the device cannot compute it, which is tried as in `training_problem`.
+    """
     device = next(model.parameters()).device
-    if asked == "auto":
-        fast = bf16_pays(type(model), getattr(model.config, "hidden_size", 0), device) and multiplies_bf16(device)
-        if fast and not hindrance(model, "bf16", attempt):
+    if precision == "auto":
+        hidden_size = getattr(model.config, "hidden_size", 0)
+        faster = bf16_is_faster(type(model), hidden_size, device) and multiplies_bf16(device)
+        if faster and not training_problem(model, "bf16", small_loss):
             return "bf16"
-        asked = "fp32"
-    if (asked, device.type) == ("fp32", "cpu"):  # which has everything
-        return asked
-    if why := hindrance(model, asked, attempt):
-        given, better = ("--precision bf16", "fp32 or auto") if asked == "bf16" else (f"--device {device.type}", "cpu")
-        raise SettingsError(f"{given} is not available here for {type(model).__name__} ({why}); use {better}")
-    return asked
+        precision = "fp32"
+    if (precision, device.type) == ("fp32", "cpu"):  # every CPU can do that
+        return precision
+    if problem := training_problem(model, precision, small_loss):
+        bf16 = precision == "bf16"
+        given, better = ("--precision bf16", "fp32 or auto") if bf16 else (f"--device {device.type}", "cpu")
+        raise SettingsError(f"{given} is not available here for {type(model).__name__} ({problem}); use {better}")
+    return precision
 
 
-REPAYS = {"cpu": 20.0, "cuda": 3.0}  # minutes of a budget that repay the wait for torch.compile
+COMPILE_FROM = {"cpu": 20.0, "cuda": 3.0}  # minutes: budgets that repay the wait for torch.compile
 
 
-def settle(settings: TrainSettings, model: Network, attempt: Callable[[], Tensor]) -> tuple[TrainSettings, str]:
-    """The settings with nothing left automatic, and one line that says what was chosen and why.
+def settle(settings: TrainSettings, model: Network, small_loss: Callable[[], Tensor]) -> tuple[TrainSettings, str]:
+    """Replace every `auto`: (settings, one line that says what was chosen and why).
 
-    Raises `SettingsError` if the model's device cannot train it in the precision that was asked for: see `hindrance`.
+    Raises `SettingsError` as `choose_precision` does.
     """
     device, notes = next(model.parameters()).device, list[str]()
-    precision = choose_precision(settings.precision, model, attempt)
-    long = (settings.minutes or 0) >= REPAYS.get(device.type, math.inf)
+    precision = choose_precision(settings.precision, model, small_loss)
+    long = (settings.minutes or 0) >= COMPILE_FROM.get(device.type, math.inf)
     wanted = settings.compile == "on" or (settings.compile == "auto" and model.compiles and long)
     compiled = wanted and can_compile(device)
     if wanted and not compiled:
         notes.append("not compiled: torch.compile finds no working compiler here")
     if device.type == "cpu":
         threads = torch.get_num_threads()
-        where = f"the CPU, {threads} thread{'s' if threads > 1 else ''}"
+        place = f"the CPU, {threads} thread{'s' if threads > 1 else ''}"
     else:
-        where = torch.cuda.get_device_name(device) if device.type == "cuda" else "the Apple GPU"
-    line = ", ".join([where, precision, *(["compiled"] if compiled else []), *notes])
+        place = torch.cuda.get_device_name(device) if device.type == "cuda" else "the Apple GPU"
+    line = ", ".join([place, precision, *(["compiled"] if compiled else []), *notes])
     settled: Any = {"device": device.type, "precision": precision, "compile": "on" if compiled else "off"}
     return replace(settings, **settled), line
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for bf16 matrix products; without them they are slower than fp32."""
+    """Whether the device has instructions for bf16 matrix products; without them bf16 is slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
@@ -113,34 +119,34 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile works: it wants a C++ compiler or Triton, which a laptop need not have."""
+    """Whether torch.compile works: it needs a C++ compiler or Triton, which not every laptop has."""
     probe: Callable[[Any], Any] = torch.compile(lambda x: x + 1)
     try:
         probe(torch.zeros(2, device=device))
-    except Exception:  # every back end raises its own kind, and any of them means no
+    except Exception:  # every back end raises its own kind
         return False
     return True
 
 
 def refuse_what_cannot_fit(params: int, logits: int, device: torch.device, flags: str) -> None:
-    """Raise `SettingsError` if weights, their gradients and averages, and a batch's logits alone exceed the memory.
+    """Raise `SettingsError` if the weights with gradients and optimizer state, and a batch's logits, exceed the memory.
 
-    `flags` are those that say how large a batch is.
+    `params` and `logits` are counts; `flags` are the options that set the size of a batch, for the message.
     """
-    needed, room = 16 * params + 12 * logits, memory(device)
-    if room is not None and needed > room:
+    needed, available = 16 * params + 12 * logits, memory(device)
+    if available is not None and needed > available:
         raise SettingsError(
             f"{params:,} parameters and logits need at least {needed / 1e9:.1f} GB to train and {device.type} "
-            f"has {room / 1e9:.1f}; try a smaller --hidden-size, {flags}"
+            f"has {available / 1e9:.1f}; try a smaller --hidden-size, {flags}"
         )
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """The most bytes that this process ever held, of the GPU's memory or else of main memory, torch itself included."""
+    """Peak memory of this process in bytes: of the GPU, or else of main memory, with torch itself. None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     with suppress(OSError, StopIteration), open("/proc/self/status", encoding="ascii") as status:
-        # Linux: unlike the number below, not inherited from whoever started us
+        # Linux: unlike ru_maxrss below, not inherited from the parent process
         return 1024 * int(next(line for line in status if line.startswith("VmHWM")).split()[1])
     try:
         import resource
@@ -151,7 +157,7 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def memory(device: torch.device) -> int | None:
-    """Bytes of the device's memory; None where there is no way to tell."""
+    """Bytes of the device's memory; None if unknown."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     try:

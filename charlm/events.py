@@ -1,4 +1,4 @@
-"""What a training yields, everything that happened, and what can be asked of it meanwhile."""
+"""The events that a training yields, and the flags with which it is controlled while it runs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from charlm.training.loop import Step
 
 
 @dataclass
-class Wishes:
-    """What someone asks of a running training, from a signal handler or another thread; looked at after each step."""
+class Control:
+    """Flags that a signal handler or another thread sets on a running training, which reads them after every step."""
 
-    stop: bool = False  # after saving
-    save: bool = False
+    stop: bool = False  # save a checkpoint, and stop
+    save: bool = False  # save a checkpoint, and go on
 
 
 class Note(NamedTuple):
-    """Something that a person should know, in words."""
+    """A message for the user."""
 
     text: str
 
@@ -33,7 +33,7 @@ class Started(NamedTuple):
     path: Path
     plan: Plan
     params: int
-    splits: dict[str, AnyPart]
+    splits: dict[str, AnyPart]  # train, validation and test
     vocab_size: int
     where: str  # device, precision and why
 
@@ -41,31 +41,35 @@ class Started(NamedTuple):
 class Validated(NamedTuple):
     step: int
     seconds: float  # of training so far
-    train_nats: float  # mean per token since the last validation, with dropout at work
+    train_nats: float  # mean training loss per token since the last validation, with dropout
     score: Score
-    best: bool
+    best: bool  # whether it is the best so far
 
 
 class Wrote(NamedTuple):
+    """A sample of what the model writes so far."""
+
     step: int
     text: str
 
 
 class Stopped(NamedTuple):
-    """Stopped on request; everything is saved."""
+    """Stopped on request, after saving."""
 
     path: Path
-    step: int  # of the checkpoint that stands there now
+    step: int  # of the last checkpoint
 
 
 class Ended(NamedTuple):
+    """The budget is spent, or `--patience` ended the training."""
+
     path: Path
-    best: Score | None
+    best: Score | None  # None without a validation part
     best_step: int
     steps: int
     seconds: float  # of training
-    tokens_per_second: float  # in these
-    baselines: Callable[[], Baselines | None]  # what simple methods reach, which takes seconds to see
+    tokens_per_second: float  # during training
+    baselines: Callable[[], Baselines | None]  # computed when called, which takes seconds
 
 
 Event = Progress | Note | Started | Step | Validated | Wrote | Stopped | Ended

@@ -1,4 +1,4 @@
-"""Distances between two events of a training, as they are typed: `500` steps, `30s`, `2m`."""
+"""Intervals between two events of a training, as they are typed: `500` steps, `30s`, `2m`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 class Interval(NamedTuple):
-    """A distance between two events, in steps or in seconds; neither means automatic."""
+    """An interval in steps or in seconds; with neither it is automatic."""
 
     steps: int | None = None
     seconds: float | None = None

@@ -1,4 +1,4 @@
-"""A trained run, opened: it writes, it scores, and it shows its model and tokenizer."""
+"""`Writer`, a trained run that is open: it writes and scores, and has the run's model and tokenizers."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ WEIGHTS = {"best": "model.safetensors", "last": "last.safetensors"}
 
 
 @contextmanager
-def naming_the_way_out() -> Iterator[None]:
-    """What to do about characters that a vocabulary lacks."""
+def unknown_hint() -> Iterator[None]:
+    """Adds to a `VocabularyError` what can be done about characters that a vocabulary lacks."""
     try:
         yield
     except VocabularyError as error:
@@ -50,20 +50,20 @@ def naming_the_way_out() -> Iterator[None]:
 
 
 class Piece(NamedTuple):
-    """One written token of each row."""
+    """The next token of every row."""
 
-    texts: list[str]  # (B) what is certain of the text by now; empty while a UTF-8 character is incomplete
+    texts: list[str]  # (B) text that is complete with this token; empty in the middle of a UTF-8 character
     ids: Tensor  # (B,)
-    logits: Tensor  # (B, V) of the model itself, before any filter
+    logits: Tensor  # (B, V) of the model, before temperature and filters
 
     @property
     def logprobs(self) -> Tensor:
-        """(B,) natural logarithm of the probability that the model itself gave to each token."""
+        """(B,) log-probabilities of the tokens, in nats, before temperature and filters."""
         return self.logits.float().log_softmax(-1).gather(1, self.ids[:, None]).squeeze(1)
 
 
 class Writer:
-    """`charlm.load(...)`: `model(ids, state)` and `tokenizer` are open to use, the rest is for convenience."""
+    """What `charlm.load` gives: `model(ids, state)`, `tokenizer`, and methods that write, translate and score."""
 
     def __init__(
         self,
@@ -74,8 +74,8 @@ class Writer:
         objective: Objective | None = None,
         kept: int = 0,
     ) -> None:
-        """`kind` is that of the data that the model was trained on. `kept` steppers at most stay for the next text: of
-        an opened run, not of a model that is being trained."""
+        """`kind` is the kind of data that the model was trained on; `kept` the number of steppers that are kept for the
+        next text, 0 for a model that is being trained."""
         self.model, self.vocabularies = model.eval(), vocabularies
         self.objective = objective or objectives.load(model.objective)()
         self.steppers = Steppers(model, kept)
@@ -92,15 +92,14 @@ class Writer:
         if vocabularies.sha256 != config.get("tokenizer_sha256"):
             raise RunError(f"{path / 'tokenizer.json'} is not the vocabulary that this run was trained with")
         plan = Plan.from_dict(config)
-        longest = plan.longest
-        if config["lengths"].keys() != longest._asdict().keys() or not all(
-            isinstance(config["lengths"][name], int) and 1 <= config["lengths"][name] <= most
-            for name, most in longest._asdict().items()
+        lengths, limits = config["lengths"], plan.lengths._asdict()
+        if lengths.keys() != limits.keys() or not all(
+            isinstance(lengths[name], int) and 1 <= lengths[name] <= limit for name, limit in limits.items()
         ):
-            raise RunError(f"{path / 'config.json'} does not describe a run: its lengths are {config['lengths']}")
-        spec = vocabularies.spec(Lengths(**config["lengths"]))
+            raise RunError(f"{path / 'config.json'} does not describe a run: its lengths are {lengths}")
+        spec = vocabularies.spec(Lengths(**lengths))
         file = path / WEIGHTS[opening.weights]
-        try:  # what is expected is known before any memory is taken
+        try:  # the file is checked against the outline before memory is allocated
             tensors, _ = checkpoint.read_weights(file, plan.outline(spec))
             model = plan.build(spec)
             checkpoint.set_weights(model, tensors, file)
@@ -114,16 +113,16 @@ class Writer:
         return cls(model, vocabularies, kind=plan.kind, objective=plan.objective, kept=KEPT)
 
     def pieces(self, request: Request, *, known: str = "", shared: bool = False) -> Iterator[Piece]:
-        """Continue the prompt in `request.samples` rows, token by token. An empty prompt is a blank page. What row
-        number i draws depends on the seed and i alone. Stop strings are for whoever joins the pieces (`until_stop`).
+        """Continue the prompt in `request.samples` rows, token by token, and yield a `Piece` for every token.
 
-        With `request.novel`, at most so many characters in a row are copied from `known`, the training text. With
-        `shared`, the one row draws the same noise as that of any other model with this seed.
+        An empty prompt begins a new text. The random numbers of row i depend on the seed and i alone. Stop strings are
+        left to the caller (`until_stop`). With `request.novel`, at most so many characters in a row are copied from
+        `known`, the training text. With `shared`, the single row draws the same random numbers in every model.
 
         Raises `VocabularyError` for characters of the prompt that the tokenizer cannot spell, unless `unknown` is
         `skip` or `nearest`; `SettingsError` for `novel` without `known`.
         """
-        start, rows, seed = self.encoded(request), request.samples, request.chosen_seed()  # (1, P)
+        start, rows, seed = self.prompt_ids(request), request.samples, request.chosen_seed()  # (1, P)
         recent, copies = start.expand(rows, -1), None
         if request.novel:
             if not known:
@@ -138,63 +137,64 @@ class Writer:
         decoders = [self.tokenizer.decoder() for _ in range(rows)]
         with self.steppers.lent(rows) as step:
             steps = islice(generate(self.model, start, pick, samples=rows, step=step), request.length or None)
-            for row, tokens, logits in fetched(steps):
-                yield Piece([d.feed(token) for d, token in zip(decoders, row, strict=True)], tokens, logits)
+            for ids, tokens, logits in fetched(steps):
+                yield Piece([d.feed(token) for d, token in zip(decoders, ids, strict=True)], tokens, logits)
 
-    def encoded(self, text: Prompt) -> Tensor:
-        """The tokens (1, P), P >= 1, that a text begins with. Raises as `pieces` does."""
-        self.must_go_on()
-        with naming_the_way_out():
-            ids = self.tokenizer.encode(text.prompt, text.unknown)
+    def prompt_ids(self, prompt: Prompt) -> Tensor:
+        """The token ids (1, P) of a prompt, P >= 1. Raises as `pieces` does."""
+        self.check_can_continue()
+        with unknown_hint():
+            ids = self.tokenizer.encode(prompt.prompt, prompt.unknown)
         return torch.from_numpy(ids if len(ids) else np.array([self.tokenizer.start]))[None].to(self.device)
 
-    def stream(self, prompt: str = "", **how: Any) -> Iterator[str]:
-        """One token's text at a time, without end where no `length` is given, and always the same where no `seed` is.
+    def stream(self, prompt: str = "", **settings: Any) -> Iterator[str]:
+        """Yield what follows the prompt, one token's text at a time; without end unless `length` is given.
 
-        `how` are settings of a `Request`, of which the first text is given; `Request.of` and `pieces` say more.
+        `settings` are fields of `Request`, such as `temperature`, `top_k` or `stop`; without `seed` the text is always
+        the same. Of several `samples` the first is given. Raises as `Request.of` and `pieces` do.
         """
-        request = Request.of(**{"prompt": prompt, "length": 0, "seed": 0, **how})
+        request = Request.of(**{"prompt": prompt, "length": 0, "seed": 0, **settings})
         yield from until_stop((piece.texts[0] for piece in self.pieces(request)), request.stop)
 
-    def sample(self, prompt: str = "", length: int = Request.length, **how: Any) -> str:
-        """The text of `length` tokens after the prompt, or less where a `stop` comes; `how` as in `stream`."""
-        return "".join(self.stream(prompt, length=length, **how))
+    def sample(self, prompt: str = "", length: int = Request.length, **settings: Any) -> str:
+        """The text of `length` tokens after the prompt, or fewer up to a `stop`; `settings` as in `stream`."""
+        return "".join(self.stream(prompt, length=length, **settings))
 
     def translate(
-        self, sources: Sequence[str], settings: TranslateSettings | None = None, **where: Any
+        self, sources: Sequence[str], settings: TranslateSettings | None = None, **options: Any
     ) -> list[list[Translation]]:
-        """`translating`, done."""
-        return result(self.translating(sources, settings or TranslateSettings(), **where))
+        """The translations of every source, best first. Arguments and errors as in `translating`."""
+        return result(self.translating(sources, settings or TranslateSettings(), **options))
 
     def translating(
-        self, sources: Sequence[str], settings: TranslateSettings, **where: Any
+        self, sources: Sequence[str], settings: TranslateSettings, **options: Any
     ) -> Generator[Progress, None, list[list[Translation]]]:
-        """Of each source its translations, the best first; `charlm.sampling.translate.translating` says how.
+        """`translate` as a generator of its progress. `options` are those of `charlm.sampling.translate.translating`.
 
         Raises `SettingsError` for a run that was not trained on pairs, `VocabularyError` as `pieces` does.
         """
         kinds.refuse_another(self.kind, kinds.PAIRS)
-        with naming_the_way_out():
-            return (yield from translating(self.model, self.vocabularies, sources, settings, **where))
+        with unknown_hint():
+            return (yield from translating(self.model, self.vocabularies, sources, settings, **options))
 
     def score(self, text: str) -> Score:
-        """What the text costs this model, in bits per byte and more. Raises as `pieces` does, and for an empty text."""
+        """How well the model predicts the text, in bits per byte. Raises as `pieces` does, and for an empty text."""
         return result(self.scoring(text))
 
     @property
-    def goes_on(self) -> bool:
-        """Whether the model goes on with a text."""
+    def can_continue(self) -> bool:
+        """Whether the model continues a text: a language model of running text, no encoder and no translator."""
         return self.kind == kinds.TEXT and isinstance(self.model, LanguageModel)
 
-    def must_go_on(self) -> None:
-        """Raise `SettingsError` if it does not."""
+    def check_can_continue(self) -> None:
+        """Raise `SettingsError` for a model that cannot continue a text."""
         kinds.refuse_another(self.kind, kinds.TEXT)
-        if not self.goes_on:
+        if not self.can_continue:
             raise SettingsError("this model reads a text from both sides and cannot go on with it; see charlm eval")
 
     def scoring(self, text: str) -> Generator[Progress, None, Score]:
-        """`score` as long work that can be watched."""
-        self.must_go_on()
+        """`score` as a generator of its progress."""
+        self.check_can_continue()
         if not text:
             raise SettingsError("there is no text to score: it is empty")
         ids = self.tokenizer.encode(text)

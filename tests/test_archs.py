@@ -18,7 +18,7 @@ from torch import Tensor
 
 from charlm import archs, objectives
 from charlm.config import DataSpec, Lengths, TrainSettings, fields_of, take
-from charlm.device import choose_precision, hindrance
+from charlm.device import choose_precision, training_problem
 from charlm.errors import SettingsError
 from charlm.evaluate import token_nats
 from charlm.model import PAD, Encoder, EncoderDecoder, LanguageModel, Network, leaves, parameter_count
@@ -77,7 +77,7 @@ def trainer(
     if kind.kind == "pairs":
         batches = Buckets(*backwards(), batch_tokens=64, seed=0)
     model = build(arch, SPEC._replace(symbols=kind.symbols), **(changes or {}))
-    if s.precision == "bf16" and hindrance(model, "bf16", few_tokens(model)):
+    if s.precision == "bf16" and training_problem(model, "bf16", few_tokens(model)):
         s = replace(s, precision="fp32")  # what it says is then said of fp32
     average = copy.deepcopy(model).requires_grad_(False) if s.ema else None
     return Trainer(model, batches, build_optimizers(model, s), s, average=average, objective=take(kind, settings))
@@ -228,7 +228,7 @@ def test_stopping_and_resuming_changes_nothing(arch: str, settings: dict[str, An
 @every_network
 def test_bf16_learns_too_or_is_refused(arch: str) -> None:
     network = own(arch)
-    if why := hindrance(network, "bf16", few_tokens(network)):  # this processor has no such layers
+    if why := training_problem(network, "bf16", few_tokens(network)):  # this processor has no such layers
         with pytest.raises(SettingsError, match=f"^--precision bf16 .*{re.escape(why)}.* use fp32 or auto$"):
             choose_precision("bf16", network, few_tokens(network))
         return

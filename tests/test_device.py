@@ -16,7 +16,7 @@ from torch import Tensor
 
 from charlm import archs, device
 from charlm.config import DataSpec, Lengths, TrainSettings, take
-from charlm.device import choose_precision, hindrance, settle
+from charlm.device import choose_precision, settle, training_problem
 from charlm.errors import SettingsError
 from charlm.model import Features, LanguageModel
 
@@ -77,9 +77,9 @@ def test_bf16_is_chosen_where_it_pays(size: int, precision: str) -> None:
 def test_a_gpu_takes_bf16_at_any_size_of_a_kind_that_gains_and_a_cpu_from_one_on() -> None:
     cuda = torch.device("cuda")
     lstm, gru = archs.load("lstm"), archs.load("gru")
-    assert [device.bf16_pays(lstm, size, CPU) for size in (191, 192)] == [False, True]
-    assert [device.bf16_pays(kind, 8, cuda) for kind in (lstm, gru)] == [True, False]
-    assert not device.bf16_pays(gru, 65_536, CPU)
+    assert [device.bf16_is_faster(lstm, size, CPU) for size in (191, 192)] == [False, True]
+    assert [device.bf16_is_faster(kind, 8, cuda) for kind in (lstm, gru)] == [True, False]
+    assert not device.bf16_is_faster(gru, 65_536, CPU)
 
 
 class Wave(LanguageModel):
@@ -102,8 +102,8 @@ class Wave(LanguageModel):
 
 def test_what_the_device_cannot_compute_is_refused_and_never_chosen() -> None:
     model = Wave(3)
-    assert hindrance(model, "fp32", few_tokens(model)) == ""
-    assert "BFloat16" in hindrance(model, "bf16", few_tokens(model))
+    assert training_problem(model, "fp32", few_tokens(model)) == ""
+    assert "BFloat16" in training_problem(model, "bf16", few_tokens(model))
     with pytest.raises(SettingsError, match=r"^--precision bf16 is not available .* use fp32 or auto$"):
         choose_precision("bf16", model, few_tokens(model))
     assert choose_precision("auto", model, few_tokens(model)) == "fp32"
@@ -114,7 +114,7 @@ def test_what_the_device_cannot_compute_is_refused_and_never_chosen() -> None:
 def test_trying_leaves_no_trace(arch: str, precision: str) -> None:
     model = build(arch, hidden_size=16)
     before = [p.detach().clone() for p in model.parameters()]
-    hindrance(model, precision, few_tokens(model))
+    training_problem(model, precision, few_tokens(model))
     assert all(p.grad is None for p in model.parameters())
     assert all(torch.equal(p, was) for p, was in zip(model.parameters(), before, strict=True))
 

@@ -159,14 +159,14 @@ def test_two_trainings_are_kept_out_of_one_run_and_a_dead_one_keeps_nobody_out(v
 
 
 def test_a_wish_to_save_is_granted_after_the_step(verses: Path) -> None:
-    wishes, said = events.Wishes(), []
-    for event in job.train(Plan.of({**SMALL, "steps": 6}), Corpus.open([verses]), out=Path("r"), wishes=wishes):
+    control, said = events.Control(), []
+    for event in job.train(Plan.of({**SMALL, "steps": 6}), Corpus.open([verses]), out=Path("r"), control=control):
         if isinstance(event, Step) and event.number == 2:
-            wishes.save = True
+            control.save = True
         if isinstance(event, events.Note):
             said.append((event.text, position("r")["step"]))
     assert said == [("saved, as asked, at step 2", 2)]
-    assert not wishes.save
+    assert not control.save
 
 
 @pytest.fixture

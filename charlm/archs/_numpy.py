@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from charlm.archs._window import Window, WindowStepper
 from charlm.config import fields_of
 from charlm.model import Head, State
-from charlm.quantize import Int8Linear, product
+from charlm.quantize import Int8Linear, int8_matmul
 
 Array = NDArray[np.float32]
 
@@ -44,7 +44,7 @@ class Linear:
     def __call__(self, x: Array) -> Array:
         y: Array
         if self.int8:
-            y = product(torch.from_numpy(np.ascontiguousarray(x)), *self.int8).numpy()
+            y = int8_matmul(torch.from_numpy(np.ascontiguousarray(x)), *self.int8).numpy()
         else:
             y = np.dot(self.weight, x[0])[None] if len(x) == 1 else np.dot(self.weight, x.T).T
         if self.bias is not None:

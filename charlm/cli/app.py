@@ -155,9 +155,9 @@ def no_option(option: str, similar: Sequence[str], command: str, argv: list[str]
     others = [f"charlm {name}" for name, other in every if any(option in param.opts for param in other.params)]
     if argv[0] == "train":
         from charlm.cli.train import chosen_arch
-        from charlm.plan import stranger
+        from charlm.plan import unknown_message
 
-        return stranger(option.lstrip("-").replace("-", "_"), chosen_arch(argv), others)
+        return unknown_message(option.lstrip("-").replace("-", "_"), chosen_arch(argv), others)
     close = difflib.get_close_matches(option, similar, 1, 0.75)  # the library takes --help for --novel
     hint = f" (did you mean {close[0]}?)" if close else ""
     where = f"it belongs to {', '.join(others)}" if others and not close else f"see {command} --help"

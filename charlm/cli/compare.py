@@ -176,11 +176,11 @@ def planned(
 ) -> tuple[Contest, AnyCorpus]:
     """Who learns what: of the kinds of data that all can read, and of what the files are named as, what they hold."""
     from charlm.compare.contest import Contest
-    from charlm.plan import readable
+    from charlm.plan import kinds_for
 
     able = {kind.name() for kind in kinds.all_kinds()}
     for label in () if arch is None else arch.split(","):
-        able &= {*readable(label.strip().partition(":")[0])}
+        able &= {*kinds_for(label.strip().partition(":")[0])}
     able.add(kinds.named(files, given.get("encoding", DataSettings().encoding)).name())
     kind, corpus = text_to_train_on(files, None, None, given, able)
     labels = [label.strip() for label in (kind.entrants if arch is None else arch).split(",")]

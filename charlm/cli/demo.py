@@ -39,9 +39,9 @@ def demo(
         corpus = Corpus.open([play])
         if begun := unfinished(plan, corpus):
             out.print(f"going on with {begun}, which was interrupted", markup=False)
-            events = job.resume(begun, changes={}, wishes=signals.wishes)
+            events = job.resume(begun, changes={}, control=signals.control)
         else:
-            events = job.train(plan, corpus, wishes=signals.wishes)
+            events = job.train(plan, corpus, control=signals.control)
         finished = show(until(events, signals), quiet=False, json=False)
     if not finished:
         raise typer.Exit(128 + signals.number)

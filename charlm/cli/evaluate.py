@@ -58,7 +58,7 @@ def evaluate(
 
     how, opening = take(TranslateSettings, given), take(Opening, given)
     with naming(run, info.path):
-        made = watch(score_run(info.path, split=split or "val", corpus=others, how=how, opening=opening))
+        made = watch(score_run(info.path, split=split or "val", corpus=others, decoding=how, opening=opening))
     for left_out in made.notes:
         note(left_out)
     if json:

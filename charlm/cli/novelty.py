@@ -24,7 +24,7 @@ from charlm.text.visible import printable
 
 if TYPE_CHECKING:
     from charlm.inside.novelty import Novelty
-    from charlm.scoring import Known
+    from charlm.scoring import TrainingText
 
 LONGEST = 10**6  # characters that are looked at
 PALE, RED = 12, 64  # characters of a copied passage that get the first colour and the last
@@ -59,10 +59,10 @@ def novelty(
     refuse_idle(encoding, read=text is not None, where="--text FILE")
     how, found = take(Written, given), folder.info(folder.find(run, kind="text"))
     from charlm.inside import novelty as inside
-    from charlm.scoring import known_text
+    from charlm.scoring import training_text
 
     with naming(run, found.path):
-        known = console.watch(known_text(found))
+        known = console.watch(training_text(found))
     if text is None:
         with opened(run, found.path, take(Opening, given)) as writer:
             looked_at = console.watch(inside.written(writer, how.length, temperature=how.temperature, seed=how.seed))
@@ -88,7 +88,7 @@ def novelty(
     present(view, value, json=json, html=html, svg=svg, png=png)
 
 
-def drawn(result: Novelty, text: str, known: Known, place: str) -> Iterator[Any]:
+def drawn(result: Novelty, text: str, known: TrainingText, place: str) -> Iterator[Any]:
     """A table, the longest passage, and the text with what is copied in colour."""
     shown = console.table(">characters in a row", ">of this text", ">of held-out text", title="copied")
     for n, share in result.shares.items():
@@ -113,6 +113,6 @@ def drawn(result: Novelty, text: str, known: Known, place: str) -> Iterator[Any]
     yield colours
 
 
-def line(result: Novelty, known: Known) -> int:
+def line(result: Novelty, known: TrainingText) -> int:
     """In which line of the whole text the longest passage begins, from 1."""
     return 1 + known.lines_before + known.text.count("\n", 0, result.longest.known_at)

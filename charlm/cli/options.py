@@ -13,7 +13,7 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
 from charlm.cli.page import show_page
-from charlm.config import Arg, Field, Settings, fields_of, plain, value_of
+from charlm.config import Arg, Field, Settings, fields_of, parse_value, without_none
 
 NONE: Mapping[str, Any] = {}
 RUN = "run: a folder, a name under runs/, last or best"
@@ -103,7 +103,7 @@ def with_settings(
         @functools.wraps(function)
         def command(**values: Any) -> None:
             typed = {field: values.pop(field.name) for _, field in shown}
-            given = {field.name: value_of(field, value) for field, value in typed.items() if value is not None}
+            given = {field.name: parse_value(field, value) for field, value in typed.items() if value is not None}
             function(**values, given=given)
 
         command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
@@ -116,7 +116,7 @@ def with_settings(
 
 def as_parameter(panel: str, field: Field, default: Any, otherwise: Mapping[str, Any]) -> inspect.Parameter:
     """A keyword parameter that Typer makes an option of. None stands for 'not typed'; the default is only shown."""
-    kind, _ = plain(field.type)
+    kind, _ = without_none(field.type)
     help_text = field.arg.help
     if default not in (None, "", ()):
         values = [told(default), *(f"{told(value)} {when}" for when, value in otherwise.items())]

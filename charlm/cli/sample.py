@@ -90,7 +90,7 @@ def continued(prompt: str, file: str | None, encoding: str | None) -> str:
 def pieces(run: str, path: Path, request: Request, opening: Opening, *, shared: bool) -> Iterator[Piece]:
     """What a run writes; with `shared`, by the same chance as others."""
     with opened(run, path, opening) as writer:
-        known = training_text(path) if request.novel else ""
+        known = text_to_avoid(path) if request.novel else ""
         yield from writer.pieces(request, known=known, shared=shared)
 
 
@@ -130,11 +130,11 @@ def write_one(run: str, path: Path, request: Request, opening: Opening, *, json:
         write(f"{'-' * 40}\n{request.prompt}{row.text()}\n")
 
 
-def training_text(path: Path) -> str:
+def text_to_avoid(path: Path) -> str:
     """What --novel looks for copies of."""
-    from charlm.scoring import known_text
+    from charlm.scoring import training_text
 
-    known = watch(known_text(folder.info(path)))
+    known = watch(training_text(folder.info(path)))
     if known.chars_before:
         note(f"--novel knows only the last {len(known.text):,} characters of the training text")
     return known.text

@@ -21,7 +21,7 @@ from charlm.config import LONG, DataSettings, TrainSettings, flag
 from charlm.errors import CorpusError, SettingsError
 
 if TYPE_CHECKING:
-    from charlm.events import Event, Wishes
+    from charlm.events import Control, Event
     from charlm.kinds._base import AnyCorpus
     from charlm.plan import Plan
 
@@ -38,11 +38,11 @@ def command(argv: Sequence[str]) -> Callable[..., None]:
     if "train" not in argv[:1] or "_CHARLM_COMPLETE" in os.environ:
         return with_settings(panels)(train)  # spares the import of torch
     from charlm import archs, objectives
-    from charlm.plan import MINUTES, readable
+    from charlm.plan import MINUTES, kinds_for
 
     arch = chosen_arch(argv)
     network = archs.load(arch)
-    first, *others = [kind for kind in data if kind.name() in readable(arch)]
+    first, *others = [kind for kind in data if kind.name() in kinds_for(arch)]
     shown = {kind.name().capitalize() for kind in (first, *others)} | {"Training"}
     goal = objectives.load(peek(argv, "--objective") or network.objective)
     otherwise = {f"for {kind.name()}": kind.name() for kind in others}
@@ -180,7 +180,7 @@ def train(
     from charlm.cli.watching import show
 
     with heeding_signals(quiet=quiet) as signals:
-        session: Any = {"cache_dir": cache_dir, "stop_after": stop_after, "wishes": signals.wishes}
+        session: Any = {"cache_dir": cache_dir, "stop_after": stop_after, "control": signals.control}
         if resume is not None:
             if corpus or source or target or arch or objective or out or preset or config:
                 raise SettingsError("--resume takes text and settings from the run; give only a larger budget with it")
@@ -205,14 +205,14 @@ def planned(
     layers: list[dict[str, Any]], corpus: list[str] | None, source: list[str] | None, target: list[str] | None
 ) -> tuple[Plan, AnyCorpus]:
     """What to train, and on what: of the kinds of data that the architecture can read, the one that the text holds."""
-    from charlm.plan import Plan, merge, readable
+    from charlm.plan import Plan, kinds_for, merge
 
     if not (corpus or source or target):
         raise SettingsError("what text? charlm train FILE, or charlm demo to see it work on a bundled one")
     encoding = merge(*layers).get("encoding", DataSettings().encoding)
     layers = [{"arch": kinds.named(corpus or (), encoding, with_targets=bool(target)).arch}, *layers]
     asked = merge(*layers)
-    kind, text = text_to_train_on(corpus, source, target, asked, readable(asked["arch"]))
+    kind, text = text_to_train_on(corpus, source, target, asked, kinds_for(asked["arch"]))
     return Plan.of(*layers, kind=kind.name()), text
 
 
@@ -247,29 +247,29 @@ def until(events: Iterator[Event], signals: Signals) -> Iterator[Event]:
 
 
 class Signals:
-    """Turns signals into wishes: the first interrupt ends the training after its step and saves, a second one ends it
+    """Turns signals into requests: the first interrupt ends the training after its step and saves, a second one ends it
     at once; SIGUSR1, where the system has it, saves now."""
 
-    def __init__(self, wishes: Wishes, *, quiet: bool = False) -> None:
-        self.wishes, self.number, self.quiet = wishes, 0, quiet
+    def __init__(self, control: Control, *, quiet: bool = False) -> None:
+        self.control, self.number, self.quiet = control, 0, quiet
 
     def stop(self, number: int, _frame: Any) -> None:
-        if self.wishes.stop:
+        if self.control.stop:
             raise KeyboardInterrupt
-        self.number, self.wishes.stop = number, True
+        self.number, self.control.stop = number, True
         if not self.quiet and not sys.stdout.isatty():  # a live display would be torn, and ends soon anyway
             with suppress(OSError):  # whoever read it may be gone: that must not keep us from saving
                 os.write(2, b"\nfinishing this step and saving; interrupt again to end at once\n")
 
     def save(self, _number: int, _frame: Any) -> None:
-        self.wishes.save = True
+        self.control.save = True
 
 
 @contextmanager
 def heeding_signals(*, quiet: bool = False) -> Iterator[Signals]:
-    from charlm.events import Wishes
+    from charlm.events import Control
 
-    signals = Signals(Wishes(), quiet=quiet)
+    signals = Signals(Control(), quiet=quiet)
     handlers: dict[int, Any] = {signal.SIGINT: signals.stop, signal.SIGTERM: signals.stop}
     if hasattr(signal, "SIGUSR1"):
         handlers[signal.SIGUSR1] = signals.save

@@ -23,12 +23,12 @@ from charlm.config import (
     TrainSettings,
     fields_of,
     flag,
-    value_of,
+    parse_value,
 )
 from charlm.errors import SettingsError
 from charlm.kinds._base import AnyCorpus, AnyStore
 from charlm.model import parameter_count
-from charlm.plan import Plan, merge, stranger
+from charlm.plan import Plan, merge, unknown_message
 from charlm.progress import Progress
 
 Match = Literal["time", "tokens", "params"]
@@ -66,12 +66,12 @@ class Entrant(NamedTuple):
             if not equals:
                 raise SettingsError(f"{label!r}: after a colon comes setting=value, such as lstm:hidden_size=512")
             if name not in fields:
-                raise SettingsError(stranger(name, arch))
+                raise SettingsError(unknown_message(name, arch))
             if name in alike():
                 raise SettingsError(
                     f"{label!r}: {flag(name)} must be the same for all; give it for the whole comparison"
                 )
-            settings[name] = value_of(fields[name], text)
+            settings[name] = parse_value(fields[name], text)
         return cls(label, settings)
 
 

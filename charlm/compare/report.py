@@ -135,7 +135,7 @@ def heats(made: Comparison, rows: list[Row]) -> Iterator[Heat]:
     """How much each character of the passage surprises the first training of each model."""
     for row in rows if made.passage else ():
         writer = opened(row.trained[0].run)
-        if not writer.goes_on:
+        if not writer.can_continue:
             continue
         found: Surprise = result(surprise(writer, made.passage))
         marks = [(c, min(b / HOT, 1.0), b) for c, b in zip(made.passage, found.bits.tolist(), strict=True)]
@@ -147,7 +147,7 @@ def attention(passage: str, pairs: list[Example], rows: list[Row]) -> Iterator[C
     source of middle length while it is fed the right target, which is the same for all."""
     for row in rows if passage or pairs else ():
         writer = opened(row.trained[0].run)
-        if not (pairs or writer.goes_on):
+        if not (pairs or writer.can_continue):
             continue
         try:
             if pairs:

@@ -115,25 +115,25 @@ def do(errand: Errand, pipe: Connection, enough: Event) -> None:
     import torch
 
     from charlm import job
-    from charlm.events import Ended, Validated, Wishes
+    from charlm.events import Control, Ended, Validated
     from charlm.training.loop import Step
 
-    wishes = Wishes()
+    control = Control()
 
     def stop(*_: Any) -> None:
-        wishes.stop = True
+        control.stop = True
 
     signal.signal(signal.SIGTERM, stop)
     torch.set_num_threads(errand.threads)
     try:
         if is_run(errand.path):
-            events = job.resume(errand.path, changes={}, cache_dir=errand.cache_dir, wishes=wishes)
+            events = job.resume(errand.path, changes={}, cache_dir=errand.cache_dir, control=control)
         else:
             corpus = kinds.load(errand.plan.kind).open(errand.texts, errand.targets, errand.plan.data.encoding)
-            events = job.train(errand.plan, corpus, out=errand.path, cache_dir=errand.cache_dir, wishes=wishes)
+            events = job.train(errand.plan, corpus, out=errand.path, cache_dir=errand.cache_dir, control=control)
         said, score, ended = time.monotonic(), None, False
         for event in events:
-            wishes.stop = wishes.stop or enough.is_set()
+            control.stop = control.stop or enough.is_set()
             ended = isinstance(event, Ended)
             if isinstance(event, Validated):
                 score = event.score

@@ -60,7 +60,7 @@ def attend(
         return aligned(
             writer, np.append(read, writer.source_tokenizer.newline), tokens.tolist(), layer=layer, head=head
         )
-    writer.must_go_on()
+    writer.check_can_continue()
     return mapped(writer, tokens, read, tokens, layer=layer, head=head)
 
 

@@ -80,7 +80,7 @@ def compress(writer: Writer, source: Path, target: Path, *, name: str = "") -> G
     Raises `VocabularyError`, before the long work, if the vocabulary lacks characters of the file, `CorpusError` if it
     cannot be read, `SettingsError` if `target` cannot be written or the library is missing.
     """
-    writer.must_go_on()
+    writer.check_can_continue()
     stream = library().stream
     tokens, size = 0, 0
     for ids, raw in encoded_pieces(source, writer.tokenizer):

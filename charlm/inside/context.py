@@ -21,7 +21,7 @@ from charlm.model import LanguageModel
 from charlm.progress import Progress
 from charlm.runs import folder
 from charlm.runs.opening import Opening
-from charlm.scoring import same_text
+from charlm.scoring import run_text
 from charlm.text.corpus import Corpus
 from charlm.writer import Writer
 
@@ -70,7 +70,7 @@ def reach(
     if text:
         before, ids = 0, writer.tokenizer.encode("".join(text.chunks()))
     else:
-        store = yield from same_text(folder.info(path))
+        store = yield from run_text(folder.info(path))
         if not len(store.validation):
             raise CorpusError(f"{path} has no validation text; name a text with --text")
         training = store.train.ids[-LONGEST:]

@@ -29,7 +29,7 @@ def explain(writer: Writer, request: Request, top: int = 12) -> Explanation:
 
     Raises as `Writer.pieces` does.
     """
-    tokens = writer.encoded(request)  # (1, P)
+    tokens = writer.prompt_ids(request)  # (1, P)
     logits = writer.model.step(tokens[:, -1], writer.model.read(tokens[:, :-1]))[0].float()  # (1, V)
     likely = logits[0].argsort(descending=True)[:top]
     stages = []

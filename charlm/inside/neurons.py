@@ -104,7 +104,7 @@ def neurons(
     Raises `SettingsError` for a model without recurrent units, a text that is empty, too long, or in which the feature
     never varies, and a layer, unit or gate that does not exist; `VocabularyError` as `encode` does.
     """
-    writer.must_go_on()
+    writer.check_can_continue()
     if unit is not None and find:
         raise SettingsError("--unit names a unit and --find looks for one; give one of them", field="unit")
     ids = writer.tokenizer.encode(text)

@@ -103,7 +103,7 @@ def surprise(writer: Writer, text: str) -> Generator[Progress, None, Surprise]:
 
     Raises `SettingsError` for an empty text and `VocabularyError` for characters that the vocabulary lacks.
     """
-    writer.must_go_on()
+    writer.check_can_continue()
     if not text:
         raise SettingsError("there is no text to score: it is empty")
     ids = writer.tokenizer.encode(text)

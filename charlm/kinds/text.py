@@ -83,7 +83,7 @@ class Text(Kind):
     @classmethod
     def glimpse(cls, writer: Any, store: Store, seed: int) -> str:  # noqa: ARG003
         """Cut short after `GLIMPSE_SECONDS`."""
-        if not writer.goes_on:
+        if not writer.can_continue:
             return ""
         began, texts = time.monotonic(), []
         for piece in writer.pieces(Request(length=GLIMPSE_TOKENS, seed=seed)):
@@ -107,7 +107,7 @@ class Text(Kind):
         like: Split | None = None,  # noqa: ARG003
     ) -> Generator[Progress, None, Trial]:
         """The speed of writing one text."""
-        if not writer.goes_on:
+        if not writer.can_continue:
             return Trial()
         yield Progress("writing", 0, 1)
         pieces, chars = writer.pieces(Request(length=0, seed=0)), 0
@@ -130,7 +130,7 @@ class Text(Kind):
 
     @classmethod
     def sample(cls, writer: Any) -> str:
-        return str(writer.sample(length=SAMPLE_TOKENS)) if writer.goes_on else ""
+        return str(writer.sample(length=SAMPLE_TOKENS)) if writer.can_continue else ""
 
     @classmethod
     def level(cls, plans: Sequence[Any], stores: Sequence[Store]) -> list[Any]:

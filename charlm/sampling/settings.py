@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from charlm.config import Arg, Settings, fields_of, value_of
+from charlm.config import Arg, Settings, fields_of, parse_value
 from charlm.errors import SettingsError
 
 MEMORY = 64  # tokens that the repetition penalty looks back on
@@ -93,7 +93,7 @@ class Request(Prompt, Amount, SampleSettings):
             values["temperature"] = ",".join(map(str, numbers))
         if isinstance(stop, str):
             values["stop"] = (stop,)
-        return cls(**{name: value_of(known[name], value) for name, value in values.items()})
+        return cls(**{name: parse_value(known[name], value) for name, value in values.items()})
 
     def chosen_seed(self) -> int:
         """The seed, or a random one if none was given."""

@@ -15,7 +15,7 @@ import pytest
 
 import charlm
 from charlm import archs, job
-from charlm.config import BUDGETS, DataSettings, Settings, TrainSettings, fields_of, plain, take
+from charlm.config import BUDGETS, DataSettings, Settings, TrainSettings, fields_of, take, without_none
 from charlm.plan import Plan
 from charlm.sampling.settings import Request, SampleSettings, TranslateSettings
 from charlm.text.corpus import Corpus
@@ -105,7 +105,7 @@ GROUPS += [archs.load(name).Config for name in archs.names()]
 
 
 def numbers(group: type[Settings]) -> Iterator[Any]:
-    return (field for field in fields_of(group) if plain(field.type)[0] in (int, float))
+    return (field for field in fields_of(group) if without_none(field.type)[0] in (int, float))
 
 
 def test_every_number_has_two_bounds() -> None:
@@ -128,7 +128,9 @@ def at_bounds() -> Iterator[tuple[str, float]]:
 @pytest.mark.parametrize(("name", "value"), list(at_bounds()))
 def test_a_number_at_its_bound_is_trained_with(verses: Path, name: str, value: float) -> None:
     sizes = {"hidden_size": 8, "layers": 1, "seq_len": 16, "batch_size": 4, "tokenizer": "word", "steps": 2}
-    kind = next(plain(f.type)[0] for group in (TrainSettings, DataSettings) for f in fields_of(group) if f.name == name)
+    kind = next(
+        without_none(f.type)[0] for group in (TrainSettings, DataSettings) for f in fields_of(group) if f.name == name
+    )
     plan = Plan.of({**sizes, name: kind(value)})
     list(job.train(plan, Corpus.open([verses]), out=Path("r")))
     assert len(charlm.load("r", weights="last").sample(length=5))
@@ -139,7 +141,7 @@ def test_a_sampling_number_at_its_bound_writes(trained: Path, setting: str) -> N
     writer = charlm.load(trained)
     field = next(field for field in fields_of(SampleSettings) if field.name == setting)
     for value in (field.arg.min, field.arg.max):
-        request = take(Request, {"prompt": "PEG", "length": 20, setting: plain(field.type)[0](value)})
+        request = take(Request, {"prompt": "PEG", "length": 20, setting: without_none(field.type)[0](value)})
         assert len(list(writer.pieces(request))) == 20
 
 

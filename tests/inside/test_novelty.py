@@ -55,13 +55,13 @@ def test_nothing_is_found_across_the_border_to_the_held_out_text() -> None:
 def test_the_end_of_a_long_training_text_is_searched_and_lines_are_counted_from_its_start(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = result(scoring.known_text(folder.info(trained)))
+    whole = result(scoring.training_text(folder.info(trained)))
     assert VERSES.startswith(whole.text)
     assert VERSES[len(whole.text) :].startswith(whole.held_out)
     assert (whole.chars_before, whole.lines_before) == (0, 0)
-    monkeypatch.setattr(scoring, "KNOWN", 1000)
+    monkeypatch.setattr(scoring, "SEARCHED", 1000)
     monkeypatch.setattr(scoring, "DECODED", 300)
-    end = result(scoring.known_text(folder.info(trained)))
+    end = result(scoring.training_text(folder.info(trained)))
     assert whole.text.endswith(end.text)
     assert len(end.text) == 1000
     assert end.chars_before == len(whole.text) - 1000
