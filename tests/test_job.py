@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from charlm import archs, events, job
-from charlm.compare.measure import measured
+from charlm.compare.measure import measure_run
 from charlm.errors import RunError, SettingsError
 from charlm.kinds._base import Trial
 from charlm.model import Features, LanguageModel, State
@@ -291,7 +291,7 @@ def test_seconds_are_those_of_the_steps_however_slow_validations_and_samples_are
     assert isinstance(ended, events.Ended)
     assert ended.seconds == training["seconds"] == last["seconds"] == 6.0
     assert ended.tokens_per_second == training["tokens"] / 6.0
-    assert measured(Path("r"), Trial()).train_speed == pytest.approx(ended.tokens_per_second)  # a token, a letter
+    assert measure_run(Path("r"), Trial()).train_speed == pytest.approx(ended.tokens_per_second)  # a token, a letter
 
 
 @pytest.mark.parametrize("arch", ["lstm", "seq2seq"])

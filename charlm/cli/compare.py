@@ -24,7 +24,7 @@ from charlm.runs import folder
 if TYPE_CHECKING:
     from charlm.cli.curves import Along
     from charlm.compare.contest import Contest, Match
-    from charlm.compare.run import Begun, Comparison, Event
+    from charlm.compare.run import Comparison, Event, Planned
     from charlm.kinds._base import AnyCorpus, Kind
 
 DEFAULTS = "; of ".join(
@@ -43,10 +43,10 @@ def command(argv: Sequence[str]) -> Callable[..., None]:
     if "compare" not in argv[:1] or not {"-h", "--help"} & {*argv}:
         return make()(compare)  # spares the import of torch
     from charlm import archs
-    from charlm.compare.contest import MINUTES, alike
+    from charlm.compare.contest import MINUTES, shared_settings
 
     groups: list[type[Settings]] = [TrainSettings, *(kind.Settings for kind in data)]
-    fields = {f.name: f for group in groups for f in fields_of(group) if f.name not in alike()}
+    fields = {f.name: f for group in groups for f in fields_of(group) if f.name not in shared_settings()}
     recipes = [archs.load(name).recipes for name in archs.names()]
 
     def shared(kind: type[Kind]) -> dict[str, Any]:
@@ -124,9 +124,9 @@ def compare(
     if sum((json, csv, markdown)) > 1:
         raise SettingsError("--json, --csv and --markdown are different forms; give one of them")
     if html:
-        from charlm.compare.report import available  # asked before hours of training, not after
+        from charlm.compare.report import check_extra  # asked before hours of training, not after
 
-        available()
+        check_extra()
         if not html.parent.is_dir():
             raise SettingsError(f"--html {html}: there is no folder {html.parent}; make it first")
     if what and any(map(is_run, what)):
@@ -197,30 +197,30 @@ def is_run(name: str) -> bool:
 
 def follow(work: Generator[Event, None, Comparison], jobs: int) -> Comparison:
     """Show the trainings while they run: a bar each on a terminal, else a line at the end of each."""
-    from charlm.compare.run import Begun
-    from charlm.compare.worker import Returned, Went
+    from charlm.compare.run import Planned
+    from charlm.compare.worker import TrainingEnded, TrainingProgress
     from charlm.events import Note
 
     task, state = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[said]}"))
     columns = (task, BarColumn(), state)
     bars: dict[Path, TaskID] = {}
-    begun: Begun | None = None
+    begun: Planned | None = None
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as shown:
         other = shown.add_task("", total=None, said="")
         try:
             while True:
                 event = next(work)
-                if isinstance(event, Begun):
+                if isinstance(event, Planned):
                     begun = event
                     shown.update(other, visible=False)
                     tell_begun(event, jobs)
                     bars = {run: shown.add_task(run.name, total=1.0, said="waiting") for run in event.plans}
                     for run in event.done:
                         shown.update(bars[run], completed=1.0, said="done before")
-                elif isinstance(event, Went):
+                elif isinstance(event, TrainingProgress):
                     score = f"{event.score.value:.3f} {event.score.measure.unit}" if event.score else ""
                     shown.update(bars[event.path], completed=event.progress, said=f"{event.progress:4.0%}  {score}")
-                elif isinstance(event, Returned):
+                elif isinstance(event, TrainingEnded):
                     said = f"failed: {event.failure}" if event.failure else "done"
                     shown.update(bars[event.path], completed=1.0, said=said[:60])
                     err.print(f"{event.path.name}: {said}", markup=False)
@@ -239,7 +239,7 @@ def follow(work: Generator[Event, None, Comparison], jobs: int) -> Comparison:
             work.close()
 
 
-def tell_begun(event: Begun, jobs: int) -> None:
+def tell_begun(event: Planned, jobs: int) -> None:
     left = [plan for run, (_, plan) in event.plans.items() if run not in event.done]
     minutes = sum(plan.train.minutes or 0 for plan in left) / jobs
     time = f", about {minutes:g} minutes" if minutes else ""
@@ -272,7 +272,7 @@ def tell(made: Comparison, along: Along, *, json: bool, csv: bool, markdown: boo
         if len(line.cells) == 1:
             shown.add_row(line.cells[0], f"failed: {line.note}", style="red")
         else:
-            shown.add_row(*cells.marked(line), style="dim" if line.simple else "")
+            shown.add_row(*cells.marked(line), style="dim" if line.baseline else "")
     out.print(f"\n{made.text['name']}: {made.scored_on}, each once; * is the best of a column\n", markup=False)
     show(shown)
     notes = [f"{line.cells[0]}: {line.note}" for line in lines if line.note and len(line.cells) > 1]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.text import Text
 
 from charlm.cli.console import out
-from charlm.compare.axes import AXES, BY_LENGTH, LENGTH, place
+from charlm.compare.axes import AXES, BY_LENGTH, LENGTH, point
 from charlm.compare.rows import Point
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def by_length(bands: Mapping[str, Sequence[Band]], *, height: int = HEIGHT) -> T
     plotext.theme("clear")
     plotext.plot_size(min(out.width, WIDEST), height)
     for number, (label, each) in enumerate(bands.items()):
-        points = [point for band in each if (point := place(band, field))]
+        points = [xy for band in each if (xy := point(band, field))]
         if not points:  # it failed, or its targets are too short for BLEU
             continue
         x, y = zip(*points, strict=True)
@@ -60,7 +60,7 @@ def curves(
     plotext.plot_size(min(out.width, WIDEST), height)
     for number, (label, lines) in enumerate(by_label.items()):
         for seed, line in enumerate(line for line in lines if line):
-            x, y = [getattr(point, field) for point in line], [point.value for point in line]
+            x, y = [getattr(p, field) for p in line], [p.value for p in line]
             colour = COLOURS[number % len(COLOURS)]
             plotext.plot(x, y, label=label if seed == 0 else None, marker="braille", color=colour)
     plotext.xlabel(AXES[field])

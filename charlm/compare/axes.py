@@ -1,4 +1,4 @@
-"""What curves are drawn along, and what stands at their axes: once, for the terminal and the page."""
+"""The axes of learning curves and of quality by source length, for the terminal and the report alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BY_LENGTH = {"exact": "percent exactly right", "bleu": "BLEU", "chrf": "chrF"}
 LENGTH = "tokens of the source"
 
 
-def place(band: Band, field: str) -> tuple[float, float] | None:
-    """(tokens of the source, from 0 to 100 how good by a field of `BY_LENGTH`); None where that is not known."""
+def point(band: Band, field: str) -> tuple[float, float] | None:
+    """(source tokens in the middle of the band, its `field` of `BY_LENGTH` from 0 to 100); None if that is unknown."""
     value: float | None = getattr(band, field)
     return None if value is None else ((band.shortest + band.longest) / 2, 100 * value if field == "exact" else value)

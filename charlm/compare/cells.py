@@ -1,4 +1,4 @@
-"""The table's cells, once: for the terminal, Markdown, CSV and the page alike."""
+"""The cells of a comparison's table, for the terminal, Markdown, CSV and the report alike."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from charlm.compare.rows import Row, mean
 from charlm.compare.run import Comparison
 from charlm.kinds._base import Column
 
-BEST = "*"  # stands behind the best value of a column
-SECONDS, INTERVAL = "seconds_to_target", "interval_95"  # which are not means of the trainings' own figures
+BEST = "*"  # marks the best value of a column
+SECONDS, INTERVAL = "seconds_to_target", "interval_95"  # columns of a row that are no means over its trainings
 
 
 class Line(NamedTuple):
     """One line of the table."""
 
     cells: list[str]
-    best: list[bool]
-    simple: bool = False  # a baseline, not a model
-    note: str = ""  # why there is no model
+    best: list[bool]  # whether a cell is the best of its column
+    baseline: bool = False  # no model, but a simple method
+    note: str = ""  # why trainings failed
 
 
 def columns(comparison: Comparison) -> list[Column]:
-    """Those in which something is known; the score is the first."""
+    """The columns in which some row has a value; the score is the first."""
     measure, target = comparison.measure, comparison.target
     score = Column(measure.unit, measure.name, "{:.4f}", more=measure.more)
     others = [Column("95 % ±", INTERVAL, "{:.4f}"), *kinds.load(comparison.kind).columns]
@@ -35,7 +35,7 @@ def columns(comparison: Comparison) -> list[Column]:
 
 
 def value(comparison: Comparison, row: Row, column: Column) -> float | None:
-    """What stands in a column for a row; None where that is not known."""
+    """The value of a row in a column; None if it is unknown."""
     if column.name == SECONDS:
         return row.reached(comparison.target) if comparison.target is not None else None
     number = row.interval if column.name == INTERVAL else row.value(column.name)
@@ -43,43 +43,43 @@ def value(comparison: Comparison, row: Row, column: Column) -> float | None:
 
 
 def lines(comparison: Comparison) -> tuple[list[str], list[Line]]:
-    """(titles, lines), the best model first and the baselines where they belong."""
-    chosen, simple = columns(comparison), comparison.baselines
+    """(titles, lines): models and baselines, best score first, and then the models of which every training failed."""
+    shown, baselines = columns(comparison), comparison.baselines
     trained = [row for row in comparison.rows if row.trained]
-    bests = []
-    for column in chosen:
+    best_values = []
+    for column in shown:
         known = [number for row in trained if (number := value(comparison, row, column)) is not None]
         best = None if column.more is None or len(known) < 2 else max(known) if column.more else min(known)
-        bests.append(best)
+        best_values.append(best)
     ranked: list[tuple[float, Line]] = []
     for row in trained:
-        values = [value(comparison, row, column) for column in chosen]
-        cells = ["-" if v is None else column.form.format(v) for column, v in zip(chosen, values, strict=True)]
-        best_of = [v is not None and v == top for v, top in zip(values, bests, strict=True)]
+        values = [value(comparison, row, column) for column in shown]
+        cells = ["-" if v is None else column.form.format(v) for column, v in zip(shown, values, strict=True)]
+        is_best = [v is not None and v == best for v, best in zip(values, best_values, strict=True)]
         score = mean(row.scores) or 0.0
-        beats = [] if simple is None else ["yes" if score < simple.ngram6 else "no"]
+        beats = [] if baselines is None else ["yes" if score < baselines.ngram6 else "no"]
         failed = f"{len(row.failures)} of {len(row.failures) + len(row.trained)} failed: "
         note = failed + row.failures[0] if row.failures else ""
-        ranked.append((score, Line([row.label, *cells, *beats], [False, *best_of, *[False] * len(beats)], note=note)))
-    if simple is not None:
-        for name, bits in simple.named().items():
-            cells = [name, chosen[0].form.format(bits), *[""] * len(chosen)]
-            ranked.append((bits, Line(cells, [False] * len(cells), simple=True)))
-    ranked.sort(key=lambda one: one[0], reverse=comparison.measure.more)
-    failed_ones = [Line([row.label], [False], note=row.failures[0]) for row in comparison.rows if not row.trained]
-    titles = ["model", *(column.title for column in chosen), *([] if simple is None else ["beats 6-gram"])]
-    return titles, [line for _, line in ranked] + failed_ones
+        ranked.append((score, Line([row.label, *cells, *beats], [False, *is_best, *[False] * len(beats)], note=note)))
+    if baselines is not None:
+        for name, bits in baselines.named().items():
+            cells = [name, shown[0].form.format(bits), *[""] * len(shown)]
+            ranked.append((bits, Line(cells, [False] * len(cells), baseline=True)))
+    ranked.sort(key=lambda scored: scored[0], reverse=comparison.measure.more)
+    failures = [Line([row.label], [False], note=row.failures[0]) for row in comparison.rows if not row.trained]
+    titles = ["model", *(column.title for column in shown), *([] if baselines is None else ["beats 6-gram"])]
+    return titles, [line for _, line in ranked] + failures
 
 
 def marked(line: Line) -> list[str]:
-    """The cells, the best ones with a star, so that a pipe shows them too."""
+    """The cells, the best ones with a star, which shows without colours too."""
     return [cell + BEST if best else cell for cell, best in zip(line.cells, line.best, strict=True)]
 
 
 def markdown(comparison: Comparison) -> str:
-    titles, shown = lines(comparison)
+    titles, rows = lines(comparison)
     out = ["| " + " | ".join(titles) + " |", "|---|" + "--:|" * (len(titles) - 1)]
-    for line in shown:
+    for line in rows:
         cells = [f"**{c}**" if best else c for c, best in zip(line.cells, line.best, strict=True)]
         cells += [""] * (len(titles) - len(cells))
         if line.note:
@@ -89,15 +89,15 @@ def markdown(comparison: Comparison) -> str:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """One line per training, with plain numbers."""
+    """CSV with a line per training and numbers without units."""
     score = comparison.measure.name
     names = ["run", "seed", score, *FIGURES, *kinds.load(comparison.kind).figures]
     table: list[dict[str, Any]] = []
     for row in comparison.rows:
         table += [{"model": row.label, "failure": reason} for reason in row.failures]
-        for one in row.trained:
-            reached = one.reached(comparison.target) if comparison.target is not None else None
-            table.append({"model": row.label, **{name: one.figures.get(name) for name in names}, SECONDS: reached})
+        for training in row.trained:
+            reached = training.reached(comparison.target) if comparison.target is not None else None
+            table.append({"model": row.label, **{name: training.figures.get(name) for name in names}, SECONDS: reached})
     if comparison.baselines is not None:
         table += [{"model": name, score: bits} for name, bits in comparison.baselines._asdict().items()]
     file = io.StringIO()

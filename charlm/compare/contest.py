@@ -1,8 +1,8 @@
-"""What is compared with what, and under which budget: from what a person asked for to one plan per training.
+"""Who is compared, and under which budget: from the command line to one plan per training.
 
 Fair means: every training gets the same budget, reads the same text in the same order (the order depends on the rows of
-a batch and on the seed alone, so all have the same number of rows), and is scored on the same bytes. What more that
-takes the kind of data knows (`charlm.kinds`).
+a batch and on the seed alone, so all have the same number of rows), and is scored on the same bytes. A kind of data
+adds what else must be equal (`charlm.kinds`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from charlm.config import (
     fields_of,
     flag,
     parse_value,
+    setting,
 )
 from charlm.errors import SettingsError
 from charlm.kinds._base import AnyCorpus, AnyStore
@@ -32,42 +33,42 @@ from charlm.plan import Plan, merge, unknown_message
 from charlm.progress import Progress
 
 Match = Literal["time", "tokens", "params"]
-Stores = dict[DataSettings, AnyStore]  # the data as ids, once for each way in which an entrant spells it
+Stores = dict[DataSettings, AnyStore]  # the data as token ids, by the settings that made them
 MINUTES = 2.0
-TEXT = {"val_frac", "test_frac", "encoding", "alphabet"}
-OBJECTIVE = Field("objective", str, Arg("what to train it for"), None)  # by default what suits
-TOLERANCE = 0.02  # of the number of parameters
-WIDEST = 16_384  # hidden size that is tried
+TEXT_SETTINGS = {"val_frac", "test_frac", "encoding", "alphabet"}
+OBJECTIVE = Field("objective", str, Arg("what to train it for"), None)  # None: the default
+TOLERANCE = 0.02  # share of the parameters by which matched models may differ
+LARGEST = 16_384  # hidden size that is tried
 
 
-def alike() -> set[str]:
-    """Settings that must be the same for all, or it would not be fair."""
-    return {*BUDGETS, *TEXT, "seed", "order", *(name for kind in kinds.all_kinds() for name in kind.batches)}
+def shared_settings() -> set[str]:
+    """Settings that must be the same for all entrants, to be fair."""
+    return {*BUDGETS, *TEXT_SETTINGS, "seed", "order", *(name for kind in kinds.all_kinds() for name in kind.batches)}
 
 
 class Entrant(NamedTuple):
-    """One kind of model in the contest, as it was asked for."""
+    """One model in the contest, with its own settings."""
 
     label: str  # such as lstm:hidden_size=512
-    settings: dict[str, Any]  # the architecture among them
+    settings: dict[str, Any]  # with the architecture
 
     @classmethod
     def parse(cls, label: str) -> Entrant:
-        """Read `NAME` or `NAME:setting=value:setting=value`. Raises `SettingsError` for what is no such thing."""
+        """Read `NAME` or `NAME:setting=value:setting=value`. Raises `SettingsError` for anything else."""
         arch, *pairs = label.split(":")
         network = archs.load(arch)
         settings: dict[str, Any] = {"arch": arch}
-        split = [pair.partition("=") for pair in pairs]
-        named = [(name.strip().removeprefix("--").replace("-", "_"), equals, text) for name, equals, text in split]
-        goal = objectives.load(next((text for name, _, text in named if name == "objective"), network.objective))
-        groups = (network.Config, goal, TrainSettings, *(kind.Settings for kind in kinds.all_kinds()))
+        parts = [pair.partition("=") for pair in pairs]
+        typed = [(setting(name.strip()), equals, text) for name, equals, text in parts]
+        objective = objectives.load(next((text for name, _, text in typed if name == "objective"), network.objective))
+        groups = (network.Config, objective, TrainSettings, *(kind.Settings for kind in kinds.all_kinds()))
         fields = {f.name: f for group in groups for f in fields_of(group)} | {"objective": OBJECTIVE}
-        for name, equals, text in named:
+        for name, equals, text in typed:
             if not equals:
                 raise SettingsError(f"{label!r}: after a colon comes setting=value, such as lstm:hidden_size=512")
             if name not in fields:
                 raise SettingsError(unknown_message(name, arch))
-            if name in alike():
+            if name in shared_settings():
                 raise SettingsError(
                     f"{label!r}: {flag(name)} must be the same for all; give it for the whole comparison"
                 )
@@ -77,19 +78,19 @@ class Entrant(NamedTuple):
 
 @dataclass(frozen=True)
 class Contest:
-    """Entrants, how often each is trained, and what is held equal."""
+    """The entrants, how often each is trained, and what is held equal."""
 
     entrants: tuple[Entrant, ...]
     match: Match
     seeds: int
-    common: dict[str, Any]  # settings of all, the budget among them
+    common: dict[str, Any]  # settings of all entrants, with the budget
     kind: str  # of data
 
     @classmethod
     def of(
         cls, labels: Sequence[str], match: Match, seeds: int, common: Mapping[str, Any], *, kind: str = kinds.TEXT
     ) -> Contest:
-        """Raises `SettingsError` for entrants that are none or come twice, and a budget that does not suit `match`."""
+        """Raises `SettingsError` for wrong or repeated entrants, or if the budget does not suit `match`."""
         if len(set(labels)) < len(labels):
             raise SettingsError(f"--arch names something twice: {', '.join(labels)}; --seeds trains each several times")
         if match == "tokens" and not common.keys() & {"epochs", "steps"}:
@@ -107,7 +108,7 @@ class Contest:
 
     @cached_property
     def drafts(self) -> list[Plan]:
-        """A plan per entrant, as it was asked for. Raises `SettingsError` for what does not fit."""
+        """A plan per entrant, before sizes are matched. Raises `SettingsError` as `Plan.of` does."""
         plans = [Plan.of(self.common, entrant.settings, kind=self.kind) for entrant in self.entrants]
         steps = {kinds.load(self.kind).step_size(plan) for plan in plans if plan.train.steps}
         if self.match == "tokens" and len(steps) > 1:
@@ -115,7 +116,10 @@ class Contest:
         return plans
 
     def stores(self, corpus: AnyCorpus, cache_dir: Path | None) -> Generator[Progress, None, Stores]:
-        """Raises `SettingsError` if not all entrants would be given the same data."""
+        """Read the data once for all entrants with the same data settings.
+
+        Raises `SettingsError` if not all entrants would be given the same data.
+        """
         kind, stores = kinds.load(self.kind), Stores()
         for plan in self.drafts:
             if plan.data not in stores:
@@ -126,11 +130,11 @@ class Contest:
         return stores
 
     def plans(self, stores: Stores) -> dict[str, list[Plan]]:
-        """One plan per entrant and seed. Raises `SettingsError` if a number of parameters cannot be matched."""
+        """{label: a plan per seed}. Raises `SettingsError` if the parameters cannot be matched."""
         plans = self.drafts
         if self.match == "params":
             fixed = ["hidden_size" in entrant.settings for entrant in self.entrants]
-            plans = same_size(plans, [stores[plan.data] for plan in plans], fixed=fixed)
+            plans = match_sizes(plans, [stores[plan.data] for plan in plans], fixed=fixed)
         plans = kinds.load(self.kind).level(plans, [stores[plan.data] for plan in plans])
         return {
             entrant.label: [
@@ -140,50 +144,46 @@ class Contest:
         }
 
 
-def same_size(plans: Sequence[Plan], stores: Sequence[AnyStore], *, fixed: Sequence[bool]) -> list[Plan]:
-    """The plans with hidden sizes that give all the parameters of the first; those that are `fixed` stay as they are.
+def match_sizes(plans: Sequence[Plan], stores: Sequence[AnyStore], *, fixed: Sequence[bool]) -> list[Plan]:
+    """The plans, with hidden sizes that give all of them as many parameters as the first; `fixed` ones stay unchanged.
 
-    Raises `SettingsError` if no hidden size comes within 2 %.
+    Raises `SettingsError` if the parameters differ by more than 2 %.
     """
     target = size(plans[0], stores[0])
     sized = list(plans[:1])
-    for plan, store, stays in zip(plans[1:], stores[1:], fixed[1:], strict=True):
-        if not stays:
-            plan = nearest(plan, store, target)
-        if abs((found := size(plan, store)) - target) > TOLERANCE * target:
+    for plan, store, is_fixed in zip(plans[1:], stores[1:], fixed[1:], strict=True):
+        if not is_fixed:
+            plan = nearest_size(plan, store, target)
+        if abs((params := size(plan, store)) - target) > TOLERANCE * target:
             raise SettingsError(
-                f"--match params: {plan.arch} comes no closer to {target:,} parameters than {found:,}; "
+                f"--match params: {plan.arch} comes no closer to {target:,} parameters than {params:,}; "
                 "change its other settings, such as --layers, or the first one's size"
             )
         sized.append(plan)
     return sized
 
 
-def nearest(plan: Plan, store: AnyStore, target: int) -> Plan:
-    """The plan with the hidden size whose number of parameters is nearest to `target`."""
-    low, high = 1, WIDEST
-    while low < high:  # the smallest of them that is large enough
+def nearest_size(plan: Plan, store: AnyStore, target: int) -> Plan:
+    """The plan with the hidden size that comes nearest to `target` parameters."""
+    low, high = 1, LARGEST
+    while low < high:  # binary search for the smallest size that is large enough
         middle = (low + high) // 2
         above = next((p for h in range(middle, high + 1) if (p := resized(plan, h))), None)
         if above and size(above, store) < target:
-            low = hidden(above) + 1
+            low = int(above.model.to_dict()["hidden_size"]) + 1
         else:
             high = middle
-    around = [p for h in range(max(1, low - 64), low + 65) if (p := resized(plan, h))]
-    return min(around, key=lambda p: abs(size(p, store) - target))
+    nearby = [p for h in range(max(1, low - 64), low + 65) if (p := resized(plan, h))]
+    return min(nearby, key=lambda p: abs(size(p, store) - target))
 
 
 def resized(plan: Plan, hidden_size: int) -> Plan | None:
-    """None if the architecture cannot have that size, such as one that its heads do not divide."""
+    """The plan with this hidden size; None if the architecture cannot have it, such as one that heads do not divide."""
     try:
         model: Settings = replace(plan.model, hidden_size=hidden_size)  # type: ignore[type-var]
     except SettingsError:
         return None
     return replace(plan, model=model)
-
-
-def hidden(plan: Plan) -> int:
-    return int(plan.model.to_dict()["hidden_size"])
 
 
 def size(plan: Plan, store: AnyStore) -> int:

@@ -1,4 +1,4 @@
-"""From a finished run to what the table says of it."""
+"""Measuring a finished run for the table."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from charlm.score import Score
 from charlm.writer import Writer
 
 
-def opened(run: Path) -> Writer:
-    """A run where it was trained, if that can be used here."""
+def open_run(run: Path) -> Writer:
+    """Open a run on the device that it was trained on, or else on the best that this machine has."""
     device = folder.info(run).config["train"]["device"]
     try:
         return Writer.load(run, Opening(device=device))
@@ -22,31 +22,34 @@ def opened(run: Path) -> Writer:
         return Writer.load(run)
 
 
-def reader(run: Path, store: AnyStore) -> Writer:
-    """`opened`, to read the ids of `store`. Raises `RunError` if they mean something else to it."""
-    writer = opened(run)
+def open_for(run: Path, store: AnyStore) -> Writer:
+    """Open a run to score it on `store`. Raises `RunError` if their vocabularies differ."""
+    writer = open_run(run)
     if writer.vocabularies.sha256 != store.vocabularies.sha256:
         raise RunError(f"{run} has another vocabulary than the text gives now; delete it, and start again")
     return writer
 
 
-def measured(run: Path, trial: Trial, score: Score | None = None) -> Trained:
-    """What a run's own files and a trial say, with `score` instead of that of its own validation where it is given."""
+def measure_run(run: Path, trial: Trial, score: Score | None = None) -> Trained:
+    """The figures of a run, from its files and a trial; by default with the score of its own best validation.
+
+    Raises `RunError` if it has no score.
+    """
     info = folder.info(run)
     config, training = info.config, info.training
     score = score or trial.score or info.best
     if score is None:
         raise RunError(f"{run} has no validation text to be compared on; train with a larger --val-frac")
-    seen = training["tokens"]
+    tokens = training["tokens"]
     seconds = max(training["seconds"], 1e-9)
     return Trained(
         run=run,
         seed=config["train"]["seed"],
         score=score,
         params=config["params"],
-        train_speed=seen / seconds * score.chars / score.tokens,
+        train_speed=tokens / seconds * score.chars / score.tokens,
         peak_memory=training.get("peak_memory"),
-        tokens_seen=seen,
+        tokens_seen=tokens,
         seconds=training["seconds"],
         curve=curve_of(info, score.measure),
         trial=trial,

@@ -1,4 +1,4 @@
-"""The report: one page that needs no network. Tables and text are written here, curves and maps drawn by Vega-Lite."""
+"""The report: one HTML page that needs no network. Tables and text are HTML, charts are drawn by Vega-Lite."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from charlm.compare.axes import AXES, BY_LENGTH, LENGTH, place
+from charlm.compare.axes import AXES, BY_LENGTH, LENGTH, point
 from charlm.compare.cells import BEST, lines
-from charlm.compare.measure import opened
+from charlm.compare.measure import open_run
 from charlm.compare.rows import Example, Row, examples, verdict
 from charlm.compare.run import Comparison
 from charlm.errors import SettingsError
@@ -20,21 +20,23 @@ from charlm.score import Measure
 from charlm.text.visible import visible
 
 TEMPLATE = Path(__file__).with_name("report.html")
-ATTENDED = 48  # tokens of the passage that attention is shown for
+ATTENDED = 48  # tokens of the passage in attention maps
 
 
 class Heat(NamedTuple):
+    """How much the characters of a passage surprise a model."""
+
     label: str
     bits_per_byte: float
-    marks: list[tuple[str, float, float]]  # character, share of the hottest colour, bits
+    marks: list[tuple[str, float, float]]  # (character, colour from 0 to 1, bits)
 
 
 class Chart(NamedTuple):
     title: str
-    spec: str  # JSON of Vega-Lite
+    spec: str  # Vega-Lite JSON
 
 
-def available() -> None:
+def check_extra() -> None:
     """Raise `SettingsError` if the extra is not installed."""
     try:
         import jinja2
@@ -44,74 +46,74 @@ def available() -> None:
     del jinja2, vl_convert
 
 
-def page(made: Comparison) -> str:
-    """The whole page, scripts and all. Raises `SettingsError` if the extra is not installed."""
-    available()
+def page(comparison: Comparison) -> str:
+    """The whole page as HTML. Raises `SettingsError` if the extra is not installed."""
+    check_extra()
     import vl_convert
     from jinja2 import Environment
 
-    titles, shown = lines(made)
-    trained = [row for row in made.rows if row.trained]
-    pairs = examples(trained)
+    titles, table = lines(comparison)
+    trained = [row for row in comparison.rows if row.trained]
+    pairs, measure = examples(trained), comparison.measure
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        made=made,
-        verdict=verdict(made.rows),
+        comparison=comparison,
+        verdict=verdict(comparison.rows),
         titles=titles,
-        lines=shown,
+        lines=table,
         best=BEST,
-        curves=[Chart(title, inline(curve(trained, made.measure, field, title))) for field, title in AXES.items()],
-        points=[(row.label, each.seed, each.curve) for row in trained for each in row.trained],
+        curves=[Chart(title, inline(curve(trained, measure, field, title))) for field, title in AXES.items()],
+        points=[(row.label, training.seed, training.curve) for row in trained for training in row.trained],
         lengths=[
             Chart(title, inline(by_length(trained, field, title)))
             for field, title in BY_LENGTH.items()
             if any(row.bands and row.value(field) is not None for row in trained)
         ],
         examples=pairs,
-        heats=list(heats(made, trained)),
-        maps=list(attention(made.passage, pairs, trained)),
+        heats=list(heats(comparison, trained)),
+        maps=list(attention(comparison.passage, pairs, trained)),
         script=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script"),
     )
 
 
 def inline(spec: dict[str, Any]) -> str:
-    """JSON that may stand in a script: nothing in it can end the script."""
+    """JSON that is safe within a script element."""
     return json.dumps(spec).replace("<", "\\u003c")
 
 
 def curve(rows: list[Row], measure: Measure, field: str, title: str) -> dict[str, Any]:
-    """The score of each validation along `field` of its `Point`."""
+    """A chart of the validation scores along `field` of their `Point`."""
     values = [
-        {"model": row.label, "seed": each.seed, **point.named(measure)}
+        {"model": row.label, "seed": training.seed, **validation.named(measure)}
         for row in rows
-        for each in row.trained
-        for point in each.curve
+        for training in row.trained
+        for validation in training.curve
     ]
-    said = ("model", "seed", "seconds", "tokens", "step", measure.name)
-    made = lines_of(values, said, (field, title), (measure.name, measure.words))
-    made["encoding"]["y"]["scale"] = {"zero": False}
-    made["encoding"]["detail"] = {"field": "seed"}
-    return made
+    tooltip = ("model", "seed", "seconds", "tokens", "step", measure.name)
+    chart = line_chart(values, tooltip, (field, title), (measure.name, measure.words))
+    chart["encoding"]["y"]["scale"] = {"zero": False}
+    chart["encoding"]["detail"] = {"field": "seed"}
+    return chart
 
 
 def by_length(rows: list[Row], field: str, title: str) -> dict[str, Any]:
-    """How good translations are, a `field` of their `Band`, by the length of the source."""
+    """A chart of the quality of translations, `field` of their `Band`, by the length of the source."""
     values = [
-        {"model": row.label, **band._asdict(), "length": point[0], field: point[1]}
+        {"model": row.label, **band._asdict(), "length": xy[0], field: xy[1]}
         for row in rows
         for band in row.bands
-        if (point := place(band, field))
+        if (xy := point(band, field))
     ]
-    told = ("model", "shortest", "longest", "pairs", field)
-    made = lines_of(values, told, ("length", LENGTH), (field, title))
-    made["encoding"]["y"]["scale"] = {"domain": [0, 100]}
-    return made
+    tooltip = ("model", "shortest", "longest", "pairs", field)
+    chart = line_chart(values, tooltip, ("length", LENGTH), (field, title))
+    chart["encoding"]["y"]["scale"] = {"domain": [0, 100]}
+    return chart
 
 
-def lines_of(
-    values: list[dict[str, Any]], told: Sequence[str], x: tuple[str, str], y: tuple[str, str]
+def line_chart(
+    values: list[dict[str, Any]], tooltip: Sequence[str], x: tuple[str, str], y: tuple[str, str]
 ) -> dict[str, Any]:
-    """A line for each model; `x` and `y` are a field and its title, `told` is what a point says when it is asked."""
+    """A line for every model; `x` and `y` are (field, title), `tooltip` the fields that are shown for a point."""
     return {
         "data": {"values": values},
         "width": "container",
@@ -126,27 +128,28 @@ def lines_of(
                 "title": None,
                 "legend": {"orient": "top", "columns": 1, "labelLimit": 0},
             },
-            "tooltip": [{"field": name} for name in told],
+            "tooltip": [{"field": name} for name in tooltip],
         },
     }
 
 
-def heats(made: Comparison, rows: list[Row]) -> Iterator[Heat]:
-    """How much each character of the passage surprises the first training of each model."""
-    for row in rows if made.passage else ():
-        writer = opened(row.trained[0].run)
+def heats(comparison: Comparison, rows: list[Row]) -> Iterator[Heat]:
+    """How much every character of the passage surprises the first training of every model."""
+    passage = comparison.passage
+    for row in rows if passage else ():
+        writer = open_run(row.trained[0].run)
         if not writer.can_continue:
             continue
-        found: Surprise = result(surprise(writer, made.passage))
-        marks = [(c, min(b / HOT, 1.0), b) for c, b in zip(made.passage, found.bits.tolist(), strict=True)]
-        yield Heat(row.label, found.bits_per_byte, marks)
+        scored: Surprise = result(surprise(writer, passage))
+        marks = [(c, min(b / HOT, 1.0), b) for c, b in zip(passage, scored.bits.tolist(), strict=True)]
+        yield Heat(row.label, scored.bits_per_byte, marks)
 
 
 def attention(passage: str, pairs: list[Example], rows: list[Row]) -> Iterator[Chart]:
-    """Where the first training of each model that has attention looks: over the beginning of the passage, or at a
-    source of middle length while it is fed the right target, which is the same for all."""
+    """Attention maps of the first training of every model that has attention: over the beginning of the passage, or of
+    the target over the source of an example of middle length."""
     for row in rows if passage or pairs else ():
-        writer = opened(row.trained[0].run)
+        writer = open_run(row.trained[0].run)
         if not (pairs or writer.can_continue):
             continue
         try:
@@ -155,21 +158,21 @@ def attention(passage: str, pairs: list[Example], rows: list[Row]) -> Iterator[C
             else:
                 ids = writer.tokenizer.encode(passage)[: min(ATTENDED, writer.model.window or ATTENDED)]
                 source, text = None, writer.tokenizer.decoder().feed(*ids.tolist())
-            found = attend(writer, text, source=source)
+            attended = attend(writer, text, source=source)
         except SettingsError:
             continue
         values = [
-            {"row": at, "column": to, "looks from": a, "at": b, "weight": round(weight, 4)}
-            for at, (a, line) in enumerate(zip(found.rows, found.weights, strict=True))
-            for to, (b, weight) in enumerate(zip(found.columns, line, strict=False))
+            {"row": r, "column": c, "looks from": query, "at": key, "weight": round(weight, 4)}
+            for r, (query, weights) in enumerate(zip(attended.rows, attended.weights, strict=True))
+            for c, (key, weight) in enumerate(zip(attended.columns, weights, strict=False))
         ]
-        yield Chart(f"{row.label}, layer {found.layer}, mean of its heads", inline(heat_map(values, found)))
+        yield Chart(f"{row.label}, layer {attended.layer}, mean of its heads", inline(heat_map(values, attended)))
 
 
-def heat_map(values: list[dict[str, Any]], found: Attended) -> dict[str, Any]:
-    """Tokens on both axes; what is looked at to the right, who looks downwards."""
+def heat_map(values: list[dict[str, Any]], attended: Attended) -> dict[str, Any]:
+    """A map of attention weights: a column for every key, a row for every query."""
     axis = {"grid": False, "ticks": False, "labelFont": "monospace", "labelAngle": 0, "labelOverlap": False}
-    names = {"column": found.columns, "row": found.rows}
+    names = {"column": attended.columns, "row": attended.rows}
     sides = {
         channel: {
             "field": field,
@@ -183,7 +186,7 @@ def heat_map(values: list[dict[str, Any]], found: Attended) -> dict[str, Any]:
     return {
         "data": {"values": values},
         "width": "container",
-        "height": 12 * len(found.rows),
+        "height": 12 * len(attended.rows),
         "mark": {"type": "rect", "tooltip": True},
         "encoding": {
             **sides,

@@ -1,4 +1,4 @@
-"""From finished trainings to rows of a table, and to a line in words that says what the differences mean."""
+"""The rows of a comparison, from finished trainings, and a verdict on whether their differences mean anything."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from charlm.score import BITS, Measure, Score
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 T95_LARGE = 1.96
 EXAMPLES = 6  # pairs that are shown
-CHANCE = 0.07  # bits per byte by which single seeds of one model were seen to differ after a minute (docs/results.md)
+SEED_NOISE = 0.07  # bits per byte between two seeds of one model after a minute of training (docs/results.md)
 
 
-NOTHING = Trial()
+NO_TRIAL = Trial()
 
 
 class Point(NamedTuple):
     """One validation of one training."""
 
     seconds: float
-    tokens: int  # shown so far
+    tokens: int  # trained on so far
     step: int
-    value: float  # of the score, in the measure of the run
+    value: float  # score, in the measure of the run
 
     def named(self, measure: Measure) -> dict[str, Any]:
-        """The value stands under the measure's name."""
+        """The fields as a dict, with the value under the measure's name."""
         return {name if name != "value" else measure.name: value for name, value in self._asdict().items()}
 
 
@@ -51,11 +51,11 @@ class Trained:
     tokens_seen: int
     seconds: float
     curve: list[Point] = field(default_factory=list)
-    trial: Trial = NOTHING
+    trial: Trial = NO_TRIAL
 
     @property
     def figures(self) -> dict[str, Any]:
-        """What is known of it, by name; the score under that of its measure."""
+        """All figures by name, the score under the name of its measure."""
         score, measure = self.score, self.score.measure
         return {
             "run": str(self.run),
@@ -75,7 +75,7 @@ class Trained:
         }
 
     def reached(self, target: float) -> float | None:
-        """Seconds of training until a validation was as good as `target`; None if none was."""
+        """Seconds of training up to the first validation as good as `target`; None if none was."""
         better = self.score.measure.better
         return next((point.seconds for point in self.curve if not better(target, point.value)), None)
 
@@ -85,28 +85,28 @@ class Trained:
 
 @dataclass
 class Row:
-    """One kind of model: its trainings, or why there are none."""
+    """One model of the comparison, trained with one or more seeds."""
 
     label: str
     trained: list[Trained]
-    failures: list[str]
+    failures: list[str]  # a reason for every training that failed
 
     def value(self, name: str) -> float | None:
-        """The mean of a figure over its trainings; None where it is not known."""
-        return mean(each.figures.get(name) for each in self.trained)
+        """The mean of a figure over the trainings; None if it is unknown."""
+        return mean(training.figures.get(name) for training in self.trained)
 
     @property
     def bands(self) -> list[Band]:
-        """Quality by source length, the mean of its trainings, which all translated the same pairs."""
-        bands: list[Band] = []
-        for same in zip(*(each.trial.bands for each in self.trained), strict=True):
+        """Quality by source length: means over the trainings, which all translated the same pairs."""
+        means: list[Band] = []
+        for bands in zip(*(training.trial.bands for training in self.trained), strict=True):
             names = [name for name in Band._fields if name not in ("shortest", "longest", "pairs")]
-            bands.append(same[0]._replace(**{name: mean(getattr(band, name) for band in same) for name in names}))
-        return bands
+            means.append(bands[0]._replace(**{name: mean(getattr(band, name) for band in bands) for name in names}))
+        return means
 
     @property
     def scores(self) -> list[float]:
-        return [each.score.value for each in self.trained]
+        return [training.score.value for training in self.trained]
 
     @property
     def interval(self) -> float | None:
@@ -114,15 +114,15 @@ class Row:
         return half_width(self.scores)
 
     def reached(self, target: float) -> float | None:
-        """Mean seconds to `target`; None unless every seed got there."""
-        times = [each.reached(target) for each in self.trained]
+        """Mean seconds of training to `target`; None unless every seed reached it."""
+        times = [training.reached(target) for training in self.trained]
         known = [time for time in times if time is not None]
         return fmean(known) if known and len(known) == len(times) else None
 
     def to_dict(
         self, measure: Measure, figures: Sequence[str], target: float | None, ngram6: float | None
     ) -> dict[str, Any]:
-        """`figures` are those of its trial."""
+        """The row as JSON; `figures` are names of figures of its trials."""
         score = mean(self.scores)
         return {
             "model": self.label,
@@ -133,7 +133,7 @@ class Row:
             "seconds_to_target": self.reached(target) if target is not None else None,
             "beats_6gram": score < ngram6 if score is not None and ngram6 is not None else None,
             "failures": self.failures,
-            "runs": [each.to_dict() for each in self.trained],
+            "runs": [training.to_dict() for training in self.trained],
         }
 
 
@@ -141,63 +141,64 @@ MEANS = ("nats_per_char", "params", "train_speed", "write_speed", "peak_memory",
 
 
 class Example(NamedTuple):
-    """A held-out pair."""
+    """A held-out pair, with what every model wrote."""
 
     source: str
     target: str
-    written: dict[str, str]  # label -> what its first training writes
+    written: dict[str, str]  # label -> translation by its first training
 
 
 def examples(rows: Iterable[Row]) -> list[Example]:
-    """A few of the pairs that were translated, from the shortest source to the longest."""
-    first = {row.label: row.trained[0].trial for row in rows if row.trained and row.trained[0].trial.written}
-    if not first:
+    """A few of the translated pairs, from the shortest source to the longest."""
+    trials = {row.label: row.trained[0].trial for row in rows if row.trained and row.trained[0].trial.written}
+    if not trials:
         return []
-    sources, targets = next((each.sources, each.targets) for each in first.values())
-    order = sorted(range(len(sources)), key=lambda at: len(sources[at]))
-    places = sorted({(len(order) - 1) * n // (EXAMPLES - 1) for n in range(EXAMPLES)})
+    sources, targets = next((trial.sources, trial.targets) for trial in trials.values())
+    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+    ranks = sorted({(len(order) - 1) * n // (EXAMPLES - 1) for n in range(EXAMPLES)})
     return [
-        Example(sources[at], targets[at], {label: each.written[at] for label, each in first.items()})
-        for at in (order[place] for place in places)
+        Example(sources[i], targets[i], {label: trial.written[i] for label, trial in trials.items()})
+        for i in (order[rank] for rank in ranks)
     ]
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """Of those that are known."""
+    """The mean of the known values; None if there are none."""
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
 
 
 def half_width(values: Sequence[float]) -> float | None:
+    """Half the width of the 95 % confidence interval of the mean; None for fewer than two values."""
     return student(len(values) - 1) * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
-def student(freedom: float) -> float:
-    """The 97.5 % quantile of Student's t distribution, for fewer degrees of freedom where it is not tabled: safer."""
-    whole = max(1, math.floor(freedom))
+def student(degrees: float) -> float:
+    """The 97.5 % quantile of Student's t; beyond the table that of fewer degrees of freedom, which is larger."""
+    whole = max(1, math.floor(degrees))
     return T95[whole - 1] if whole <= len(T95) else T95_LARGE if whole > 200 else T95[-1]
 
 
 def curve_of(run: RunInfo, measure: Measure) -> list[Point]:
-    """What metrics.jsonl says of the validations."""
+    """The validations in a run's metrics.jsonl; damaged lines are left out."""
     points = []
-    for said, _ in folder.metrics(run.path):
+    for entry, _ in folder.metrics(run.path):
         with suppress(ValueError, KeyError, TypeError):
-            seconds, step, value = float(said["seconds"]), said["step"], float(said[measure.name])
+            seconds, step, value = float(entry["seconds"]), entry["step"], float(entry[measure.name])
             if math.isfinite(value):
-                points.append(Point(seconds, int(said["tokens"]), step, value))
+                points.append(Point(seconds, int(entry["tokens"]), step, value))
     return points
 
 
 def ranked(rows: Iterable[Row]) -> list[Row]:
-    """Those that were trained, the best first."""
+    """The rows that were trained, best first."""
     trained = [row for row in rows if row.trained]
     more = bool(trained) and trained[0].trained[0].score.measure.more
     return sorted(trained, key=lambda row: fmean(row.scores), reverse=more)
 
 
 def verdict(rows: Iterable[Row]) -> str:
-    """What the difference between the best two means, given the seeds."""
+    """A sentence on the difference between the best two rows, and whether it is more than chance."""
     best = ranked(rows)
     if not best:
         return "No training came to its end."
@@ -206,20 +207,21 @@ def verdict(rows: Iterable[Row]) -> str:
     first, second = best[:2]
     measure, ahead = first.trained[0].score.measure, abs(fmean(second.scores) - fmean(first.scores))
     verb, than = ("reaches", "more") if measure.more else ("needs", "less")
-    said = f"{first.label} {verb} {ahead:.3f} {measure.words} {than} than {second.label}"
+    sentence = f"{first.label} {verb} {ahead:.3f} {measure.words} {than} than {second.label}"
     if min(len(first.scores), len(second.scores)) < 2:
-        weight = "more than seeds usually change" if ahead > CHANCE else "no more than another seed may change"
-        return f"{said}{f', {weight}' if measure == BITS else ''}; one seed proves little: try --seeds 3."
+        weight = "more than seeds usually change" if ahead > SEED_NOISE else "no more than another seed may change"
+        return f"{sentence}{f', {weight}' if measure == BITS else ''}; one seed proves little: try --seeds 3."
     margin = welch(first.scores, second.scores)
     if ahead > margin:
-        return f"{said} (95 % interval: {ahead - margin:.3f} to {ahead + margin:.3f}): more than the seeds explain."
-    return f"{said}, but the seeds alone explain up to {margin:.3f}: no winner between these two."
+        interval = f"(95 % interval: {ahead - margin:.3f} to {ahead + margin:.3f})"
+        return f"{sentence} {interval}: more than the seeds explain."
+    return f"{sentence}, but the seeds alone explain up to {margin:.3f}: no winner between these two."
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> float:
-    """Half the 95 % interval of the difference of two means (Welch 1947, doi:10.1093/biomet/34.1-2.28)."""
+    """Half the width of the 95 % interval of the difference of two means (Welch 1947, doi:10.1093/biomet/34.1-2.28)."""
     x, y = variance(a) / len(a), variance(b) / len(b)
     if x + y == 0:
         return 0.0
-    freedom = (x + y) ** 2 / (x**2 / (len(a) - 1) + y**2 / (len(b) - 1))
-    return student(freedom) * math.sqrt(x + y)
+    degrees = (x + y) ** 2 / (x**2 / (len(a) - 1) + y**2 / (len(b) - 1))
+    return student(degrees) * math.sqrt(x + y)

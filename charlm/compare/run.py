@@ -1,4 +1,4 @@
-"""The comparison itself, as a generator of what happened: train what is missing, measure, make rows."""
+"""The comparison, as a generator of events: train what is missing, measure, make the rows of the table."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 from charlm import kinds
 from charlm.baselines import Baselines
 from charlm.compare.contest import Contest, Stores
-from charlm.compare.measure import measured, opened, reader
+from charlm.compare.measure import measure_run, open_for, open_run
 from charlm.compare.rows import Row, examples, verdict
-from charlm.compare.worker import Errand, Returned, Went, work_off
+from charlm.compare.worker import Task, TrainingEnded, TrainingProgress, run_tasks
 from charlm.device import choose_device
 from charlm.errors import CharlmError, RunError, SettingsError
 from charlm.events import Note
@@ -29,52 +29,54 @@ from charlm.scoring import part_to_score
 from charlm.training.loop import Trainer
 
 FILE = "compare.json"
+Runs = dict[Path, tuple[str, Plan]]  # run folder -> (label, plan)
 
 
 @dataclass
 class Comparison:
-    """Who was compared, on what, and how that went."""
+    """The result: who was compared, on what, with which figures."""
 
-    asked: dict[str, Any]
-    text: dict[str, Any]  # name, and what all were scored on
+    asked: dict[str, Any]  # the settings of the comparison, or the names of the runs
+    text: dict[str, Any]  # name, size and hash of what all were scored on
     rows: list[Row]
     baselines: Baselines | None = None
     target: float | None = None
     kind: str = kinds.TEXT  # of data
     measure: Measure = BITS  # of all scores
-    samples: dict[str, str] = field(default_factory=dict)  # label -> what its first run writes
-    passage: str = ""  # the beginning of what they were scored on
+    samples: dict[str, str] = field(default_factory=dict)  # label -> text by its first run
+    passage: str = ""  # the beginning of the text that all were scored on
 
     @property
     def scored_on(self) -> str:
+        """What all were scored on, in words."""
         kind, text = kinds.load(self.kind), self.text
         return kind.scored.format(size=f"{text[kind.unit]:,}", bytes=f"{text['validation_bytes']:,}")
 
     def to_dict(self) -> dict[str, Any]:
-        simple, figures = self.baselines, kinds.load(self.kind).figures
-        ngram6 = simple.ngram6 if simple else None
+        baselines, figures = self.baselines, kinds.load(self.kind).figures
+        ngram6 = baselines.ngram6 if baselines else None
         return {
             "asked": self.asked,
             "text": self.text,
             "target": self.target,
             "rows": [row.to_dict(self.measure, figures, self.target, ngram6) for row in self.rows],
-            "baselines": simple._asdict() if simple else None,
+            "baselines": baselines._asdict() if baselines else None,
             "verdict": verdict(self.rows),
             "samples": self.samples,
             "examples": [example._asdict() for example in examples(self.rows)],
         }
 
 
-class Begun(NamedTuple):
-    """What will be trained where, and what was done before."""
+class Planned(NamedTuple):
+    """The trainings of a comparison, before the first one starts."""
 
     path: Path
-    plans: dict[Path, tuple[str, Plan]]
-    done: set[Path]
-    sized: bool  # hidden sizes were searched for
+    plans: Runs
+    done: set[Path]  # run folders that were finished by an earlier call
+    sized: bool  # whether hidden sizes were chosen to match the parameters
 
 
-Event = Progress | Note | Begun | Went | Returned
+Event = Progress | Note | Planned | TrainingProgress | TrainingEnded
 
 
 def train_and_compare(
@@ -86,53 +88,67 @@ def train_and_compare(
     jobs: int = 1,
     target: float | None = None,
 ) -> Generator[Event, None, Comparison]:
-    """Train every entrant with every seed, going on where the same comparison was interrupted, and compare.
+    """Train every entrant with every seed, `jobs` at a time, and compare; an interrupted comparison is resumed.
 
     A training that fails becomes a row that says why. Raises `RunError` if the folder is in use or holds something
     else, `SettingsError` for entrants that do not fit together.
     """
-    if strange := [str(path) for path in (*corpus.paths, *corpus.targets) if not path.is_file()]:
-        raise SettingsError(f"{strange[0]} can be read only once, and each training reads it; save it to a file")
-    measure = one_measure([plan.objective.measure for plan in contest.drafts])
+    if pipes := [str(path) for path in (*corpus.paths, *corpus.targets) if not path.is_file()]:
+        raise SettingsError(f"{pipes[0]} can be read only once, and each training reads it; save it to a file")
+    measure = common_measure([plan.objective.measure for plan in contest.drafts])
+    stores, plans = yield from prepare(contest, corpus, cache_dir)
+    asked = contest.to_dict() | {"jobs": jobs}
+    path = claim_folder(out, corpus, asked)
+    with folder.locked(path):
+        state: dict[str, Any] = {"asked": asked, "corpus_sha256": corpus.sha256, "speeds": {}}
+        if (path / FILE).exists():
+            state = folder.read_json(path / FILE)
+        else:
+            folder.write_json(path / FILE, state)
+        runs = {path / run_name(label, plan): (label, plan) for label, seeds in plans.items() for plan in seeds}
+        done = {run for run in runs if is_finished(run)}
+        yield Planned(path, runs, done, contest.match == "params")
+        failures = yield from train_all({run: runs[run][1] for run in runs if run not in done}, corpus, cache_dir, jobs)
+        rows = yield from make_rows(runs, failures, stores, state["speeds"])
+        folder.write_json(path / FILE, state)
+    kind, store = kinds.load(contest.kind), next(iter(stores.values()))
+    text = describe_text(kind, corpus.name, store.validation, store.corpus_sha256)
+    return (yield from add_extras(Comparison(asked, text, rows, None, target, kind.name(), measure), store))
+
+
+def prepare(
+    contest: Contest, corpus: AnyCorpus, cache_dir: Path | None
+) -> Generator[Event, None, tuple[Stores, dict[str, list[Plan]]]]:
+    """(stores, plans by label). Raises `SettingsError` for what cannot be trained or compared, before any training."""
     stores = yield from contest.stores(corpus, cache_dir)
     plans = contest.plans(stores)
     for plan, *_ in plans.values():
         refuse_what_cannot_be_computed(plan, stores[plan.data])
-    store = next(iter(stores.values()))
-    if not len(store.validation):
+    if not len(next(iter(stores.values())).validation):
         raise SettingsError("nothing is held out to be compared on; give a larger --val-frac, or a longer text")
-    yield from map(Note, dict.fromkeys(note for one in stores.values() for note in one.notes))
-    asked = contest.to_dict() | {"jobs": jobs}
-    path = claim(out, corpus, asked)
-    with folder.locked(path):
-        known: dict[str, Any] = {"asked": asked, "corpus_sha256": corpus.sha256, "speeds": {}}
-        if (path / FILE).exists():
-            known = folder.read_json(path / FILE)
-        else:
-            folder.write_json(path / FILE, known)
-        runs = {path / name_of(label, plan): (label, plan) for label, some in plans.items() for plan in some}
-        done = {run for run in runs if finished(run)}
-        yield Begun(path, runs, done, contest.match == "params")
-        files = tuple(map(str, corpus.paths)), tuple(map(str, corpus.targets))
-        threads = max(1, torch.get_num_threads() // jobs)
-        errands = [Errand(run, plan, *files, cache_dir, threads) for run, (_, plan) in runs.items() if run not in done]
-        failures: dict[Path, str] = {}
-        for event in work_off(errands, jobs):
-            if isinstance(event, Returned) and event.failure:
-                failures[event.path] = event.failure
-            yield event
-        rows = yield from tried(runs, failures, stores, known["speeds"])
-        folder.write_json(path / FILE, known)
-    kind = kinds.load(contest.kind)
-    text = text_of(kind, corpus.name, store.validation, store.corpus_sha256)
-    made = Comparison(asked, text, rows, None, target, kind.name(), measure)
-    return (yield from finish(made, store))
+    yield from map(Note, dict.fromkeys(note for store in stores.values() for note in store.notes))
+    return stores, plans
 
 
-def tried(
-    runs: dict[Path, tuple[str, Plan]], failures: dict[Path, str], stores: Stores, speeds: dict[str, float | None]
+def train_all(
+    plans: dict[Path, Plan], corpus: AnyCorpus, cache_dir: Path | None, jobs: int
+) -> Generator[Event, None, dict[Path, str]]:
+    """Train every plan into its folder, in processes that share the CPU threads; returns the failures by folder."""
+    files = tuple(map(str, corpus.paths)), tuple(map(str, corpus.targets))
+    threads = max(1, torch.get_num_threads() // jobs)
+    failures: dict[Path, str] = {}
+    for event in run_tasks([Task(run, plan, *files, cache_dir, threads) for run, plan in plans.items()], jobs):
+        if isinstance(event, TrainingEnded) and event.failure:
+            failures[event.path] = event.failure
+        yield event
+    return failures
+
+
+def make_rows(
+    runs: Runs, failures: dict[Path, str], stores: Stores, speeds: dict[str, float | None]
 ) -> Generator[Progress, None, list[Row]]:
-    """The rows of what was trained; `speeds` of writing that are known are not measured again, and others are added."""
+    """A row per label, with the figures of its runs. Writing speeds are taken from `speeds`, by the run's name, or
+    measured and added to it."""
     rows = {label: Row(label, [], []) for label, _ in runs.values()}
     first = next(iter(stores.values())).validation
     for run, (label, plan) in runs.items():
@@ -141,11 +157,11 @@ def tried(
             if run in failures:
                 raise RunError(failures[run])
             if kind.figures or run.name not in speeds:
-                trial = yield from kind.trial(reader(run, store), store.validation, like=first)
+                trial = yield from kind.trial(open_for(run, store), store.validation, like=first)
                 speeds[run.name] = trial.speed
             else:
                 trial = Trial(speeds[run.name])
-            rows[label].trained.append(measured(run, trial))
+            rows[label].trained.append(measure_run(run, trial))
         except RunError as error:
             rows[label].failures.append(str(error))
     return list(rows.values())
@@ -158,8 +174,8 @@ def refuse_what_cannot_be_computed(plan: Plan, store: AnyStore) -> None:
     choose_device(plan.train.device)
 
 
-def one_measure(measures: Sequence[Measure]) -> Measure:
-    """The one in which all are scored. Raises `SettingsError` if they are several, which cannot be ranked together."""
+def common_measure(measures: Sequence[Measure]) -> Measure:
+    """The one measure of all scores. Raises `SettingsError` if there are several, which cannot be ranked together."""
     first, *others = dict.fromkeys(measures)
     if others:
         units = ", ".join(measure.unit for measure in (first, *others))
@@ -167,39 +183,39 @@ def one_measure(measures: Sequence[Measure]) -> Measure:
     return first
 
 
-def text_of(kind: type[Kind], name: str, part: Any, sha256: str) -> dict[str, Any]:
-    """What all are scored on."""
+def describe_text(kind: type[Kind], name: str, part: Any, sha256: str) -> dict[str, Any]:
+    """Name, size and hash of the part that all are scored on."""
     return {"name": name, "validation_bytes": part.bytes, kind.unit: kind.size(part), "sha256": sha256}
 
 
-def finish(made: Comparison, store: AnyStore) -> Generator[Progress, None, Comparison]:
-    """The baselines on the same part, and a sample of each model."""
-    kind = kinds.load(made.kind)
-    if made.measure == BITS:
+def add_extras(comparison: Comparison, store: AnyStore) -> Generator[Progress, None, Comparison]:
+    """Add the baselines and the passage of the part that was scored, and a sample of every model."""
+    kind = kinds.load(comparison.kind)
+    if comparison.measure == BITS:
         yield Progress("seeing what simple methods reach", 0, 1)
-        made.baselines = kind.baselines(store)
-    made.passage = kind.passage(store)
-    for row in made.rows:
-        if row.trained and (sample := kind.sample(opened(row.trained[0].run))):
-            made.samples[row.label] = sample
-    return made
+        comparison.baselines = kind.baselines(store)
+    comparison.passage = kind.passage(store)
+    for row in comparison.rows:
+        if row.trained and (sample := kind.sample(open_run(row.trained[0].run))):
+            comparison.samples[row.label] = sample
+    return comparison
 
 
 def compare_runs(
     names: Sequence[str], *, corpus: AnyCorpus | None = None, target: float | None = None
 ) -> Generator[Progress | Note, None, Comparison]:
-    """Compare runs that exist, on the held-out part that they share, or on another `corpus` of their kind.
+    """Compare existing runs, on the held-out part that they share, or on another `corpus` of their kind.
 
     Raises `RunError` if they hold out different data and no other are given, `SettingsError` for runs that do not
     compare.
     """
     infos = [folder.info(folder.find(name)) for name in names]
-    kind = the_kind(infos, other=corpus is not None)
-    measure = one_measure([Plan.from_dict(info.config).objective.measure for info in infos])
+    kind = common_kind(infos, other=corpus is not None)
+    measure = common_measure([Plan.from_dict(info.config).objective.measure for info in infos])
     same_names = len({info.path.name for info in infos}) < len(infos)
     rows, parts, stores = [], list[Any](), list[AnyStore]()
     for info in infos:
-        label, writer = str(info.path) if same_names else info.path.name, opened(info.path)
+        label, writer = str(info.path) if same_names else info.path.name, open_run(info.path)
         part, store = yield from part_to_score(info, writer.vocabularies, corpus=corpus)
         yield from map(Note, store.notes if corpus and not parts else ())
         parts.append(part)
@@ -210,18 +226,19 @@ def compare_runs(
         score = trial.score
         if score is None and (corpus or not info.best):
             score = yield from writer.objective.score(writer.model, part)
-        rows.append(Row(label, [measured(info.path, trial, score)], []))
+        rows.append(Row(label, [measure_run(info.path, trial, score)], []))
     files = [str(path) for path in corpus.paths] if corpus else []
     asked = {"runs": [str(info.path) for info in infos], kind.option: files}
     own = infos[0].config["corpus"]
     name, sha256 = (", ".join(files), corpus.sha256) if corpus else (own["name"], own["sha256"])
-    made = Comparison(asked, text_of(kind, name, parts[0], sha256), rows, None, target, kind.name(), measure)
-    return made if corpus else (yield from finish(made, stores[0]))
+    text = describe_text(kind, name, parts[0], sha256)
+    comparison = Comparison(asked, text, rows, None, target, kind.name(), measure)
+    return comparison if corpus else (yield from add_extras(comparison, stores[0]))
 
 
-def the_kind(infos: Sequence[RunInfo], *, other: bool) -> type[Kind]:
-    """Of the data that runs were trained on. Raises as `compare_runs` for those that do not compare, unless they are
-    scored on `other` data."""
+def common_kind(infos: Sequence[RunInfo], *, other: bool) -> type[Kind]:
+    """The kind of data that all runs were trained on. Raises as `compare_runs` does for runs that do not compare;
+    held-out parts may differ if they are scored on `other` data."""
     if len({info.path.resolve() for info in infos}) < len(infos):
         raise SettingsError(f"the same run twice: {', '.join(str(info.path) for info in infos)}")
     first, *others = {info.kind: kinds.load(info.kind) for info in infos}.values()
@@ -239,29 +256,29 @@ def the_kind(infos: Sequence[RunInfo], *, other: bool) -> type[Kind]:
     return first
 
 
-def claim(out: Path | None, corpus: AnyCorpus, asked: dict[str, Any]) -> Path:
-    """The folder of the same comparison begun earlier, or a new one."""
+def claim_folder(out: Path | None, corpus: AnyCorpus, asked: dict[str, Any]) -> Path:
+    """The folder of the same comparison, if it was begun earlier, or a new one."""
 
-    def same(path: Path) -> bool:
+    def is_same(path: Path) -> bool:
         try:
-            begun = folder.read_json(path / FILE)
+            state = folder.read_json(path / FILE)
         except CharlmError:
             return False
-        return bool(begun.get("asked") == asked and begun.get("corpus_sha256") == corpus.sha256)
+        return bool(state.get("asked") == asked and state.get("corpus_sha256") == corpus.sha256)
 
     if out is not None:
-        if os.path.lexists(out / FILE) and not same(out):
+        if os.path.lexists(out / FILE) and not is_same(out):
             raise RunError(f"{out} holds another comparison, or one of another text; give another --out")
-        return out if same(out) else folder.claim(out, "")
-    begun = [path.parent for path in sorted(folder.ROOT.glob(f"*/{FILE}")) if same(path.parent)]
-    return begun[0] if begun else folder.claim(None, f"{corpus.name}-compare")
+        return out if is_same(out) else folder.claim(out, "")
+    earlier = [path.parent for path in sorted(folder.ROOT.glob(f"*/{FILE}")) if is_same(path.parent)]
+    return earlier[0] if earlier else folder.claim(None, f"{corpus.name}-compare")
 
 
-def name_of(label: str, plan: Plan) -> str:
-    """A folder's name: the label in characters that every file system takes, and the seed."""
+def run_name(label: str, plan: Plan) -> str:
+    """The name of a run folder: the label in characters that every file system allows, and the seed."""
     safe = "".join(c if c.isalnum() or c in "-_.=" else "-" for c in label)
     return f"{safe}-{plan.train.seed}"
 
 
-def finished(run: Path) -> bool:
+def is_finished(run: Path) -> bool:
     return folder.is_run(run) and bool(folder.info(run).training.get("finished"))

@@ -1,4 +1,4 @@
-"""One training in a process of its own: its memory is its own, and when it dies the others live."""
+"""Trainings in processes of their own: memory is measured apart, and a crash does not end the others."""
 
 from __future__ import annotations
 
@@ -22,95 +22,94 @@ from charlm.plan import Plan
 from charlm.runs.folder import is_run
 from charlm.score import Score
 
-EVERY = 0.2  # seconds between two words on how far it is
-PATIENCE = 60.0  # seconds in which a training that is to stop must have saved itself
+REPORTED = 0.2  # seconds between two progress reports
+PATIENCE = 60.0  # seconds for a training to save itself before its process is terminated
 
 
-class Errand(NamedTuple):
-    """A training to be done, or to be gone on with."""
+class Task(NamedTuple):
+    """A training to begin, or to resume."""
 
     path: Path  # the run's folder
     plan: Plan
     texts: tuple[str, ...]
-    targets: tuple[str, ...]  # where they stand in files of their own
+    targets: tuple[str, ...]  # of pairs, where they are in separate files
     cache_dir: Path | None
     threads: int
 
 
-class Went(NamedTuple):
-    """How far a training is."""
-
+class TrainingProgress(NamedTuple):
     path: Path
-    progress: float
+    progress: float  # share of the budget, in [0, 1]
     score: Score | None  # of its last validation
 
 
-class Returned(NamedTuple):
+class TrainingEnded(NamedTuple):
     path: Path
-    failure: str  # why it ended early; empty if it did not
+    failure: str  # why it ended early; empty for success
 
 
 @dataclass
 class Worker:
     process: BaseProcess
     pipe: Connection
-    errand: Errand
+    task: Task
 
 
-def work_off(errands: list[Errand], jobs: int) -> Iterator[Went | Returned]:
-    """Do all errands, `jobs` at a time. Whoever stops iterating stops those under way, which save themselves."""
-    context, waiting, busy = multiprocessing.get_context("spawn"), list(reversed(errands)), list[Worker]()
-    enough = context.Event()
+def run_tasks(tasks: list[Task], jobs: int) -> Iterator[TrainingProgress | TrainingEnded]:
+    """Run all tasks, `jobs` at a time. Closing the iterator stops the trainings that run, which save themselves."""
+    context, waiting, busy = multiprocessing.get_context("spawn"), list(reversed(tasks)), list[Worker]()
+    stop = context.Event()
     try:
         while waiting or busy:
             while waiting and len(busy) < jobs:
-                here, there = context.Pipe(duplex=False)
-                errand = waiting.pop()
-                process = context.Process(target=do, args=(errand, there, enough), daemon=True)
-                with unheeding():
+                receiver, sender = context.Pipe(duplex=False)
+                task = waiting.pop()
+                process = context.Process(target=run_task, args=(task, sender, stop), daemon=True)
+                with ignore_interrupts():
                     process.start()
-                there.close()
-                busy.append(Worker(process, here, errand))
+                sender.close()
+                busy.append(Worker(process, receiver, task))
             for pipe in wait([worker.pipe for worker in busy]):
                 worker = next(worker for worker in busy if worker.pipe is pipe)
                 try:
-                    said = worker.pipe.recv()
+                    message = worker.pipe.recv()
                 except EOFError:
                     worker.process.join()
-                    said = Returned(worker.errand.path, died(worker.process.exitcode))
-                yield said
-                if isinstance(said, Returned):
+                    message = TrainingEnded(worker.task.path, exit_message(worker.process.exitcode))
+                yield message
+                if isinstance(message, TrainingEnded):
                     worker.process.join()
                     busy.remove(worker)
     finally:
-        enough.set()
+        stop.set()
         for worker in busy:
             worker.process.join(PATIENCE)
             worker.process.terminate()  # if it did not end by itself
             worker.process.join()
 
 
-def died(code: int | None) -> str:
+def exit_message(code: int | None) -> str:
+    """The failure of a process that ended without a word."""
     if code == -getattr(signal, "SIGKILL", 9):
         return "its process was killed, perhaps for want of memory; try smaller batches, or --jobs 1"
     return f"its process ended with code {code}"
 
 
 @contextmanager
-def unheeding() -> Iterator[None]:
-    """An interrupt from the keyboard reaches all processes; those that start here leave it to their parent."""
+def ignore_interrupts() -> Iterator[None]:
+    """Processes that are started within ignore Ctrl-C, which reaches all of them: their parent stops them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, handler)
 
 
-def do(errand: Errand, pipe: Connection, enough: Event) -> None:
-    """The whole life of the process."""
+def run_task(task: Task, pipe: Connection, stop: Event) -> None:
+    """What the process runs: train, and send progress and the end through `pipe`, until `stop` is set."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
@@ -120,30 +119,30 @@ def do(errand: Errand, pipe: Connection, enough: Event) -> None:
 
     control = Control()
 
-    def stop(*_: Any) -> None:
+    def terminate(*_: Any) -> None:
         control.stop = True
 
-    signal.signal(signal.SIGTERM, stop)
-    torch.set_num_threads(errand.threads)
+    signal.signal(signal.SIGTERM, terminate)
+    torch.set_num_threads(task.threads)
     try:
-        if is_run(errand.path):
-            events = job.resume(errand.path, changes={}, cache_dir=errand.cache_dir, control=control)
+        if is_run(task.path):
+            events = job.resume(task.path, changes={}, cache_dir=task.cache_dir, control=control)
         else:
-            corpus = kinds.load(errand.plan.kind).open(errand.texts, errand.targets, errand.plan.data.encoding)
-            events = job.train(errand.plan, corpus, out=errand.path, cache_dir=errand.cache_dir, control=control)
-        said, score, ended = time.monotonic(), None, False
+            corpus = kinds.load(task.plan.kind).open(task.texts, task.targets, task.plan.data.encoding)
+            events = job.train(task.plan, corpus, out=task.path, cache_dir=task.cache_dir, control=control)
+        reported, score, ended = time.monotonic(), None, False
         for event in events:
-            control.stop = control.stop or enough.is_set()
+            control.stop = control.stop or stop.is_set()
             ended = isinstance(event, Ended)
             if isinstance(event, Validated):
                 score = event.score
-            elif isinstance(event, Step) and (time.monotonic() - said > EVERY or event.progress == 1):
-                said = time.monotonic()
-                pipe.send(Went(errand.path, event.progress, score))
-        pipe.send(Returned(errand.path, "" if ended else "it was stopped; the same command goes on with it"))
+            elif isinstance(event, Step) and (time.monotonic() - reported > REPORTED or event.progress == 1):
+                reported = time.monotonic()
+                pipe.send(TrainingProgress(task.path, event.progress, score))
+        pipe.send(TrainingEnded(task.path, "" if ended else "it was stopped; the same command goes on with it"))
     except CharlmError as error:
-        pipe.send(Returned(errand.path, str(error)))
+        pipe.send(TrainingEnded(task.path, str(error)))
     except torch.OutOfMemoryError:
-        pipe.send(Returned(errand.path, "the GPU's memory is full; try smaller batches, or --jobs 1"))
-    except BrokenPipeError:  # our parent is gone; all but the last minute is saved
+        pipe.send(TrainingEnded(task.path, "the GPU's memory is full; try smaller batches, or --jobs 1"))
+    except BrokenPipeError:  # the parent is gone; the last checkpoint stays
         os._exit(1)

@@ -19,9 +19,9 @@ from texts import VERSES
 from charlm import archs, job
 from charlm.compare import cells
 from charlm.compare.contest import Contest
-from charlm.compare.rows import CHANCE, Row, Trained, half_width, student, verdict, welch
-from charlm.compare.run import Begun, Comparison, train_and_compare
-from charlm.compare.worker import Returned
+from charlm.compare.rows import SEED_NOISE, Row, Trained, half_width, student, verdict, welch
+from charlm.compare.run import Comparison, Planned, train_and_compare
+from charlm.compare.worker import TrainingEnded
 from charlm.config import DataSpec, Lengths
 from charlm.evaluate import evaluate
 from charlm.events import Ended
@@ -98,9 +98,9 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
     def compare(stop: bool = False) -> None:
         work, failures = train_and_compare(contest, Corpus.open([place / "verses.txt"]), cache_dir=place), []
         for event in work:
-            if isinstance(event, Begun):
+            if isinstance(event, Planned):
                 begun.append(event.done)
-            elif isinstance(event, Returned):
+            elif isinstance(event, TrainingEnded):
                 failures.append(event.failure)
                 if stop:
                     break
@@ -147,8 +147,8 @@ def results(*bits: float) -> list[Trained]:
     [
         ([2.00, 2.01, 1.99], [2.50, 2.51, 2.49], "more than the seeds explain"),
         ([2.00, 2.30, 1.90], [2.10, 2.05, 2.20], "no winner between these two"),
-        ([2.00], [2.00 + 2 * CHANCE], "one seed proves little: try --seeds 3"),
-        ([2.00], [2.00 + CHANCE / 2], "no more than another seed may change"),
+        ([2.00], [2.00 + 2 * SEED_NOISE], "one seed proves little: try --seeds 3"),
+        ([2.00], [2.00 + SEED_NOISE / 2], "no more than another seed may change"),
     ],
 )
 def test_the_verdict_says_what_a_difference_means_given_the_seeds(a: list[float], b: list[float], words: str) -> None:
