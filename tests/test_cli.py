@@ -18,7 +18,7 @@ import typer
 from clock import Time
 
 from charlm import __version__
-from charlm.cli.train import Signals, until
+from charlm.cli.train import Signals, until_interrupted
 from charlm.events import Control, Started
 from charlm.plan import Plan
 from charlm.progress import Progress
@@ -389,11 +389,11 @@ def test_endless_text_ends_cleanly_when_the_reader_has_had_enough(trained: Path)
 def test_an_interrupt_ends_at_once_what_has_not_started_and_lets_the_rest_be_saved() -> None:
     signals, reading = Signals(Control(), quiet=True), Progress("reading whatever", 0, 1)
     begun = Started(Path(), Plan.of({}), 1, {}, 1, "")
-    assert list(until(iter([reading, begun]), signals)) == [reading, begun]
+    assert list(until_interrupted(iter([reading, begun]), signals)) == [reading, begun]
     signals.number = signal.SIGINT
     with pytest.raises(typer.Exit):
-        list(until(iter([reading, begun]), signals))
-    assert list(until(iter([begun, reading]), signals)) == [begun, reading]
+        list(until_interrupted(iter([reading, begun]), signals))
+    assert list(until_interrupted(iter([begun, reading]), signals)) == [begun, reading]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")

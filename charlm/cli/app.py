@@ -18,13 +18,13 @@ from charlm.cli.console import close_quietly, err
 from charlm.cli.options import Command, Group
 from charlm.errors import CharlmError, out_of_memory
 
-SMALLER = "give a smaller --batch-size (of pairs --batch-tokens), --seq-len or --hidden-size, or free some"
+LESS_MEMORY = "give a smaller --batch-size (of pairs --batch-tokens), --seq-len or --hidden-size, or free some"
 
 
 def build(argv: list[str], *, every: bool = False) -> typer.Typer:
-    """The application, with what the command of this command line takes, or what every one does.
+    """The application, with the options of the command in `argv`, or with those of `every` command.
 
-    The other commands' files are not read. What `train` takes and `compare` tells depends on the command line, too.
+    The files of other commands are not imported. The options of `train` and the help of `compare` depend on `argv`.
     """
     app = typer.Typer(
         name="charlm",
@@ -38,28 +38,28 @@ def build(argv: list[str], *, every: bool = False) -> typer.Typer:
     app.callback()(version_option)
     every = every or "_CHARLM_COMPLETE" in os.environ
     for panel, commands in PANELS.items():
-        for name, (place, does) in commands.items():
-            made = standing(place, argv) if every or argv[:1] == [name] else listed
-            if isinstance(made, typer.Typer):
-                app.add_typer(made, name=name, help=does, rich_help_panel=panel)
+        for name, (target, summary) in commands.items():
+            command = load_command(target, argv) if every or argv[:1] == [name] else placeholder
+            if isinstance(command, typer.Typer):
+                app.add_typer(command, name=name, help=summary, rich_help_panel=panel)
             else:
-                app.command(name, cls=Command, help=does, rich_help_panel=panel)(made)
+                app.command(name, cls=Command, help=summary, rich_help_panel=panel)(command)
     return app
 
 
-def standing(place: str, argv: Sequence[str]) -> Any:
-    """A command's function, or the application of a group, from where it stands."""
-    file, _, name = place.partition(".")
-    found = getattr(import_module(f"charlm.cli.{file}"), name)
-    return found(argv) if name == "command" else found
+def load_command(target: str, argv: Sequence[str]) -> Any:
+    """Import `file.name`: a function, the application of a group, or `command`, which makes a function for `argv`."""
+    file, _, name = target.partition(".")
+    command = getattr(import_module(f"charlm.cli.{file}"), name)
+    return command(argv) if name == "command" else command
 
 
-def listed() -> None:
-    """A command of which no more is needed than its line on the help page."""
+def placeholder() -> None:
+    """Stands for a command that is only listed on the help page."""
 
 
-def show_version(wanted: bool) -> None:
-    if wanted:
+def show_version(requested: bool) -> None:
+    if requested:
         print(f"charlm {__version__}")
         raise typer.Exit
 
@@ -71,7 +71,7 @@ def version_option(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 a bug, 2 something to mend, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 a bug, 2 an error for the user to mend, 130 interrupted."""
     sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
 
 
@@ -79,9 +79,9 @@ def run(argv: list[str]) -> int:
     """The exit code of one command line."""
     argv = [*argv[1:], "--help"] if argv[:1] == ["help"] else argv
     if argv[:1] == ["train"]:
-        from charlm.cli.train import name_the_run
+        from charlm.cli.train import complete_resume
 
-        argv = name_the_run(argv)
+        argv = complete_resume(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal or a file that cannot show a bar shows a question mark
@@ -89,19 +89,19 @@ def run(argv: list[str]) -> int:
         code = build(argv)(args=argv, prog_name="charlm", standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:
-        return complain(explain(error, argv)) if str(error) else 0  # empty: the help page was shown
+        return complain(usage_message(error, argv)) if str(error) else 0  # empty: the help page was shown
     except CharlmError as error:
         return complain(str(error))
     except BrokenPipeError:
         close_quietly()
         return 0
     except OSError as error:
-        close_quietly()  # it may be what could not be written to
+        close_quietly()  # it may be standard output that cannot be written
         return complain(f"{error.filename or 'the output'} cannot be read or written: {error.strerror or error}")
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        return complain(f"there is not enough memory; {SMALLER}")
+        return complain(f"there is not enough memory; {LESS_MEMORY}")
     except (KeyboardInterrupt, typer.Abort):
         if sys.stdout.isatty():
             print()
@@ -110,55 +110,57 @@ def run(argv: list[str]) -> int:
 
 
 def complain(message: str) -> int:
+    """Print an error in one line, and return the exit code."""
     err.print("charlm: " + " ".join(message.split()), markup=False, style="red", soft_wrap=True)
     return 2
 
 
-def explain(error: typer.TyperException, argv: list[str]) -> str:
-    """A usage error in our words: what was given, what is allowed, what to do."""
-    said = error.format_message() if hasattr(error, "format_message") else str(error)
+def usage_message(error: typer.TyperException, argv: list[str]) -> str:
+    """A usage error in the style of our own: what was given, what is allowed, what to do."""
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
     context = getattr(error, "ctx", None)
     if context is None:
-        return said
+        return message
     command: str = context.command_path
     if hasattr(error, "possibilities"):
-        return no_option(getattr(error, "option_name", ""), error.possibilities or [], command, argv)
+        return unknown_option(getattr(error, "option_name", ""), error.possibilities or [], command, argv)
     if hasattr(error, "param") and (
         details := getattr(error.__cause__, "errors", None)
     ):  # of a value that does not fit
-        must, given = allowed(details()[0]["msg"]), details()[0]["input"]
-        return f"{error.param.opts[0]} {must}, got {given if must.startswith('must be at ') else repr(given)}"
-    if said.startswith("No such command"):
-        return f"{said} There are {', '.join(context.command.commands)}; see {command} --help"
-    if "unexpected extra argument" in said:
-        extra = said.rpartition("(")[2].rstrip(")")
-        better = BETTER.get(argv[0], f"see {command} --help").format(extra)
-        return f"{context.info_name} takes no {extra!r} there; {better}"
-    return said
+        requirement, given = in_our_words(details()[0]["msg"]), details()[0]["input"]
+        shown = given if requirement.startswith("must be at ") else repr(given)
+        return f"{error.param.opts[0]} {requirement}, got {shown}"
+    if message.startswith("No such command"):
+        return f"{message} There are {', '.join(context.command.commands)}; see {command} --help"
+    if "unexpected extra argument" in message:
+        extra = message.rpartition("(")[2].rstrip(")")
+        advice = EXTRA_ADVICE.get(argv[0], f"see {command} --help").format(extra)
+        return f"{context.info_name} takes no {extra!r} there; {advice}"
+    return message
 
 
-BETTER = {"archs": "of one: charlm train --arch {0} --help", "eval": "to score another text: --text {0}"}
+EXTRA_ADVICE = {"archs": "of one: charlm train --arch {0} --help", "eval": "to score another text: --text {0}"}
 
 
-def allowed(said: str) -> str:
-    """What the library says of a value, as our own settings say it."""
-    if " is not one of " in said:
-        return "must be one of " + said.partition(" is not one of ")[2].replace("'", "").rstrip(".")
-    must = said.partition(", unable")[0].replace("Input should be", "must be")
-    must = must.replace("a valid integer", "a whole number").replace("a valid number", "a number")
-    return must.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
+def in_our_words(message: str) -> str:
+    """Typer's message about a value, in the words of `charlm.config.check`."""
+    if " is not one of " in message:
+        return "must be one of " + message.partition(" is not one of ")[2].replace("'", "").rstrip(".")
+    text = message.partition(", unable")[0].replace("Input should be", "must be")
+    text = text.replace("a valid integer", "a whole number").replace("a valid number", "a number")
+    return text.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
 
 
-def no_option(option: str, similar: Sequence[str], command: str, argv: list[str]) -> str:
-    """An option that a command lacks: another architecture's, another command's, or a slip."""
-    every = typer.main.get_command(build([], every=True)).commands.items()  # type: ignore[attr-defined]
-    others = [f"charlm {name}" for name, other in every if any(option in param.opts for param in other.params)]
+def unknown_option(option: str, similar: Sequence[str], command: str, argv: list[str]) -> str:
+    """The error for an option that a command lacks: of another architecture or command, or misspelt."""
+    commands = typer.main.get_command(build([], every=True)).commands.items()  # type: ignore[attr-defined]
+    others = [f"charlm {name}" for name, other in commands if any(option in param.opts for param in other.params)]
     if argv[0] == "train":
         from charlm.cli.train import chosen_arch
         from charlm.plan import unknown_message
 
         return unknown_message(option.lstrip("-").replace("-", "_"), chosen_arch(argv), others)
-    close = difflib.get_close_matches(option, similar, 1, 0.75)  # the library takes --help for --novel
+    close = difflib.get_close_matches(option, similar, 1, 0.75)  # Typer would suggest --help for --novel
     hint = f" (did you mean {close[0]}?)" if close else ""
-    where = f"it belongs to {', '.join(others)}" if others and not close else f"see {command} --help"
-    return f"{option} is no option of {command}{hint}; {where}"
+    advice = f"it belongs to {', '.join(others)}" if others and not close else f"see {command} --help"
+    return f"{option} is no option of {command}{hint}; {advice}"

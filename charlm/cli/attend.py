@@ -10,10 +10,10 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from charlm.cli.opened import OPENING, opened
+from charlm.cli.opened import OPENING, open_run
 from charlm.cli.options import Encoding, Json, Run, with_settings
 from charlm.cli.pictures import Html, Png, Svg, heat, present
-from charlm.cli.texts import PIPED, read_words, refuse_file, refuse_idle
+from charlm.cli.texts import PIPED, read_words, refuse_file, refuse_unused
 from charlm.config import take
 from charlm.runs import folder
 from charlm.runs.opening import Opening
@@ -23,7 +23,7 @@ from charlm.text.visible import visible
 if TYPE_CHECKING:
     from charlm.inside.attend import Attended
 
-LONGEST = 10  # columns of a token's name
+LONGEST = 10  # characters of a token that are shown
 
 
 @with_settings(OPENING, without={"quantize"})
@@ -46,7 +46,7 @@ def attend(
     png: Png = None,
     given: dict[str, Any],
 ) -> None:
-    refuse_idle(encoding, read=PIPED in (text, source), where="--text -")
+    refuse_unused(encoding, read=PIPED in (text, source), advice="--text -")
     for option, words in (("--text", text), ("--source", source or "")):
         refuse_file(option, words)
     text = read_words("--text", text, encoding)
@@ -54,50 +54,51 @@ def attend(
     path = folder.find(run)
     from charlm.inside.attend import attend as look
 
-    with opened(run, path, take(Opening, given)) as writer:
-        found = look(writer, text, source=source, layer=layer, head=head)
-    present(Map(found), found.to_json(), json=json, html=html, svg=svg, png=png)
+    with open_run(run, path, take(Opening, given)) as writer:
+        attended = look(writer, text, source=source, layer=layer, head=head)
+    present(AttentionMap(attended), attended.to_json(), json=json, html=html, svg=svg, png=png)
 
 
-class Map:
-    """A row for each token that looks, a column for each that is looked at, in as many panels as the width asks for."""
+class AttentionMap:
+    """Attention weights: a row per query, a column per key, in as many panels as the width of the terminal needs."""
 
-    def __init__(self, found: Attended) -> None:
-        self.found = found
+    def __init__(self, attended: Attended) -> None:
+        self.attended = attended
         self.rows, self.columns = (
-            [shortened(visible(name)) for name in names] for names in (found.rows, found.columns)
+            [shorten(visible(token)) for token in tokens] for tokens in (attended.rows, attended.columns)
         )
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         side = max(map(cell_len, self.rows)) + 1
-        room = options.max_width - side
+        available = options.max_width - side
         wide = any(cell_len(c) > 1 for name in self.columns for c in characters(name))
-        cell = next((c for c in (3, 2) if c * len(self.columns) <= room), 2 if wide else 1)
-        which = "the mean of all heads" if self.found.head is None else f"head {self.found.head}"
-        share = "numbers are percent" if cell > 1 else "numbers are tenths"
-        yield Text(f"attention of layer {self.found.layer}, {which}; {share}")
+        cell = next((c for c in (3, 2) if c * len(self.columns) <= available), 2 if wide else 1)
+        head = "the mean of all heads" if self.attended.head is None else f"head {self.attended.head}"
+        unit = "numbers are percent" if cell > 1 else "numbers are tenths"
+        yield Text(f"attention of layer {self.attended.layer}, {head}; {unit}")
         yield Text(
             "a row is being written while it looks at the source above"
-            if self.found.of_pair
+            if self.attended.of_pair
             else "a row has just read its token, and looks at the columns to guess the next one"
         )
-        panels = math.ceil(len(self.columns) / max(1, room // cell))
+        panels = math.ceil(len(self.columns) / max(1, available // cell))
         step = math.ceil(len(self.columns) / panels)
         for start in range(0, len(self.columns), step):
             yield Text()
             yield from self.panel(slice(start, start + step), side, cell)
 
     def panel(self, part: slice, side: int, cell: int) -> RenderResult:
+        """Some of the columns, `cell` wide, beside the tokens of the rows, `side` wide."""
         names = [characters(name) for name in self.columns[part]]
         height = max(map(len, names))
-        for line in zip(*([" "] * (height - len(name)) + name for name in names), strict=True):  # names stand upright
+        for line in zip(*([" "] * (height - len(name)) + name for name in names), strict=True):  # vertical text
             yield Text(" " * side + "".join(" " * (cell - cell_len(c)) + c for c in line), no_wrap=True)
-        for name, weights in zip(self.rows, self.found.weights, strict=True):
+        for name, weights in zip(self.rows, self.attended.weights, strict=True):
             if not weights[part]:
-                continue  # it stands before all of these columns
+                continue  # it comes before all of these columns
             row = Text(" " * (side - 1 - cell_len(name)) + name + " ", no_wrap=True)
             for weight in weights[part]:
-                row.append(number(weight, cell), heat(weight**0.5))  # a root: small weights should show as well
+                row.append(number(weight, cell), heat(weight**0.5))  # the root makes small weights visible
             yield row
 
 
@@ -107,6 +108,6 @@ def number(weight: float, cell: int) -> str:
     return str(min(int(weight * parts + 0.5), 10**cell - 1) or "").rjust(cell)
 
 
-def shortened(name: str) -> str:
-    cut = characters(name)
-    return name if len(cut) <= LONGEST else "".join(cut[: LONGEST - 1]) + "…"
+def shorten(token: str) -> str:
+    parts = characters(token)
+    return token if len(parts) <= LONGEST else "".join(parts[: LONGEST - 1]) + "…"

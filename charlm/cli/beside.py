@@ -1,4 +1,4 @@
-"""Several models, the same prompt, the same chance: `charlm sample --side-by-side`."""
+"""`charlm sample --side-by-side`: several models with the same prompt and the same random numbers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from charlm.text.visible import printable
 if TYPE_CHECKING:
     from charlm.writer import Piece
 
-STRIDE = 32  # tokens between two signs of life
+STRIDE = 32  # tokens between two progress reports
 
 
-def collected(run: str, pieces: Iterator[Piece], request: Request) -> Generator[Progress, None, Row]:
-    """What one model writes."""
+def collect(run: str, pieces: Iterator[Piece], request: Request) -> Generator[Progress, None, Row]:
+    """The whole text that one model writes."""
     row = Row(request.stop)
     for number, piece in enumerate(pieces, 1):
         row.add(piece.texts[0], float(piece.logprobs[0]), keep=True)
@@ -33,12 +33,12 @@ def collected(run: str, pieces: Iterator[Piece], request: Request) -> Generator[
 
 
 def columns(runs: Sequence[str], prompt: str, rows: Sequence[Row]) -> Table:
-    """Each model's text in a column; what all of them begin with is dim."""
+    """A table with a column per model; the beginning that all texts share is dim."""
     texts = [characters(printable(prompt + row.text())) for row in rows]
-    alike = [len({*both}) == 1 for both in zip(*texts, strict=False)]
-    same = [*alike, False].index(False) if len(texts) > 1 else len(characters(printable(prompt)))
-    made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    same = [len(set(column)) == 1 for column in zip(*texts, strict=False)]
+    shared = [*same, False].index(False) if len(texts) > 1 else len(characters(printable(prompt)))
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for run in runs:
-        made.add_column(Text(run), overflow="fold")
-    made.add_row(*[Text.assemble(("".join(text[:same]), "dim"), "".join(text[same:])) for text in texts])
-    return made
+        table.add_column(Text(run), overflow="fold")
+    table.add_row(*[Text.assemble(("".join(text[:shared]), "dim"), "".join(text[shared:])) for text in texts])
+    return table

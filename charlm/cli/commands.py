@@ -1,6 +1,6 @@
-"""The commands, by the panels of the help page: name, where it stands, what it does.
+"""The commands by the panels of the help page: name, module and function, summary.
 
-This is written here and not over the functions, so that the help page needs none of their files.
+The summaries are not docstrings of the functions, so that the help page imports none of their files.
 """
 
 from __future__ import annotations

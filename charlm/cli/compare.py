@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -13,16 +12,16 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from charlm import kinds
-from charlm.cli.console import err, note, out, show, table
+from charlm.cli.comparison import print_comparison
+from charlm.cli.console import err, note
 from charlm.cli.options import Json, with_settings
 from charlm.cli.pictures import save
-from charlm.cli.texts import NO_BLEU, other_data, refuse_idle, text_to_train_on
+from charlm.cli.texts import other_data, refuse_unused, text_to_train_on
 from charlm.config import DataSettings, Settings, TrainSettings, fields_of
 from charlm.errors import RunError, SettingsError
 from charlm.runs import folder
 
 if TYPE_CHECKING:
-    from charlm.cli.curves import Along
     from charlm.compare.contest import Contest, Match
     from charlm.compare.run import Comparison, Event, Planned
     from charlm.kinds._base import AnyCorpus, Kind
@@ -33,15 +32,15 @@ DEFAULTS = "; of ".join(
 
 
 def command(argv: Sequence[str]) -> Callable[..., None]:
-    """The command; its own help page tells which settings are what suits each architecture."""
+    """The command; for its own help page with the defaults that the recipes of all architectures have in common."""
     data = kinds.all_kinds()
     panels: dict[str, type[Settings]] = {
         "Training, the same for all": TrainSettings,
         **{kind.name().capitalize(): kind.Settings for kind in data},
     }
-    make = partial(with_settings, panels)
+    decorate = partial(with_settings, panels)
     if "compare" not in argv[:1] or not {"-h", "--help"} & {*argv}:
-        return make()(compare)  # spares the import of torch
+        return decorate()(compare)  # without importing torch
     from charlm import archs
     from charlm.compare.contest import MINUTES, shared_settings
 
@@ -49,26 +48,26 @@ def command(argv: Sequence[str]) -> Callable[..., None]:
     fields = {f.name: f for group in groups for f in fields_of(group) if f.name not in shared_settings()}
     recipes = [archs.load(name).recipes for name in archs.names()]
 
-    def shared(kind: type[Kind]) -> dict[str, Any]:
-        """What all recipes for a kind of data say of a setting, or that they differ."""
-        known = [recipe for recipe in recipes if kind.name() in (kinds.TEXT, *recipe)]
-        several: list[dict[str, Any]] = [{**recipe.get(kind.name(), {})} for recipe in known]
+    def common_defaults(kind: type[Kind]) -> dict[str, Any]:
+        """The default of every setting in the recipes for a kind of data, or a text where they differ."""
+        of_kind = [recipe for recipe in recipes if kind.name() in (kinds.TEXT, *recipe)]
+        layers: list[dict[str, Any]] = [{**recipe.get(kind.name(), {})} for recipe in of_kind]
         if kind.long:
-            several += [{**short, **recipe.get(kind.long, {})} for short, recipe in zip(several, known, strict=True)]
-        values = {name: {recipe.get(name, field.default) for recipe in several} for name, field in fields.items()}
-        return {name: said.pop() if len(said) == 1 else "what suits each" for name, said in values.items() if said}
+            layers += [{**short, **recipe.get(kind.long, {})} for short, recipe in zip(layers, of_kind, strict=True)]
+        values = {name: {layer.get(name, field.default) for layer in layers} for name, field in fields.items()}
+        return {name: v.pop() if len(v) == 1 else "what suits each" for name, v in values.items() if v}
 
     first, *others = data
-    texts = shared(first)
+    texts = common_defaults(first)
     differing = {
         f"for {kind.name()}": {
-            name: said
-            for name, said in shared(kind).items()
-            if said != texts[name] and (name in kind.own or name not in first.own)
+            name: value
+            for name, value in common_defaults(kind).items()
+            if value != texts[name] and (name in kind.own or name not in first.own)
         }
         for kind in others
     }
-    return make({"minutes": MINUTES, **texts}, differing)(compare)
+    return decorate({"minutes": MINUTES, **texts}, differing)(compare)
 
 
 def compare(
@@ -124,7 +123,7 @@ def compare(
     if sum((json, csv, markdown)) > 1:
         raise SettingsError("--json, --csv and --markdown are different forms; give one of them")
     if html:
-        from charlm.compare.report import check_extra  # asked before hours of training, not after
+        from charlm.compare.report import check_extra  # before hours of training, not after
 
         check_extra()
         if not html.parent.is_dir():
@@ -133,7 +132,7 @@ def compare(
         encoding = given.pop("encoding", None)
         if arch is not None or given or match or seeds > 1 or jobs > 1 or folder_:
             raise SettingsError("these are runs: they are compared as they are, without --arch and its training")
-        work = of_runs(what, text, pairs, target, encoding)
+        work = compare_existing(what, text, pairs, target, encoding)
     else:
         if text or pairs:
             raise SettingsError(
@@ -143,49 +142,49 @@ def compare(
             raise SettingsError("what is to be compared? charlm compare FILE trains on it; charlm compare RUN RUN")
         from charlm.compare.run import train_and_compare
 
-        contest, corpus = planned(arch, match, seeds, given, what)
+        contest, corpus = make_contest(arch, match, seeds, given, what)
         work = train_and_compare(contest, corpus, out=folder_, jobs=jobs, target=target)
-    made = follow(work, jobs)
-    tell(made, along, json=json, csv=csv, markdown=markdown)
+    comparison = show_progress(work, jobs)
+    print_comparison(comparison, along, json=json, csv=csv, markdown=markdown)
     if html:
         from charlm.compare.report import page
 
-        save(html, page(made).encode("utf-8", "replace"))  # a model may write half a character
+        save(html, page(comparison).encode("utf-8", "replace"))  # a model may write half a character
 
 
-def of_runs(
+def compare_existing(
     names: list[str], text: list[str] | None, pairs: list[str] | None, target: float | None, encoding: str | None
 ) -> Generator[Event, None, Comparison]:
-    """Runs that are there, on their own held-out text or on another."""
+    """Compare existing runs, on their own held-out part or on other data."""
     from charlm.compare.run import compare_runs
 
     if text and pairs:
         raise SettingsError("--text and --pairs are different texts; give one of them")
-    refuse_idle(encoding, read=bool(text or pairs), where="--text FILE or --pairs FILE")
+    refuse_unused(encoding, read=bool(text or pairs), advice="--text FILE or --pairs FILE")
     first = folder.info(folder.find(names[0]))
     others = other_data(kinds.load(first.kind), {"text": text, "pairs": pairs}, encoding)
     return compare_runs(names, corpus=others, target=target)
 
 
-def planned(
+def make_contest(
     arch: str | None,
     match: Match | None,
     seeds: int,
     given: dict[str, Any],
     files: list[str],
 ) -> tuple[Contest, AnyCorpus]:
-    """Who learns what: of the kinds of data that all can read, and of what the files are named as, what they hold."""
+    """The contest and the data in `files`: of a kind that all the architectures read, or that the files' names say."""
     from charlm.compare.contest import Contest
     from charlm.plan import kinds_for
 
-    able = {kind.name() for kind in kinds.all_kinds()}
+    readable = {kind.name() for kind in kinds.all_kinds()}
     for label in () if arch is None else arch.split(","):
-        able &= {*kinds_for(label.strip().partition(":")[0])}
-    able.add(kinds.named(files, given.get("encoding", DataSettings().encoding)).name())
-    kind, corpus = text_to_train_on(files, None, None, given, able)
+        readable &= {*kinds_for(label.strip().partition(":")[0])}
+    readable.add(kinds.named(files, given.get("encoding", DataSettings().encoding)).name())
+    kind, corpus = text_to_train_on(files, None, None, given, readable)
     labels = [label.strip() for label in (kind.entrants if arch is None else arch).split(",")]
-    chosen: Match = match or ("tokens" if given.keys() & {"epochs", "steps"} else "time")
-    return Contest.of(labels, chosen, seeds, given, kind=kind.name()), corpus
+    equal: Match = match or ("tokens" if given.keys() & {"epochs", "steps"} else "time")
+    return Contest.of(labels, equal, seeds, given, kind=kind.name()), corpus
 
 
 def is_run(name: str) -> bool:
@@ -195,95 +194,61 @@ def is_run(name: str) -> bool:
     return False
 
 
-def follow(work: Generator[Event, None, Comparison], jobs: int) -> Comparison:
-    """Show the trainings while they run: a bar each on a terminal, else a line at the end of each."""
+def show_progress(work: Generator[Event, None, Comparison], jobs: int) -> Comparison:
+    """Run `work` to its end: on a terminal with a bar per training, with a line when one ends. Returns the result."""
     from charlm.compare.run import Planned
     from charlm.compare.worker import TrainingEnded, TrainingProgress
     from charlm.events import Note
 
-    task, state = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[said]}"))
+    task, state = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[state]}"))
     columns = (task, BarColumn(), state)
     bars: dict[Path, TaskID] = {}
-    begun: Planned | None = None
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as shown:
-        other = shown.add_task("", total=None, said="")
+    planned: Planned | None = None
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as display:
+        other = display.add_task("", total=None, state="")
         try:
             while True:
                 event = next(work)
                 if isinstance(event, Planned):
-                    begun = event
-                    shown.update(other, visible=False)
-                    tell_begun(event, jobs)
-                    bars = {run: shown.add_task(run.name, total=1.0, said="waiting") for run in event.plans}
+                    planned = event
+                    display.update(other, visible=False)
+                    print_plan(event, jobs)
+                    bars = {run: display.add_task(run.name, total=1.0, state="waiting") for run in event.plans}
                     for run in event.done:
-                        shown.update(bars[run], completed=1.0, said="done before")
+                        display.update(bars[run], completed=1.0, state="done before")
                 elif isinstance(event, TrainingProgress):
                     score = f"{event.score.value:.3f} {event.score.measure.unit}" if event.score else ""
-                    shown.update(bars[event.path], completed=event.progress, said=f"{event.progress:4.0%}  {score}")
+                    progress = event.progress
+                    display.update(bars[event.path], completed=progress, state=f"{progress:4.0%}  {score}")
                 elif isinstance(event, TrainingEnded):
-                    said = f"failed: {event.failure}" if event.failure else "done"
-                    shown.update(bars[event.path], completed=1.0, said=said[:60])
-                    err.print(f"{event.path.name}: {said}", markup=False)
+                    outcome = f"failed: {event.failure}" if event.failure else "done"
+                    display.update(bars[event.path], completed=1.0, state=outcome[:60])
+                    err.print(f"{event.path.name}: {outcome}", markup=False)
                 elif isinstance(event, Note):
                     note(event.text)
                 else:
-                    shown.update(other, description=event.what, completed=event.done, total=event.total, visible=True)
+                    display.update(other, description=event.what, completed=event.done, total=event.total, visible=True)
         except StopIteration as end:
-            made: Comparison = end.value
-            return made
+            comparison: Comparison = end.value
+            return comparison
         except KeyboardInterrupt:
-            if begun:
-                err.print(f"\ninterrupted; {begun.path} keeps what was trained: the same command goes on", markup=False)
+            if planned:
+                err.print(
+                    f"\ninterrupted; {planned.path} keeps what was trained: the same command goes on", markup=False
+                )
             raise
         finally:
             work.close()
 
 
-def tell_begun(event: Planned, jobs: int) -> None:
-    left = [plan for run, (_, plan) in event.plans.items() if run not in event.done]
-    minutes = sum(plan.train.minutes or 0 for plan in left) / jobs
+def print_plan(event: Planned, jobs: int) -> None:
+    """Say how many trainings are to come, and for how long."""
+    remaining = [plan for run, (_, plan) in event.plans.items() if run not in event.done]
+    minutes = sum(plan.train.minutes or 0 for plan in remaining) / jobs
     time = f", about {minutes:g} minutes" if minutes else ""
-    err.print(f"{len(left)} trainings to do{time}; {len(event.done)} done before; in {event.path}", markup=False)
+    err.print(f"{len(remaining)} trainings to do{time}; {len(event.done)} done before; in {event.path}", markup=False)
     if event.sized:
         sizes = {label: plan.model.to_dict().get("hidden_size") for label, plan in event.plans.values()}
         err.print("hidden sizes: " + ", ".join(f"{label} {size}" for label, size in sizes.items()), markup=False)
     if jobs > 1:
         err.print(f"{jobs} at once share the processor: speeds are of that", markup=False)
-
-
-def tell(made: Comparison, along: Along, *, json: bool, csv: bool, markdown: bool) -> None:
-    from charlm.cli.curves import by_length, curves
-    from charlm.cli.watching import next_command
-    from charlm.compare import cells
-    from charlm.compare.rows import verdict
-    from charlm.plan import Plan
-
-    if json:
-        print(jsonlib.dumps(made.to_dict()))
-        return
-    if csv or markdown:
-        print(cells.as_csv(made) if csv else cells.markdown(made))
-        return
-    if "chrf" in kinds.load(made.kind).figures and all(row.value("chrf") is None for row in made.rows if row.trained):
-        note(NO_BLEU)
-    titles, lines = cells.lines(made)
-    shown = table(titles[0], *(f">{title}" for title in titles[1:]))
-    for line in lines:
-        if len(line.cells) == 1:
-            shown.add_row(line.cells[0], f"failed: {line.note}", style="red")
-        else:
-            shown.add_row(*cells.marked(line), style="dim" if line.baseline else "")
-    out.print(f"\n{made.text['name']}: {made.scored_on}, each once; * is the best of a column\n", markup=False)
-    show(shown)
-    notes = [f"{line.cells[0]}: {line.note}" for line in lines if line.note and len(line.cells) > 1]
-    out.print("\n".join(["", *notes, verdict(made.rows)]), markup=False)
-    drawn = {row.label: [each.curve for each in row.trained] for row in made.rows}
-    if any(len(curve) > 1 for each in drawn.values() for curve in each):
-        out.print(curves(drawn, made.measure, along), markup=False)
-    bands = {row.label: row.bands for row in made.rows}
-    if any(len(each) > 1 for each in bands.values()):
-        out.print(by_length(bands), markup=False)
-    first = next((row.trained[0].run for row in made.rows if row.trained), None)
-    if first:
-        plan = Plan.from_dict(folder.info(first).config)
-        out.print(next_command(first, plan), markup=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from charlm.cli import console
-from charlm.cli.opened import OPENING, opened
+from charlm.cli.opened import OPENING, open_run
 from charlm.cli.options import RUN, Json, with_settings
 from charlm.cli.pictures import present
 from charlm.config import flag
@@ -18,12 +18,12 @@ from charlm.runs import folder
 from charlm.runs.opening import Opening
 
 ENDING = ".charlm"
-ALIKE = {"device", "quantize"}  # what both ways must have in common and no checksum of the weights would tell
+FIXED = {"device", "quantize"}  # must be the same in both directions, and no checksum of the weights shows them
 
 
-@with_settings(OPENING, without=ALIKE)
+@with_settings(OPENING, without=FIXED)
 def compress(
-    words: Annotated[
+    names: Annotated[
         list[str],
         typer.Argument(
             metavar="[RUN] FILE",
@@ -35,33 +35,33 @@ def compress(
     *,
     given: dict[str, Any],
 ) -> None:
-    if len(words) > 2:
-        raise SettingsError(f"{len(words)} names were given; charlm compress [RUN] FILE takes a run and a file")
-    run, source = words[0] if len(words) == 2 else "last", Path(words[-1])
-    target = free(out, source.with_name(source.name + ENDING))
+    if len(names) > 2:
+        raise SettingsError(f"{len(names)} names were given; charlm compress [RUN] FILE takes a run and a file")
+    run, source = names[0] if len(names) == 2 else "last", Path(names[-1])
+    target = output_path(out, source.with_name(source.name + ENDING))
     path = folder.find(run, kind="text")
     from charlm.inside import compress as inside
 
-    with opened(run, path, Opening(**given, device="cpu")) as writer:
+    with open_run(run, path, Opening(**given, device="cpu")) as writer:
         began = time.monotonic()
-        made = console.watch(inside.compress(writer, source, target, name=path.resolve().name))
+        result = console.watch(inside.compress(writer, source, target, name=path.resolve().name))
     seconds = time.monotonic() - began
     with console.err.status("and xz -9e"):
         xz = inside.xz(source)
-    shown = console.table("", ">bytes", ">bits per byte")
-    sizes = {"the file": made.bytes, "xz -9e": xz, "charlm": made.compressed, "the model's ideal": made.ideal / 8}
+    table = console.table("", ">bytes", ">bits per byte")
+    sizes = {"the file": result.bytes, "xz -9e": xz, "charlm": result.compressed, "the model's ideal": result.ideal / 8}
     for name, size in sizes.items():
-        shown.add_row(name, f"{size:,.0f}", f"{8 * size / made.bytes:.4f}" if made.bytes else "")
-    value = {"run": str(path), "file": str(target), **made._asdict(), "xz": xz, "seconds": seconds}
-    present(shown, value, json=json)
+        table.add_row(name, f"{size:,.0f}", f"{8 * size / result.bytes:.4f}" if result.bytes else "")
+    value = {"run": str(path), "file": str(target), **result._asdict(), "xz": xz, "seconds": seconds}
+    present(table, value, json=json)
     if not json:
         print(
-            f"\n{made.tokens:,} tokens in {console.duration(seconds)}; the way back takes as long, with the same run:"
+            f"\n{result.tokens:,} tokens in {console.duration(seconds)}; the way back takes as long, with the same run:"
         )
         print(" ".join(["charlm decompress", f"{target} {path}", *(f"{flag(k)} {v}" for k, v in given.items())]))
 
 
-@with_settings(OPENING, without=ALIKE)
+@with_settings(OPENING, without=FIXED)
 def decompress(
     file: Annotated[Path, typer.Argument(help="what charlm compress wrote")],
     run: Annotated[
@@ -76,19 +76,19 @@ def decompress(
 ) -> None:
     if out is None and file.suffix != ENDING:
         raise SettingsError(f"{file} does not end in {ENDING}; say with --out where its text goes")
-    target = free(out, file.with_suffix(""))
+    target = output_path(out, file.with_suffix(""))
     from charlm.inside import compress as inside
 
     if run is None:
-        name = Path(inside.read(file).name).name  # a name, not a way out of runs/
+        name = Path(inside.read(file).name).name  # a name alone cannot lead out of runs/
         run = name if folder.is_run(folder.ROOT / name) else "last"
-    with opened(run, folder.find(run, kind="text"), Opening(**given, device="cpu")) as writer:
+    with open_run(run, folder.find(run, kind="text"), Opening(**given, device="cpu")) as writer:
         size = console.watch(inside.decompress(writer, file, target))
     print(f"{target}: {size:,} bytes, the same as before")
 
 
-def free(named: Path | None, usual: Path) -> Path:
-    """Where to write: what was named, or the usual place if nothing is there."""
-    if named is None and usual.exists():
-        raise SettingsError(f"{usual} exists already; move it away, or name another file with --out")
-    return named or usual
+def output_path(out: Path | None, default: Path) -> Path:
+    """`out`, or else the default. Raises `SettingsError` if the default exists."""
+    if out is None and default.exists():
+        raise SettingsError(f"{default} exists already; move it away, or name another file with --out")
+    return out or default

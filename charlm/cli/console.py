@@ -14,15 +14,15 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from charlm.progress import Progress as Doing
+from charlm.progress import Progress as WorkProgress
 from charlm.text.visible import printable
 
 R = TypeVar("R")
-WIDE = 400  # columns in a pipe, where nothing should be cut or wrapped
+WIDE = 400  # columns in a pipe, so that nothing is cut or wrapped
 
 
 class Piped(Console):
-    """Rich's console, but a pipe that is closed is an error like any other and not the end of the program."""
+    """Rich's console, which raises `BrokenPipeError` for a closed pipe instead of ending the program."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -35,38 +35,38 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def table(*columns: str, title: str | None = None) -> Table:
-    """A plain table; columns whose name begins with `>` are numbers and stand to the right."""
-    made = Table(title=title, box=None, pad_edge=False, title_justify="left", header_style="bold")
-    for number, column in enumerate(columns):  # the first one names things to be typed: never cut it
+    """A plain table; columns whose name begins with `>` are aligned to the right, as numbers."""
+    grid = Table(title=title, box=None, pad_edge=False, title_justify="left", header_style="bold")
+    for number, column in enumerate(columns):  # the first one holds names to be typed: it is never cut
         right = column.startswith(">")
-        made.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=number == 0)
-    return made
+        grid.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=number == 0)
+    return grid
 
 
-def show(made: Table) -> None:
-    """Print a table; in a pipe without the blanks that fill its lines."""
+def show(grid: Table) -> None:
+    """Print a table; in a pipe without blanks at the ends of lines."""
     if out.is_terminal:
-        out.print(made, markup=False)
+        out.print(grid, markup=False)
         return
     with out.capture() as captured:
-        out.print(made, markup=False)
+        out.print(grid, markup=False)
     print("\n".join(line.rstrip() for line in captured.get().strip("\n").split("\n")))
 
 
 def note(text: str) -> None:
-    """Something that a person should know, beside the result."""
+    """Print a note to standard error."""
     err.print(f"note: {text}", style="yellow", markup=False)
 
 
 def sample_panel(text: str, *, taken: int) -> Panel:
-    """The first lines of what a model wrote, where `taken` lines of the screen are needed for other things."""
-    room = max(4, out.height - taken)
-    lines = printable(text).strip("\n").split("\n")[:room]
+    """The first lines of a sample, as many as fit on a screen of which `taken` lines are used."""
+    available = max(4, out.height - taken)
+    lines = printable(text).strip("\n").split("\n")[:available]
     return Panel(Text("\n".join(lines)), title="latest sample", title_align="left", border_style="dim")
 
 
-def watch(work: Generator[Doing, None, R]) -> R:
-    """Do long work with a bar on standard error, where that is a terminal and the work takes its time."""
+def watch(work: Generator[WorkProgress, None, R]) -> R:
+    """Run a generator of progress to its end, with a bar if standard error is a terminal; returns its result."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
@@ -81,7 +81,7 @@ def watch(work: Generator[Doing, None, R]) -> R:
 
 
 def sparkline(values: list[float], width: int = 40) -> str:
-    """The last values as bars, the lowest on the ground."""
+    """The last `width` values as bars between their minimum and maximum."""
     values = [value for value in values[-width:] if math.isfinite(value)]
     low, high = min(values, default=0.0), max(values, default=0.0)
     scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
@@ -90,10 +90,10 @@ def sparkline(values: list[float], width: int = 40) -> str:
 
 def duration(seconds: float) -> str:
     """`42 s`, `3 min 05 s`, `2 h 10 min`."""
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, remaining = divmod(round(seconds), 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+    return f"{minutes} min {remaining:02} s" if minutes else f"{remaining} s"
 
 
 def count(number: float) -> str:
@@ -105,7 +105,7 @@ def count(number: float) -> str:
 
 
 def write(text: str) -> None:
-    """Model output to standard output, as it is and at once. A reader who has had enough ends the program."""
+    """Write a model's text to standard output at once and unchanged. A closed pipe ends the program."""
     try:
         sys.stdout.buffer.write(text.encode("utf-8", "replace"))
         sys.stdout.flush()
@@ -115,5 +115,5 @@ def write(text: str) -> None:
 
 
 def close_quietly() -> None:
-    """After a broken pipe: let Python's own flush at exit go nowhere, or it would complain."""
+    """After a broken pipe: send standard output nowhere, or Python's flush at exit would raise again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

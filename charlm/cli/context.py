@@ -9,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from charlm.cli.console import table, watch
-from charlm.cli.opened import OPENING, naming
+from charlm.cli.opened import OPENING, errors_name_run
 from charlm.cli.options import Encoding, Json, Run, with_settings
 from charlm.cli.pictures import Html, Png, Svg, present
-from charlm.cli.texts import other_text, refuse_idle
+from charlm.cli.texts import other_text, refuse_unused
 from charlm.config import take
 from charlm.runs import folder
 from charlm.runs.opening import Opening
@@ -40,28 +40,28 @@ def context(
     given: dict[str, Any],
 ) -> None:
     path = folder.find(run, kind="text")
-    refuse_idle(encoding, read=bool(text), where="--text FILE")
+    refuse_unused(encoding, read=bool(text), advice="--text FILE")
     other = other_text(text, encoding)
     from charlm.inside.context import reach
 
-    with naming(run, path):
-        found = watch(reach(path, text=other, positions=positions, opening=take(Opening, given)))
-    present(view(found), found.to_json(), json=json, html=html, svg=svg, png=png)
+    with errors_name_run(run, path):
+        reached = watch(reach(path, text=other, positions=positions, opening=take(Opening, given)))
+    present(view(reached), reached.to_json(), json=json, html=html, svg=svg, png=png)
 
 
-def view(found: Reach) -> Table:
-    most = max(score for _, score in found.contexts)
-    shown = table(">tokens in sight", ">bits per byte", "")
-    for tokens, score in found.contexts:
-        shown.add_row(str(tokens), f"{score:.3f}", "█" * round(WIDTH * score / most))
-    furthest = found.contexts[-1].tokens
-    if found.enough < furthest:
-        said = f"after {count(found.enough)} more context gains less than 1 %"
+def view(reached: Reach) -> Table:
+    highest = max(score for _, score in reached.contexts)
+    scores = table(">tokens in sight", ">bits per byte", "")
+    for tokens, score in reached.contexts:
+        scores.add_row(str(tokens), f"{score:.3f}", "█" * round(WIDTH * score / highest))
+    furthest = reached.contexts[-1].tokens
+    if reached.enough < furthest:
+        conclusion = f"after {count(reached.enough)} more context gains less than 1 %"
     else:
-        said = f"more context still gains 1 % or more at {count(furthest)}, the most that could be tried"
-    shown.caption = Text(f"\n{said}\nscored at {found.places} places, the same for each line")
-    shown.caption_justify = "left"
-    return shown
+        conclusion = f"more context still gains 1 % or more at {count(furthest)}, the most that could be tried"
+    scores.caption = Text(f"\n{conclusion}\nscored at {reached.places} places, the same for each line")
+    scores.caption_justify = "left"
+    return scores
 
 
 def count(tokens: int) -> str:

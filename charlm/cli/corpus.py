@@ -50,7 +50,7 @@ def fetch(
 
 @dataclass(frozen=True)
 class Amount(Settings):
-    """How much to make."""
+    """How many pairs to make, and how long."""
 
     pairs: Annotated[int, Arg("pairs to make", min=1, max=10**7)] = 20_000
     longest: Annotated[
@@ -75,8 +75,8 @@ def make_(
     path = file or Path(f"{task}.tsv")
     lines = [f"{source}\t{target}\n" for source, target in make(task, **asdict(Amount(**given)))]
     try:
-        with path.open("x", encoding="utf-8", newline="\n") as made:
-            made.writelines(lines)
+        with path.open("x", encoding="utf-8", newline="\n") as output:
+            output.writelines(lines)
     except FileExistsError:
         raise SettingsError(f"{path} exists already; move it away, or name another file with --out") from None
     except OSError as error:
@@ -98,20 +98,20 @@ def check(
     if json:
         print(jsonlib.dumps(asdict(report), default=str))
         return
-    shown = table("", "")
+    properties = table("", "")
     for name, value in asdict(report).items():
         if name != "suggestions":
-            shown.add_row(name.replace("_", " "), told(value))
-    show(shown)
+            properties.add_row(name.replace("_", " "), format_value(value))
+    show(properties)
     for suggestion in report.suggestions:
         out.print(f"- {suggestion}", markup=False)
 
 
-def told(value: Any) -> str:
-    """A value of the report as a person wants it: of many things the number and the first few."""
+def format_value(value: Any) -> str:
+    """A value of the report as text: of a long tuple its length and the first few items."""
     if isinstance(value, float):
         return f"{value:.3f}"
     if isinstance(value, tuple):
-        few = ", ".join(repr(getattr(each, "character", each))[:60] for each in value[:8])
+        few = ", ".join(repr(getattr(item, "character", item))[:60] for item in value[:8])
         return few if len(value) <= 8 else f"{len(value)}: {few}, …"
     return str(value)

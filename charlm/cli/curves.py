@@ -1,4 +1,4 @@
-"""Curves in a terminal: learning, and how translations depend on the length of their sources."""
+"""Curves in a terminal: learning curves, and the quality of translations by the length of their sources."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ HEIGHT, WIDEST = 16, 100
 
 
 def by_length(bands: Mapping[str, Sequence[Band]], *, height: int = HEIGHT) -> Text:
-    """How good translations are along the length of their sources: BLEU, or for single words what was exactly right."""
+    """The quality of translations by source length: BLEU, or exact matches where targets are single words."""
     import plotext
 
-    field = "bleu" if any(band.bleu is not None for each in bands.values() for band in each) else "exact"
+    field = "bleu" if any(band.bleu is not None for of_label in bands.values() for band in of_label) else "exact"
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plot_size(min(out.width, WIDEST), height)
-    for number, (label, each) in enumerate(bands.items()):
-        points = [xy for band in each if (xy := point(band, field))]
+    for number, (label, of_label) in enumerate(bands.items()):
+        points = [xy for band in of_label if (xy := point(band, field))]
         if not points:  # it failed, or its targets are too short for BLEU
             continue
         x, y = zip(*points, strict=True)
@@ -42,16 +42,17 @@ def by_length(bands: Mapping[str, Sequence[Band]], *, height: int = HEIGHT) -> T
 
 
 def as_text() -> Text:
+    """The figure that plotext holds, without colours in a pipe."""
     import plotext
 
-    drawn = Text.from_ansi(plotext.build().rstrip())
-    return drawn if out.is_terminal else Text(drawn.plain)
+    figure = Text.from_ansi(plotext.build().rstrip())
+    return figure if out.is_terminal else Text(figure.plain)
 
 
 def curves(
     by_label: Mapping[str, Sequence[Sequence[Point]]], measure: Measure, along: Along, *, height: int = HEIGHT
 ) -> Text:
-    """The score of every validation, one colour per label; of its trainings each its own line."""
+    """Learning curves of validation scores: a colour per label, a line per training."""
     import plotext
 
     field = FIELDS[along]

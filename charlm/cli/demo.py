@@ -24,7 +24,7 @@ def demo(
     arch: Annotated[str, typer.Option(help="network to train, see charlm archs")] = "lstm",
 ) -> None:
     from charlm import job
-    from charlm.cli.train import heeding_signals, until
+    from charlm.cli.train import handle_signals, until_interrupted
     from charlm.cli.watching import show
     from charlm.plan import Plan
     from charlm.text.catalogue import bundled_path
@@ -34,15 +34,15 @@ def demo(
     play = bundled_path("saltmere")
     if play is None:
         raise CorpusError("the bundled play is missing from this installation; install charlm again")
-    with heeding_signals() as signals:
+    with handle_signals() as signals:
         plan = Plan.of({"arch": arch, "minutes": minutes})
         corpus = Corpus.open([play])
-        if begun := unfinished(plan, corpus):
-            out.print(f"going on with {begun}, which was interrupted", markup=False)
-            events = job.resume(begun, changes={}, control=signals.control)
+        if earlier := unfinished(plan, corpus):
+            out.print(f"going on with {earlier}, which was interrupted", markup=False)
+            events = job.resume(earlier, changes={}, control=signals.control)
         else:
             events = job.train(plan, corpus, control=signals.control)
-        finished = show(until(events, signals), quiet=False, json=False)
+        finished = show(until_interrupted(events, signals), quiet=False, json=False)
     if not finished:
         raise typer.Exit(128 + signals.number)
     out.print("\nand this is what it writes:\n", style="bold")
@@ -52,14 +52,14 @@ def demo(
 
 
 def unfinished(plan: Plan, corpus: Corpus) -> Path | None:
-    """An earlier demo of the same plan and text that was killed or interrupted, and that nobody is training now."""
+    """An interrupted run of the same plan and text that no process is training now; None if there is none."""
     from charlm.plan import Plan
 
     for info in reversed(folder.list_runs()):
         with suppress(RunError):
             other = Plan.from_dict(info.config)
-            decided: Any = {name: getattr(other.train, name) for name in ("device", "precision", "compile")}
-            same_plan = other == replace(plan, train=replace(plan.train, **decided))
+            resolved: Any = {name: getattr(other.train, name) for name in ("device", "precision", "compile")}
+            same_plan = other == replace(plan, train=replace(plan.train, **resolved))
             same_text = info.config["corpus"]["sha256"] == corpus.sha256
             if same_plan and same_text and not info.training.get("finished"):
                 with folder.locked(info.path):

@@ -9,9 +9,9 @@ import typer
 
 from charlm import kinds
 from charlm.cli.console import note, out, show, table, watch
-from charlm.cli.opened import OPENING, naming
+from charlm.cli.opened import OPENING, errors_name_run
 from charlm.cli.options import Encoding, Json, Run, with_settings
-from charlm.cli.texts import NO_BLEU, other_data, refuse_idle
+from charlm.cli.texts import NO_BLEU, other_data, refuse_unused
 from charlm.config import fields_of, take
 from charlm.errors import SettingsError
 from charlm.runs import folder
@@ -50,35 +50,35 @@ def evaluate(
         raise SettingsError("--split, --text, --pairs and --source with --target are different texts; give one of them")
     info = folder.info(folder.find(run))
     kind = kinds.load(info.kind)
-    refuse_idle(encoding, read=bool(text or pairs or source), where="--text FILE, or --pairs FILE")
+    refuse_unused(encoding, read=bool(text or pairs or source), advice="--text FILE, or --pairs FILE")
     others = other_data(kind, {"text": text, "pairs": pairs}, encoding, source, target)
     if not kind.figures and given.keys() & {field.name for field in fields_of(BeamSettings)}:
         raise SettingsError("--beam and --length-penalty are for runs that were trained on pairs")
     from charlm.scoring import score_run
 
-    how, opening = take(TranslateSettings, given), take(Opening, given)
-    with naming(run, info.path):
-        made = watch(score_run(info.path, split=split or "val", corpus=others, decoding=how, opening=opening))
-    for left_out in made.notes:
-        note(left_out)
+    decoding, opening = take(TranslateSettings, given), take(Opening, given)
+    with errors_name_run(run, info.path):
+        scored = watch(score_run(info.path, split=split or "val", corpus=others, decoding=decoding, opening=opening))
+    for message in scored.notes:
+        note(message)
     if json:
-        print(jsonlib.dumps(made.to_json()))
+        print(jsonlib.dumps(scored.to_json()))
     else:
-        tell(info.path.name, made)
+        print_scores(info.path.name, scored)
 
 
-def tell(name: str, made: Scored) -> None:
-    """The figures, and how they depend on the length of the source where that is known."""
-    shown = table("", ">")
-    for figure, value in {**made.score, **(made.trial.figures if made.trial else {})}.items():
+def print_scores(name: str, scored: Scored) -> None:
+    """Print the figures, and a curve of quality by source length where there is one."""
+    figures = table("", ">")
+    for figure, value in {**scored.score, **(scored.trial.figures if scored.trial else {})}.items():
         if value is not None:
-            shown.add_row(figure.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
-    show(shown)
-    if made.trial is None:
+            figures.add_row(figure.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
+    show(figures)
+    if scored.trial is None:
         return
-    if made.trial.figures.get("chrf", 0.0) is None:
+    if scored.trial.figures.get("chrf", 0.0) is None:
         note(NO_BLEU)
-    if len(made.trial.bands) > 1:
+    if len(scored.trial.bands) > 1:
         from charlm.cli.curves import by_length
 
-        out.print(by_length({name: made.trial.bands}), markup=False)
+        out.print(by_length({name: scored.trial.bands}), markup=False)

@@ -10,10 +10,10 @@ from rich.console import Group
 from rich.text import Text
 
 from charlm.cli.console import table
-from charlm.cli.opened import OPENING, opened
+from charlm.cli.opened import OPENING, open_run
 from charlm.cli.options import Encoding, Json, Run, with_settings
 from charlm.cli.pictures import Html, Png, Svg, present
-from charlm.cli.texts import PIPED, read_words, refuse_idle
+from charlm.cli.texts import PIPED, read_words, refuse_unused
 from charlm.config import take
 from charlm.runs import folder
 from charlm.runs.opening import Opening
@@ -37,26 +37,26 @@ def explain(
     given: dict[str, Any],
 ) -> None:
     request, path = take(Request, given), folder.find(run, kind="text")
-    refuse_idle(encoding, read=request.prompt == PIPED, where="--prompt -")
+    refuse_unused(encoding, read=request.prompt == PIPED, advice="--prompt -")
     request = replace(request, prompt=read_words("--prompt", request.prompt, encoding))
     from charlm.inside.explain import explain as explained
 
-    with opened(run, path, take(Opening, given)) as writer:
-        found = explained(writer, request, top)
-    shown = table("token", *(stage.name for stage in found.stages))
-    for row, token in enumerate(found.tokens):
-        shown.add_row(repr(with_base(token)), *(cell(stage.probabilities[row]) for stage in found.stages))
-    shown.add_row("others", *(cell(stage.rest) for stage in found.stages), style="dim")
-    shown.add_row("possible", *(f"{stage.kept}" for stage in found.stages), style="dim")
-    value = {"prompt": request.prompt, "tokens": found.tokens, "stages": [stage._asdict() for stage in found.stages]}
-    view = Group(Text(f"after {request.prompt!r}, from left to right:\n"), shown)
+    with open_run(run, path, take(Opening, given)) as writer:
+        tokens, stages = explained(writer, request, top)
+    probabilities = table("token", *(stage.name for stage in stages))
+    for row, token in enumerate(tokens):
+        probabilities.add_row(repr(with_base(token)), *(cell(stage.probabilities[row]) for stage in stages))
+    probabilities.add_row("others", *(cell(stage.rest) for stage in stages), style="dim")
+    probabilities.add_row("possible", *(f"{stage.kept}" for stage in stages), style="dim")
+    value = {"prompt": request.prompt, "tokens": tokens, "stages": [stage._asdict() for stage in stages]}
+    view = Group(Text(f"after {request.prompt!r}, from left to right:\n"), probabilities)
     present(view, value, json=json, html=html, svg=svg, png=png)
 
 
-def cell(share: float) -> str:
-    """A bar and the number; nothing for what cannot come any more."""
-    if share <= 0:
+def cell(probability: float) -> str:
+    """The number and a bar; empty for a token that was filtered out."""
+    if probability <= 0:
         return ""
-    eighths = round(share * WIDTH * 8)
+    eighths = round(probability * WIDTH * 8)
     bar = "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()
-    return f"{share:6.1%} {bar}"
+    return f"{probability:6.1%} {bar}"

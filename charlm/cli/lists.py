@@ -1,4 +1,4 @@
-"""`charlm archs` and `charlm presets`: what there is to choose from."""
+"""`charlm archs` and `charlm presets`: lists to choose from."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from charlm.cli.console import show, table
 def archs() -> None:
     from charlm import archs
 
-    shown = table("--arch", "what it is")
+    names = table("--arch", "what it is")
     for name in archs.names():
-        shown.add_row(name, archs.summary(name).rstrip("."))
-    show(shown)
+        names.add_row(name, archs.summary(name).rstrip("."))
+    show(names)
     print("\nthe options of one: charlm train --arch A --help")
 
 
@@ -27,7 +27,7 @@ def presets(
     if name is not None:
         print(presets.file(name).read_text(encoding="utf-8"), end="")
         return
-    shown = table("--preset", "what it is")
+    names = table("--preset", "what it is")
     for preset in presets.names():
-        shown.add_row(preset, presets.description(preset))
-    show(shown)
+        names.add_row(preset, presets.description(preset))
+    show(names)

@@ -12,10 +12,10 @@ from rich.style import Style
 from rich.text import Text
 
 from charlm.cli.console import BARS
-from charlm.cli.opened import OPENING, opened
+from charlm.cli.opened import OPENING, open_run
 from charlm.cli.options import Encoding, Json, Run, with_settings
 from charlm.cli.pictures import Html, Png, Svg, heat, present, tilt
-from charlm.cli.texts import PIPED, read_words, refuse_file, refuse_idle
+from charlm.cli.texts import PIPED, read_words, refuse_file, refuse_unused
 from charlm.config import take
 from charlm.runs import folder
 from charlm.runs.opening import Opening
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Feature = Literal["quote", "bracket", "newline", "capital", "linelength"]
 Line = list[tuple[str, float]]
-SHOWN = 600  # tokens of the text that are drawn for each unit
+EXCERPT = 600  # tokens of the text that are drawn for every unit
 
 
 @with_settings(OPENING, without={"quantize"})
@@ -54,41 +54,42 @@ def neurons(
     given: dict[str, Any],
 ) -> None:
     refuse_file("--text", text)
-    refuse_idle(encoding, read=text == PIPED, where="--text -")
+    refuse_unused(encoding, read=text == PIPED, advice="--text -")
     text, path = read_words("--text", text, encoding), folder.find(run, kind="text")
     from charlm.inside.neurons import neurons as look
 
-    with opened(run, path, take(Opening, given)) as writer:
-        found = look(writer, text, layer=layer, unit=unit, gate=gate, find=find, top=top)
-    present(Traces(found), found.to_json(), json=json, html=html, svg=svg, png=png)
+    with open_run(run, path, take(Opening, given)) as writer:
+        result = look(writer, text, layer=layer, unit=unit, gate=gate, find=find, top=top)
+    present(Traces(result), result.to_json(), json=json, html=html, svg=svg, png=png)
 
 
 class Traces:
-    """The text once for each unit, coloured by what the unit holds; where there are no colours, bars stand below it."""
+    """The text once for every unit, coloured by the unit's activations; without colours, with bars below it."""
 
-    def __init__(self, found: Neurons) -> None:
-        self.found = found
+    def __init__(self, neurons: Neurons) -> None:
+        self.neurons = neurons
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from charlm.inside.neurons import FEATURES, excerpt
 
-        found, part = self.found, excerpt(self.found, SHOWN)
-        signed = found.gate in ("cell", "hidden")
+        neurons, part = self.neurons, excerpt(self.neurons, EXCERPT)
+        signed = neurons.gate in ("cell", "hidden")
         style, low = (tilt, -1) if signed else (heat, 0)
         bars = bool(console.no_color) or console.color_system is None
         scale = "blue is -1, white 0, red 1" if signed else "white is 0, red 1"
         scale = f"a bar below reaches from {low} to 1" if bars else scale
-        yield Text(f"{found.gate}: its value after each token; {scale}")
-        if len(found.tokens) > SHOWN:
-            yield Text(f"tokens {part.start + 1} to {part.stop} of {len(found.tokens)}; --json has all")
+        yield Text(f"{neurons.gate}: its value after each token; {scale}")
+        if len(neurons.tokens) > EXCERPT:
+            yield Text(f"tokens {part.start + 1} to {part.stop} of {len(neurons.tokens)}; --json has all")
         width = options.max_width
-        if found.find and found.feature:
-            most = max(found.feature)
-            yield Text(f"\nwhat was looked for: {FEATURES[found.find][1]}", "bold")
-            yield from painted(lines(found.tokens[part], [v / most for v in found.feature[part]], width), heat, 0, bars)
-        for unit in found.units:
+        if neurons.find and neurons.feature:
+            highest = max(neurons.feature)
+            shares = [v / highest for v in neurons.feature[part]]
+            yield Text(f"\nwhat was looked for: {FEATURES[neurons.find][1]}", "bold")
+            yield from paint(lines(neurons.tokens[part], shares, width), heat, 0, bars)
+        for unit in neurons.units:
             yield Text("\n" + title(unit), "bold")
-            yield from painted(lines(found.tokens[part], unit.values[part], width), style, low, bars)
+            yield from paint(lines(neurons.tokens[part], unit.values[part], width), style, low, bars)
 
 
 def title(unit: Unit) -> str:
@@ -97,20 +98,20 @@ def title(unit: Unit) -> str:
 
 
 def lines(tokens: list[str], values: list[float], width: int) -> Iterator[Line]:
-    """Characters with their last token's value, cut after each newline and where a line is full."""
+    """(character, value of its last token) in lines, which end after a newline or at `width` columns."""
     line: Line = []
     used = 0
     for token, value in zip(tokens, values, strict=True):
         for c in characters(token):
-            if line and continues(c[0]):  # a token begins with a mark
+            if line and continues(c[0]):  # a token that begins with a combining mark
                 line[-1] = line[-1][0] + c, value
                 continue
-            shown = visible(c, space=" ")
-            if used + cell_len(shown) > width:
+            glyph = visible(c, space=" ")
+            if used + cell_len(glyph) > width:
                 yield line
                 line, used = [], 0
-            line.append((shown, value))
-            used += max(1, cell_len(shown))
+            line.append((glyph, value))
+            used += max(1, cell_len(glyph))
             if c == "\n":
                 yield line
                 line, used = [], 0
@@ -118,9 +119,9 @@ def lines(tokens: list[str], values: list[float], width: int) -> Iterator[Line]:
         yield line
 
 
-def painted(drawn: Iterator[Line], style: Callable[[float], Style], low: int, bars: bool) -> Iterator[Text]:
-    """Each character on the colour of its value, which is from `low` to 1; and bars below, where asked for."""
-    for line in drawn:
+def paint(lines: Iterator[Line], style: Callable[[float], Style], low: int, bars: bool) -> Iterator[Text]:
+    """Every character on the colour of its value, from `low` to 1, and with `bars` a bar below it."""
+    for line in lines:
         yield Text.assemble(*[(c, style(value)) for c, value in line], no_wrap=True)
         if bars:
             heights = [round((value - low) / (1 - low) * (len(BARS) - 1)) for _, value in line]

@@ -1,4 +1,4 @@
-"""The run that a command works with."""
+"""Opening the run that a command works with."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ OPENING = {"Opening the run": Opening}  # the panel of the help pages
 
 
 @contextmanager
-def naming(run: str, path: Path) -> Iterator[None]:
-    """What goes wrong with a run that `last` or `best` chose is told with its name."""
+def errors_name_run(run: str, path: Path) -> Iterator[None]:
+    """Adds the path to an error with a run that was given as `last` or `best`."""
     try:
         yield
     except CharlmError as error:
@@ -28,9 +28,9 @@ def naming(run: str, path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def opened(run: str, path: Path, opening: Opening) -> Iterator[Writer]:
-    """The run at `path`, where a person typed `run`."""
-    from charlm.writer import Writer  # torch is imported only when a model is wanted
+def open_run(run: str, path: Path, opening: Opening) -> Iterator[Writer]:
+    """The run at `path`, which was given as `run`."""
+    from charlm.writer import Writer  # torch is imported only when a model is needed
 
-    with naming(run, path):
+    with errors_name_run(run, path):
         yield Writer.load(path, opening)

@@ -1,4 +1,4 @@
-"""Bridge: settings dataclasses -> options of a Typer command."""
+"""From settings dataclasses to options of a Typer command."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Encoding = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="as a JSON object")]
-WORDS = {  # what Typer calls a value, and what the help pages do
+TYPE_NAMES = {  # of values, on the help pages, by Typer's own
     "bool": "",
     "int": "INT",
     "int range": "INT",
@@ -36,28 +36,28 @@ WORDS = {  # what Typer calls a value, and what the help pages do
     "path": "PATH",
     "list[str]": "FILE",
 }
-NARROW = 18  # columns for what is to be typed, where that can be wrapped
-HIGH = 1e5  # a bound that nobody will meet by chance is not shown
+NARROW = 18  # columns for a list of choices
+HIGH = 1e5  # larger bounds are not shown
 Panels = Mapping[str, type[Settings]]
 
 
-def named(params: list[Any], ctx: Any) -> list[Any]:
-    """Parameters whose values the help page names as a person types them, and a switch as what has none."""
+def name_values(params: list[Any], ctx: Any) -> list[Any]:
+    """Parameters for whose values the help page shows choices or `TYPE_NAMES`, and for switches nothing."""
     for param in params:
-        if not hasattr(param, "display_type"):  # another Typer's page says it in its own way
+        if not hasattr(param, "display_type"):  # other versions of Typer have another help page
             continue
         kind = param.display_type(ctx).strip("<>")
         choices = textwrap.fill(kind.replace("|", ", "), NARROW)
-        if param.param_type_name == "argument":  # its help says what it is
-            param.display_type = functools.partial(lambda said, _: said, "" if kind in WORDS else choices)
+        if param.param_type_name == "argument":  # its help text names it
+            param.display_type = functools.partial(lambda text, _: text, "" if kind in TYPE_NAMES else choices)
         elif param.metavar is None:
-            param.metavar = WORDS.get(kind, choices)
+            param.metavar = TYPE_NAMES.get(kind, choices)
     return params
 
 
 class Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
-        return named(super().get_params(ctx), ctx)
+        return name_values(super().get_params(ctx), ctx)
 
 
 class Group(TyperGroup):
@@ -72,16 +72,16 @@ def with_settings(
     *,
     without: Collection[str] = (),
 ) -> Callable[..., Callable[..., None]]:
-    """Give a command an option per field, and pass it as `given` those that were typed, as a dict.
+    """A decorator that gives a command an option per field. The command gets the typed ones as the dict `given`.
 
-    `panels` maps a heading of the help page to a settings class, whose fields `without` are left out; `recipe` holds
-    defaults that replace the fields' own; `otherwise` maps a condition, in words, to those that hold then.
+    `panels` maps headings of the help page to settings classes, of which the fields in `without` are left out; `recipe`
+    holds defaults that replace the fields' own; `otherwise` maps a condition, in words, to the defaults under it.
     """
     fields: dict[str, tuple[str, Field]] = {}
     for panel, settings in panels.items():
         for field in fields_of(settings):  # one settings class may extend another
             fields[field.name] = fields.get(field.name, (panel,))[0], field
-    shown = [(panel, field) for panel, field in fields.values() if field.name not in without]
+    included = [(panel, field) for panel, field in fields.values() if field.name not in without]
     options = [
         as_parameter(
             panel,
@@ -89,7 +89,7 @@ def with_settings(
             recipe.get(field.name, field.default),
             {when: values[field.name] for when, values in otherwise.items() if field.name in values},
         )
-        for panel, field in shown
+        for panel, field in included
     ]
 
     def wrap(function: Callable[..., None]) -> Callable[..., None]:
@@ -102,27 +102,27 @@ def with_settings(
 
         @functools.wraps(function)
         def command(**values: Any) -> None:
-            typed = {field: values.pop(field.name) for _, field in shown}
+            typed = {field: values.pop(field.name) for _, field in included}
             given = {field.name: parse_value(field, value) for field, value in typed.items() if value is not None}
             function(**values, given=given)
 
         command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in [*own, *options]}
-        del command.__wrapped__  # or inspect would look through to the function and see no options
+        del command.__wrapped__  # or inspect would see the function's parameters, without the options
         return command
 
     return wrap
 
 
 def as_parameter(panel: str, field: Field, default: Any, otherwise: Mapping[str, Any]) -> inspect.Parameter:
-    """A keyword parameter that Typer makes an option of. None stands for 'not typed'; the default is only shown."""
+    """A keyword parameter, from which Typer makes an option. It is None unless typed; `default` is only shown."""
     kind, _ = without_none(field.type)
     help_text = field.arg.help
     if default not in (None, "", ()):
-        values = [told(default), *(f"{told(value)} {when}" for when, value in otherwise.items())]
+        values = [format_default(default), *(f"{format_default(value)} {when}" for when, value in otherwise.items())]
         help_text += f" [default: {'; '.join(values)}]"
     names = [f"{field.flag}/--no-{field.flag[2:]}"] if kind is bool else [field.flag]
-    # Numbers come as text and without bounds: settings check themselves, in the same words for shell, files and Python.
+    # Numbers stay text without bounds: settings check them, with the same messages for shell, files and Python.
     number, several = kind in (int, float), get_origin(kind) is tuple
     metavar = kind.__name__.upper() + bounds(field.arg) if number else "TEXT" if several else None
     option = typer.Option(*names, help=escape(help_text), show_default=False, rich_help_panel=panel, metavar=metavar)
@@ -132,14 +132,14 @@ def as_parameter(panel: str, field: Field, default: Any, otherwise: Mapping[str,
 
 
 def bounds(arg: Arg) -> str:
-    """In the form in which Typer shows those of its own options."""
+    """The bounds in the form in which Typer shows those of its own options."""
     if arg.min is None:
         return ""
     return f" [{arg.min:g}<=x<={arg.max:g}]" if arg.max is not None and arg.max <= HIGH else f" [x>={arg.min:g}]"
 
 
-def told(value: Any) -> str:
-    """A default as a person would type it."""
+def format_default(value: Any) -> str:
+    """A default as it would be typed."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)

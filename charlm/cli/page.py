@@ -17,8 +17,8 @@ from rich.text import Text
 def show_page(group: Any, context: Any) -> None:
     """Print usage, purpose, options, and what each command does."""
     console = Console(highlight=False)
-    usage, _, rest = group.get_usage(context).partition(" ")
-    console.print(Padding(Text.assemble((usage, "yellow"), " ", rest), 1), style="bold")
+    usage, _, example = group.get_usage(context).partition(" ")
+    console.print(Padding(Text.assemble((usage, "yellow"), " ", example), 1), style="bold")
     console.print(Padding(Text(group.help), (0, 1, 1, 1)))
     options = columns("bold cyan", "bold green")
     for param in group.get_params(context):
@@ -27,19 +27,19 @@ def show_page(group: Any, context: Any) -> None:
     width, panels = max(map(len, group.commands)), dict[str, Table]()
     for name, command in group.commands.items():
         title = command.rich_help_panel if isinstance(command.rich_help_panel, str) else "Commands"
-        does = Text.from_markup(" ".join(command.help.partition("\n\n")[0].split()))
-        panels.setdefault(title, columns("bold cyan", width=width)).add_row(name, does)
+        summary = Text.from_markup(" ".join(command.help.partition("\n\n")[0].split()))
+        panels.setdefault(title, columns("bold cyan", width=width)).add_row(name, summary)
     for title, commands in panels.items():
         console.print(panel(title, commands))
 
 
 def columns(*styles: str, width: int | None = None) -> Table:
-    """A table of columns in these styles, and one for what they mean."""
-    made = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    """A table with columns in these styles, and a wide last one for descriptions."""
+    grid = Table.grid(padding=(0, 2, 0, 0), expand=True)
     for style in styles:
-        made.add_column(style=style, no_wrap=True, width=width)
-    made.add_column(ratio=1)
-    return made
+        grid.add_column(style=style, no_wrap=True, width=width)
+    grid.add_column(ratio=1)
+    return grid
 
 
 def panel(title: str, content: Table) -> Panel:

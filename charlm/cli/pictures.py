@@ -1,4 +1,4 @@
-"""What all views share: colours for numbers, and one way to show, to print as JSON, and to save."""
+"""Colours for numbers, and printing and saving of views."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ Svg = Annotated[Path | None, typer.Option(help="save the picture as SVG", show_d
 Png = Annotated[Path | None, typer.Option(help="save the picture as PNG (extra: report)", show_default=False)]
 
 WIDTH = 100  # columns of a saved picture, whatever the terminal
-COLD, MIDDLE, HOT = (33, 102, 172), (247, 247, 247), (178, 24, 43)  # blue to red, told apart by the colour-blind too
+COLD, MIDDLE, HOT = (
+    (33, 102, 172),
+    (247, 247, 247),
+    (178, 24, 43),
+)  # blue to red, safe for the colour-blind
 
 PAGE = """<!DOCTYPE html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>charlm</title><style>{stylesheet} body {{ color: {foreground}; background: {background}; }}</style>
@@ -33,17 +37,17 @@ FONTS = re.compile(r"@font-face\s*\{[^}]*\}")
 
 
 def heat(share: float) -> Style:
-    """Nothing at 0, red at 1: for sizes, such as surprise or attention."""
-    return background(mixed(MIDDLE, HOT, min(max(share, 0.0), 1.0)))
+    """Nearly white at 0, red at 1: for sizes, such as surprise or attention."""
+    return background(mix(MIDDLE, HOT, min(max(share, 0.0), 1.0)))
 
 
 def tilt(value: float) -> Style:
-    """Blue at -1, red at 1: for what has a sign, such as a cell or a difference."""
+    """Blue at -1, red at 1: for signed values, such as a cell state or a difference."""
     value = min(max(value, -1.0), 1.0)
-    return background(mixed(MIDDLE, HOT if value > 0 else COLD, abs(value)))
+    return background(mix(MIDDLE, HOT if value > 0 else COLD, abs(value)))
 
 
-def mixed(a: tuple[int, int, int], b: tuple[int, int, int], share: float) -> tuple[int, int, int]:
+def mix(a: tuple[int, int, int], b: tuple[int, int, int], share: float) -> tuple[int, int, int]:
     red, green, blue = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
     return red, green, blue
 
@@ -62,7 +66,7 @@ def present(
     svg: Path | None = None,
     png: Path | None = None,
 ) -> None:
-    """Print `view`, or `value` as JSON, and save the view where that was asked for."""
+    """Print `view`, or `value` as JSON, and save the view to the paths that are given."""
     for path, make in ((html, as_html), (svg, as_svg), (png, as_png)):
         if path is not None:
             save(path, make(view))
@@ -75,27 +79,28 @@ def present(
 
 
 def save_as_named(path: Path, view: RenderableType, value: dict[str, Any]) -> None:
-    """Save in the form that the file's name asks for. Raises `SettingsError` for a name that asks for none."""
-    forms: dict[str, Callable[[RenderableType], bytes]] = {
+    """Save in the format of the file's ending. Raises `SettingsError` for other endings."""
+    formats: dict[str, Callable[[RenderableType], bytes]] = {
         ".html": as_html,
         ".svg": as_svg,
         ".png": as_png,
         ".json": lambda _: jsonlib.dumps(value).encode(),
     }
-    if path.suffix.lower() not in forms:
-        raise SettingsError(f"{path} names no kind of picture; it may end in {', '.join(forms)}")
-    save(path, forms[path.suffix.lower()](view))
+    if path.suffix.lower() not in formats:
+        raise SettingsError(f"{path} names no kind of picture; it may end in {', '.join(formats)}")
+    save(path, formats[path.suffix.lower()](view))
 
 
-def save(path: Path, what: bytes) -> None:
+def save(path: Path, data: bytes) -> None:
     try:
-        path.write_bytes(what)
+        path.write_bytes(data)
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror}; name another file") from None
     console.err.print(f"saved {path}", markup=False)
 
 
-def drawn(view: RenderableType) -> Console:
+def record(view: RenderableType) -> Console:
+    """A console that has printed the view, to be exported."""
     recorder = Console(
         record=True, width=WIDTH, file=StringIO(), force_terminal=True, color_system="truecolor", no_color=False
     )
@@ -104,12 +109,12 @@ def drawn(view: RenderableType) -> Console:
 
 
 def as_html(view: RenderableType) -> bytes:
-    return drawn(view).export_html(code_format=PAGE, inline_styles=True).encode()
+    return record(view).export_html(code_format=PAGE, inline_styles=True).encode()
 
 
 def as_svg(view: RenderableType) -> bytes:
-    text = drawn(view).export_svg(title="charlm")
-    text = FONTS.sub("", text)  # rich names fonts on the web: a picture should need nothing from there
+    text = record(view).export_svg(title="charlm")
+    text = FONTS.sub("", text)  # rich refers to fonts on the web: a picture must not need them
     return text.encode()
 
 

@@ -20,7 +20,7 @@ class Row:
         self.tokens: list[dict[str, Any]] = []
 
     def add(self, piece: str, logprob: float, *, keep: bool) -> None:
-        """Take a token's text; what an endless text has written is not kept."""
+        """Add a token; with `keep` it becomes part of `text`, without only of `new`, the newest part."""
         if keep and not self.until.done:
             self.tokens.append({"text": piece, "logprob": round(logprob, 5)})
         self.new = self.until.feed(piece)
@@ -28,10 +28,10 @@ class Row:
             self.parts.append(self.new)
 
     def text(self) -> str:
+        """The whole text so far, up to a stop string."""
         return "".join(self.parts) + self.until.flush()
 
-    def described(self, request: Request) -> dict[str, Any]:
-        """As `--json` gives it."""
+    def to_json(self, request: Request) -> dict[str, Any]:
         return {"prompt": request.prompt, "text": self.text(), "seed": request.seed, "tokens": self.kept_tokens()}
 
     def kept_tokens(self) -> list[dict[str, Any]]:

@@ -15,26 +15,26 @@ from charlm.runs import folder
 
 
 def runs(json: Annotated[bool, typer.Option("--json", help="one JSON object per run")] = False) -> None:
-    found = folder.list_runs()
+    infos = folder.list_runs()
     if json:
-        for info in found:
+        for info in infos:
             print(jsonlib.dumps({"run": str(info.path), **info.config, "training": info.training}))
         return
     compared = folder.comparison_runs()
-    if not (found or compared):
+    if not (infos or compared):
         out.print(f"no runs in {folder.ROOT}/ yet; train one with: charlm train FILE", markup=False)
         return
-    units = {info.measure.unit for info in found}
-    alone = units.pop() if len(units) == 1 else ""
-    shown = table("run", "arch", ">params", f">{alone or 'score'}", ">time", "corpus", "")
-    for info in found:
-        score = "-" if info.best is None else f"{info.best.value:.3f}{'' if alone else f' {info.measure.unit}'}"
+    units = {info.measure.unit for info in infos}
+    unit = units.pop() if len(units) == 1 else ""
+    listed = table("run", "arch", ">params", f">{unit or 'score'}", ">time", "corpus", "")
+    for info in infos:
+        score = "-" if info.best is None else f"{info.best.value:.3f}{'' if unit else f' {info.measure.unit}'}"
         training, corpus = info.training, info.config["corpus"]["name"]
         state = "" if training.get("finished") else f"{training.get('progress', 0):.0%} done"
         time = duration(training.get("seconds", 0))
-        shown.add_row(info.path.name, info.config["arch"], count(info.config["params"]), score, time, corpus, state)
-    if found:
-        show(shown)
+        listed.add_row(info.path.name, info.config["arch"], count(info.config["params"]), score, time, corpus, state)
+    if infos:
+        show(listed)
     for comparison, names in groupby(compared, lambda name: Path(name).parent):
         first, *others = names
         out.print(f"also {1 + len(others)} of the comparison {comparison}, to be named like {first}", markup=False)
@@ -44,16 +44,16 @@ def info(
     run: Run = "last",
     json: Json = False,
 ) -> None:
-    found = folder.info(folder.find(run))
-    values: dict[str, Any] = {"run": str(found.path), **found.config, "training": found.training}
+    run_info = folder.info(folder.find(run))
+    values: dict[str, Any] = {"run": str(run_info.path), **run_info.config, "training": run_info.training}
     if json:
         print(jsonlib.dumps(values))
         return
-    shown = table("setting", "value")
+    settings = table("setting", "value")
     for name, value in values.items():
         if isinstance(value, dict):
-            for inner, what in value.items():
-                shown.add_row(f"{name}.{inner}", str(what))
+            for inner, inner_value in value.items():
+                settings.add_row(f"{name}.{inner}", str(inner_value))
         else:
-            shown.add_row(name, str(value))
-    show(shown)
+            settings.add_row(name, str(value))
+    show(settings)

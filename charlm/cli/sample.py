@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlm.cli.beside import collected, columns
+from charlm.cli.beside import collect, columns
 from charlm.cli.console import err, note, show, watch, write
-from charlm.cli.opened import OPENING, opened
+from charlm.cli.opened import OPENING, open_run
 from charlm.cli.options import RUN, Encoding, with_settings
 from charlm.cli.rows import Row
-from charlm.cli.texts import PIPED, read_words, refuse_idle, remark_on_escapes, whole
+from charlm.cli.texts import PIPED, read_text, read_words, refuse_unused, warn_of_escapes
 from charlm.config import take
 from charlm.errors import SettingsError
 from charlm.runs import folder
@@ -69,51 +69,51 @@ def sample(
             "--length 0 writes one text without end; give a length with --samples, --json or --side-by-side"
         )
     for stop in request.stop:
-        remark_on_escapes("--stop", stop)
-    prompt = continued(request.prompt, prompt_file, encoding)
+        warn_of_escapes("--stop", stop)
+    prompt = read_prompt(request.prompt, prompt_file, encoding)
     request = replace(request, prompt=prompt, seed=request.chosen_seed())
-    sources = [(one, folder.find(one, kind="text")) for one in runs]
+    paths = [(name, folder.find(name, kind="text")) for name in runs]
     if side_by_side:
-        write_beside(sources, request, opening, json=json)
+        write_side_by_side(paths, request, opening, json=json)
     else:
-        write_one(*sources[0], request, opening, json=json)
+        write_one(*paths[0], request, opening, json=json)
 
 
-def continued(prompt: str, file: str | None, encoding: str | None) -> str:
-    """The text to go on with, typed or read."""
+def read_prompt(prompt: str, file: str | None, encoding: str | None) -> str:
+    """The prompt as it was typed, or from a file or standard input. Raises `SettingsError` if both are given."""
     if prompt and file:
         raise SettingsError("--prompt and --prompt-file both say what to continue; give one of them")
-    refuse_idle(encoding, read=bool(file or prompt == PIPED), where="--prompt-file FILE")
-    return whole(file, encoding) if file else read_words("--prompt", prompt, encoding)
+    refuse_unused(encoding, read=bool(file or prompt == PIPED), advice="--prompt-file FILE")
+    return read_text(file, encoding) if file else read_words("--prompt", prompt, encoding)
 
 
 def pieces(run: str, path: Path, request: Request, opening: Opening, *, shared: bool) -> Iterator[Piece]:
-    """What a run writes; with `shared`, by the same chance as others."""
-    with opened(run, path, opening) as writer:
+    """What a run writes; with `shared`, from the same random numbers as other runs."""
+    with open_run(run, path, opening) as writer:
         known = text_to_avoid(path) if request.novel else ""
         yield from writer.pieces(request, known=known, shared=shared)
 
 
-def write_beside(sources: Sequence[tuple[str, Path]], request: Request, opening: Opening, *, json: bool) -> None:
-    """A text of each run, in columns."""
-    names, rows = [str(path) for _, path in sources], []
-    for run, path in sources:
-        rows.append(watch(collected(str(path), pieces(run, path, request, opening, shared=True), request)))
+def write_side_by_side(runs: Sequence[tuple[str, Path]], request: Request, opening: Opening, *, json: bool) -> None:
+    """Print a text by every run, in columns."""
+    names, rows = [str(path) for _, path in runs], []
+    for run, path in runs:
+        rows.append(watch(collect(str(path), pieces(run, path, request, opening, shared=True), request)))
     if json:
-        print(jsonlib.dumps([{"run": name, **row.described(request)} for name, row in zip(names, rows, strict=True)]))
+        print(jsonlib.dumps([{"run": name, **row.to_json(request)} for name, row in zip(names, rows, strict=True)]))
     else:
         show(columns(names, request.prompt, rows))
 
 
 def write_one(run: str, path: Path, request: Request, opening: Opening, *, json: bool) -> None:
-    """The texts of one run: the first as it comes and the others after it, or all as JSON."""
-    written = pieces(run, path, request, opening, shared=False)
+    """Print the texts of one run: the first while it is written and the others after it, or all as JSON."""
+    stream = pieces(run, path, request, opening, shared=False)
     with err.status("reading the prompt") if len(request.prompt) > LONG else nullcontext():
-        written = chain([next(written)], written)  # what cannot be read must leave nothing behind
+        stream = chain([next(stream)], stream)  # an error in the prompt comes before any output
     rows = [Row(request.stop) for _ in range(request.samples)]
     if not json:
         write(request.prompt)
-    for piece in written:
+    for piece in stream:
         logprobs = piece.logprobs.tolist() if json else [0.0] * len(rows)
         for row, new, logprob in zip(rows, piece.texts, logprobs, strict=True):
             row.add(new, logprob, keep=len(rows) > 1 or json)
@@ -123,7 +123,7 @@ def write_one(run: str, path: Path, request: Request, opening: Opening, *, json:
             break
     if json:
         for row in rows:
-            print(jsonlib.dumps(row.described(request)))
+            print(jsonlib.dumps(row.to_json(request)))
         return
     write(rows[0].until.flush() + "\n")
     for row in rows[1:]:
@@ -131,10 +131,10 @@ def write_one(run: str, path: Path, request: Request, opening: Opening, *, json:
 
 
 def text_to_avoid(path: Path) -> str:
-    """What --novel looks for copies of."""
+    """The training text, which `--novel` does not copy."""
     from charlm.scoring import training_text
 
-    known = watch(training_text(folder.info(path)))
-    if known.chars_before:
-        note(f"--novel knows only the last {len(known.text):,} characters of the training text")
-    return known.text
+    trained = watch(training_text(folder.info(path)))
+    if trained.chars_before:
+        note(f"--novel knows only the last {len(trained.text):,} characters of the training text")
+    return trained.text

@@ -1,4 +1,4 @@
-"""The texts that a command line names or holds, of whatever kind of data."""
+"""The data that a command line names, of any kind, and the words that it holds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_BLEU = 'BLEU and chrF need an extra: pip install "charlm[translate]"'
 def text_to_train_on(
     files: Files, source: Files, target: Files, given: Mapping[str, Any], readable: Collection[str]
 ) -> tuple[type[Kind], AnyCorpus]:
-    """What the files hold, of the kinds that are `readable`, and of which kind it is."""
+    """(kind, corpus) of the files, of one of the kinds that are `readable`."""
     from charlm import kinds
 
     if bool(source) != bool(target) or (files and source):
@@ -32,23 +32,24 @@ def text_to_train_on(
 
 
 def other_text(files: Files, encoding: str | None) -> Corpus | None:
-    """Another text than a run's own; None if none is named."""
+    """The text in `files`, to be used instead of the run's own; None without files."""
     from charlm.text.corpus import Corpus
 
     if not files:
         return None
-    text = Corpus.open(files, spelled(encoding))
+    text = Corpus.open(files, or_default(encoding))
     watch(text.survey())
-    for said in text.notes:
-        note(said)
+    for message in text.notes:
+        note(message)
     return text
 
 
 def other_data(
     kind: type[Kind], named: Mapping[str, Files], encoding: str | None, source: Files = None, target: Files = None
 ) -> AnyCorpus | None:
-    """Other data of a kind than a run's own; None if none are `named`, by the option that names them, or as two files.
+    """The data in files, to be used instead of the run's own, which are of `kind`; None without files.
 
+    `named` are files by the option that names them; `source` and `target` are the two sides of pairs.
     Raises `SettingsError` for data of another kind.
     """
     if bool(source) != bool(target):
@@ -57,42 +58,42 @@ def other_data(
     if wrong or (source and not kind.has_source):
         raise SettingsError(f"this run was trained on {kind.noun}; score it on others with --{kind.option} FILE")
     files = named.get(kind.option) or source
-    return kind.open(files, target or (), spelled(encoding)) if files else None
+    return kind.open(files, target or (), or_default(encoding)) if files else None
 
 
-def spelled(encoding: str | None) -> str:
-    """What a run was trained on says nothing of how other texts are encoded."""
+def or_default(encoding: str | None) -> str:
+    """The encoding of other texts than the run's own, by default UTF-8 and not the run's."""
     return encoding or DataSettings().encoding
 
 
-def refuse_idle(encoding: str | None, *, read: bool, where: str) -> None:
-    """Raises `SettingsError` for an encoding where nothing is `read` in it; `where` says what would be."""
+def refuse_unused(encoding: str | None, *, read: bool, advice: str) -> None:
+    """Raise `SettingsError` for an encoding if no text is `read`; `advice` are the options that name one."""
     if encoding and not read:
-        raise SettingsError(f"--encoding {encoding} is for a text that is read, and none is named; give {where}")
+        raise SettingsError(f"--encoding {encoding} is for a text that is read, and none is named; give {advice}")
 
 
 def read_words(option: str, typed: str, encoding: str | None) -> str:
-    """Words as they were typed, or for - standard input, read like any text."""
+    """The value of an option as it was typed, or for `-` the text of standard input."""
     if typed == PIPED:
-        return whole(typed, encoding)
-    remark_on_escapes(option, typed)
+        return read_text(typed, encoding)
+    warn_of_escapes(option, typed)
     return typed
 
 
-def remark_on_escapes(option: str, typed: str) -> None:
-    """Where a new line was meant, perhaps."""
+def warn_of_escapes(option: str, typed: str) -> None:
+    r"""Note that a typed `\n` is no newline."""
     if r"\n" in typed:
         note(rf"{option} holds a backslash and an n; a new line is typed as one, in the quotes or in bash as $'a\nb'")
 
 
 def refuse_file(option: str, typed: str) -> None:
-    """Raises `SettingsError` for a file's name given for words, where other commands take a file."""
+    """Raise `SettingsError` if `typed` is a file, for an option that takes the text itself."""
     if os.path.isfile(typed):
         raise SettingsError(f"{option} takes words, and {typed} is a file; to read it: {option} - < {typed}")
 
 
-def whole(file: str, encoding: str | None) -> str:
-    """All of a text."""
+def read_text(file: str, encoding: str | None) -> str:
+    """The whole text of a file, or of standard input for `-`."""
     text = other_text([file], encoding)
     assert text is not None
     return "".join(text.chunks())

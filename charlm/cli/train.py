@@ -32,27 +32,27 @@ DEFAULTS = "; ".join(
 
 
 def command(argv: Sequence[str]) -> Callable[..., None]:
-    """The command with the options of the architecture that `argv` chooses; without them where they are not needed."""
+    """The command with the options of the architecture that `argv` chooses; without them where another command runs."""
     data = kinds.all_kinds()
     panels: dict[str, Any] = {"Training": TrainSettings, **{kind.name().capitalize(): kind.Settings for kind in data}}
     if "train" not in argv[:1] or "_CHARLM_COMPLETE" in os.environ:
-        return with_settings(panels)(train)  # spares the import of torch
+        return with_settings(panels)(train)  # without importing torch
     from charlm import archs, objectives
     from charlm.plan import MINUTES, kinds_for
 
     arch = chosen_arch(argv)
     network = archs.load(arch)
     first, *others = [kind for kind in data if kind.name() in kinds_for(arch)]
-    shown = {kind.name().capitalize() for kind in (first, *others)} | {"Training"}
-    goal = objectives.load(peek(argv, "--objective") or network.objective)
+    relevant = {kind.name().capitalize() for kind in (first, *others)} | {"Training"}
+    objective = objectives.load(typed_value(argv, "--objective") or network.objective)
     otherwise = {f"for {kind.name()}": kind.name() for kind in others}
     if first.long:
         otherwise = {f"if --minutes is {LONG:g} or more": first.long, **otherwise}
     return with_settings(
         {
             f"Architecture: {arch}": network.Config,
-            f"Objective: {goal.name()}": goal,
-            **{panel: settings for panel, settings in panels.items() if panel in shown},
+            f"Objective: {objective.name()}": objective,
+            **{panel: settings for panel, settings in panels.items() if panel in relevant},
         },
         {"minutes": MINUTES, **network.recipes.get(first.name(), {})},
         {when: network.recipes[name] for when, name in otherwise.items() if name in network.recipes},
@@ -60,66 +60,66 @@ def command(argv: Sequence[str]) -> Callable[..., None]:
 
 
 def chosen_arch(argv: Sequence[str]) -> str:
-    """What --arch says, or else the --config file, or else the --preset."""
-    typed = peek(argv, "--arch")
-    if typed is None:
-        layers = settings_layers(peek(argv, "--preset"), peek(argv, "--config"))
-        encoding = peek(argv, "--encoding") or latest(layers, "encoding") or DataSettings().encoding
-        typed = latest(layers, "arch") or default_arch(argv, encoding)
-    return str(typed)
+    """The architecture of --arch, or else of the --config file, or else of the --preset, or else the default."""
+    arch = typed_value(argv, "--arch")
+    if arch is None:
+        layers = settings_layers(typed_value(argv, "--preset"), typed_value(argv, "--config"))
+        encoding = typed_value(argv, "--encoding") or last_value(layers, "encoding") or DataSettings().encoding
+        arch = last_value(layers, "arch") or default_arch(argv, encoding)
+    return str(arch)
 
 
-def latest(layers: dict[str, dict[str, Any]], name: str) -> str | None:
-    """What the last layer says that says something of this setting."""
+def last_value(layers: dict[str, dict[str, Any]], name: str) -> str | None:
+    """The value of a setting in the last layer that has one."""
     return next((layer[name] for layer in reversed(layers.values()) if name in layer), None)
 
 
 def default_arch(words: Sequence[str], encoding: str) -> str:
-    """What to train where nothing is said, by how the files are named, and begin."""
+    """The default architecture for the files among `words`, by their names and first lines."""
     targets = any(word.partition("=")[0] == "--target" for word in words)
     return kinds.named(words, encoding, with_targets=targets).arch
 
 
-def name_the_run(argv: Sequence[str]) -> list[str]:
+def complete_resume(argv: Sequence[str]) -> list[str]:
     """`--resume` without a run means the last one; Typer knows no option whose value may be left out."""
     words: list[str] = []
-    for here, after in zip(argv, [*argv, "--"][1:], strict=True):
-        words.append(here)
-        if here == "--resume" and after.startswith("-"):
+    for word, following in zip(argv, [*argv, "--"][1:], strict=True):
+        words.append(word)
+        if word == "--resume" and following.startswith("-"):
             words.append("last")
     return words
 
 
-def peek(argv: Sequence[str], flag: str) -> str | None:
-    """The value that a flag has on a command line that is not parsed yet."""
-    for here, after in zip(argv, [*argv, None][1:], strict=True):
-        if here == flag:
-            return after
-        if here.startswith(flag + "="):
-            return here.partition("=")[2]
+def typed_value(argv: Sequence[str], flag: str) -> str | None:
+    """The value of a flag on a command line that is not parsed yet; None if it is not there."""
+    for word, following in zip(argv, [*argv, None][1:], strict=True):
+        if word == flag:
+            return following
+        if word.startswith(flag + "="):
+            return word.partition("=")[2]
     return None
 
 
 def settings_layers(preset: str | None, config: Path | str | None) -> dict[str, dict[str, Any]]:
-    """The settings that are not typed, by where they stand."""
+    """The settings of a preset and of a file, by a name for their source."""
     layers = {f"preset {preset}": presets.read(preset)} if preset is not None else {}
     return layers | ({str(config): presets.read_settings(Path(config))} if config is not None else {})
 
 
 @contextmanager
-def blaming(layers: dict[str, dict[str, Any]], typed: Mapping[str, Any]) -> Iterator[None]:
-    """What is wrong with a setting that nobody typed is told with the place where it stands."""
+def errors_name_source(layers: dict[str, dict[str, Any]], typed: Mapping[str, Any]) -> Iterator[None]:
+    """Adds to an error about a setting that was not typed the preset or file that it comes from."""
     try:
         yield
     except SettingsError as error:
         name = error.field or ""
-        where = next((where for where in reversed(layers) if name in layers[where].keys() - typed.keys()), None)
-        if where is None:
+        source = next((source for source in reversed(layers) if name in layers[source].keys() - typed.keys()), None)
+        if source is None:
             raise
         if name in signature(train).parameters:
-            raise SettingsError(f"{where}: {name} is given on the command line, as {flag(name)}", field=name) from None
-        kind = f", which is for {layers[where]['arch']}" if "arch" in layers[where] else ""
-        raise error.at(f"{where}{kind}") from None
+            raise SettingsError(f"{source}: {name} is given on the command line, as {flag(name)}", field=name) from None
+        arch = f", which is for {layers[source]['arch']}" if "arch" in layers[source] else ""
+        raise error.at(f"{source}{arch}") from None
 
 
 def train(
@@ -179,7 +179,7 @@ def train(
     from charlm import job
     from charlm.cli.watching import show
 
-    with heeding_signals(quiet=quiet) as signals:
+    with handle_signals(quiet=quiet) as signals:
         session: Any = {"cache_dir": cache_dir, "stop_after": stop_after, "control": signals.control}
         if resume is not None:
             if corpus or source or target or arch or objective or out or preset or config:
@@ -193,18 +193,18 @@ def train(
             layers = settings_layers(preset, config)
             named = {"arch": arch, "objective": objective}
             typed = given | {name: value for name, value in named.items() if value is not None}
-            with blaming(layers, typed):
-                plan, text = planned([*layers.values(), typed], corpus, source, target)
-            events = chain(remarks(plan, text), job.train(plan, text, out=out, **session))
-        finished = show(until(events, signals), quiet=quiet, json=json)
+            with errors_name_source(layers, typed):
+                plan, text = make_plan([*layers.values(), typed], corpus, source, target)
+            events = chain(hints(plan, text), job.train(plan, text, out=out, **session))
+        finished = show(until_interrupted(events, signals), quiet=quiet, json=json)
     if signals.number and not finished:
         raise typer.Exit(128 + signals.number)
 
 
-def planned(
+def make_plan(
     layers: list[dict[str, Any]], corpus: list[str] | None, source: list[str] | None, target: list[str] | None
 ) -> tuple[Plan, AnyCorpus]:
-    """What to train, and on what: of the kinds of data that the architecture can read, the one that the text holds."""
+    """(plan, corpus), for the kind of data that the files hold of those that the architecture reads."""
     from charlm.plan import Plan, kinds_for, merge
 
     if not (corpus or source or target):
@@ -216,20 +216,20 @@ def planned(
     return Plan.of(*layers, kind=kind.name()), text
 
 
-def remarks(plan: Plan, text: AnyCorpus) -> Iterator[Event]:
-    """What a person may not have meant."""
+def hints(plan: Plan, text: AnyCorpus) -> Iterator[Event]:
+    """A note if the file looks like another kind of data than the one that it is read as."""
     from charlm.events import Note
     from charlm.text.corpus import Corpus
 
     if plan.kind == kinds.TEXT and isinstance(text, Corpus):
         with suppress(CorpusError):  # it is of several kinds
             if (kind := kinds.claimant(text)).name() != plan.kind:
-                said = f"{text.paths[0]} holds {kind.noun}, of which {plan.arch} reads the lines as they stand"
-                yield Note(f"{said}; to learn from them as such, train with --arch {kind.arch}")
+                fact = f"{text.paths[0]} holds {kind.noun}, of which {plan.arch} reads the lines as they stand"
+                yield Note(f"{fact}; to learn from them as such, train with --arch {kind.arch}")
 
 
-def until(events: Iterator[Event], signals: Signals) -> Iterator[Event]:
-    """The same events; an interrupt before the training has begun, when there is nothing to save, ends them at once."""
+def until_interrupted(events: Iterator[Event], signals: Signals) -> Iterator[Event]:
+    """The same events. An interrupt before the training has started, when there is nothing to save, exits at once."""
     from charlm.events import Started
 
     begun = False
@@ -247,18 +247,19 @@ def until(events: Iterator[Event], signals: Signals) -> Iterator[Event]:
 
 
 class Signals:
-    """Turns signals into requests: the first interrupt ends the training after its step and saves, a second one ends it
-    at once; SIGUSR1, where the system has it, saves now."""
+    """Signal handlers. The first interrupt makes the training finish its step and save, a second one ends it at once;
+    SIGUSR1, where the system has it, makes it save and go on."""
 
     def __init__(self, control: Control, *, quiet: bool = False) -> None:
-        self.control, self.number, self.quiet = control, 0, quiet
+        self.control, self.quiet = control, quiet
+        self.number = 0  # of the signal that stopped the training
 
     def stop(self, number: int, _frame: Any) -> None:
         if self.control.stop:
             raise KeyboardInterrupt
         self.number, self.control.stop = number, True
         if not self.quiet and not sys.stdout.isatty():  # a live display would be torn, and ends soon anyway
-            with suppress(OSError):  # whoever read it may be gone: that must not keep us from saving
+            with suppress(OSError):  # a closed pipe must not prevent saving
                 os.write(2, b"\nfinishing this step and saving; interrupt again to end at once\n")
 
     def save(self, _number: int, _frame: Any) -> None:
@@ -266,7 +267,8 @@ class Signals:
 
 
 @contextmanager
-def heeding_signals(*, quiet: bool = False) -> Iterator[Signals]:
+def handle_signals(*, quiet: bool = False) -> Iterator[Signals]:
+    """`Signals` as the handlers of this process while the context is open."""
     from charlm.events import Control
 
     signals = Signals(Control(), quiet=quiet)

@@ -18,7 +18,7 @@ from charlm.cli.console import err, note, write
 from charlm.cli.opened import OPENING
 from charlm.cli.options import Encoding, Run, with_settings
 from charlm.cli.pictures import save_as_named
-from charlm.cli.texts import PIPED, spelled
+from charlm.cli.texts import PIPED, or_default
 from charlm.config import take
 from charlm.errors import CharlmError, CorpusError, RunError, SettingsError, VocabularyError
 from charlm.runs.opening import Opening
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from charlm.sampling.translate import Translation
     from charlm.writer import Writer
 
-TOGETHER = 512  # lines that are translated at once, if so many are there already
-NAMED = 10  # lines that are named in a note
-LOOK = 1.0  # seconds after which a wait looks up: on Windows Ctrl-C could not end it otherwise
-AT_ONCE = 1 << 20  # bytes
-TERMINAL = "-"
+BLOCK = 512  # most lines that are translated at once
+NAMED = 10  # most line numbers in a note
+TIMEOUT = 1.0  # seconds: on Windows Ctrl-C cannot end a wait without a timeout
+READ = 1 << 20  # bytes that are read at once
+TERMINAL = "-"  # the value of --attention-map for the terminal
 
 
 @with_settings(
@@ -62,39 +62,40 @@ def translate(
     from charlm.writer import Writer
 
     writer = Writer.load(path, take(Opening, given))
-    writer.translate([], settings)  # refuses what makes no sense before anybody types
+    writer.translate([], settings)  # raises for wrong settings before any line is read
     if file == PIPED and sys.stdin.isatty():
         err.print("type a line, Enter translates it; Ctrl-D, or Ctrl-Z and Enter on Windows, ends", style="dim")
     picture = None if attention_map == TERMINAL else attention_map
-    drawn, unread, unended = 0, Numbers(), Numbers()
-    lines = answers(writer, blocks(file, encoding, whole=picture is not None), settings, picture)
+    drawn, cut, unfinished = 0, LineNumbers(), LineNumbers()
+    lines = translate_blocks(writer, blocks(file, encoding, whole=picture is not None), settings, picture)
     for number, (line, best) in enumerate(lines, 1):
-        tell(line, best, json=json, numbered=settings.n_best > 1)
-        unread.add(number, best and best[0].cut)
-        unended.add(number, best and not best[0].finished)
+        print_translations(line, best, json=json, numbered=settings.n_best > 1)
+        if best and best[0].cut:
+            cut.add(number)
+        if best and not best[0].finished:
+            unfinished.add(number)
         if attention_map and best:
             draw(writer, best[0], attention_map)
             drawn += 1
     longest = writer.model.spec.lengths.source  # tokens, with a newline
-    if unread.count:
-        note(f"longer than the {longest - 1} tokens that this run reads, and cut off there: {unread}")
-    if unended.count:
-        note(f"what was written had no end after {longest} tokens, and was cut off there: {unended}")
+    if cut.count:
+        note(f"longer than the {longest - 1} tokens that this run reads, and cut off there: {cut}")
+    if unfinished.count:
+        note(f"what was written had no end after {longest} tokens, and was cut off there: {unfinished}")
     if picture is not None and not drawn:
         raise SettingsError(f"there was no line to draw, so {picture} was not written")
 
 
-class Numbers:
-    """Numbers of lines, the first of which are named."""
+class LineNumbers:
+    """Counts lines, and lists the numbers of the first ones."""
 
     def __init__(self) -> None:
         self.count, self.first = 0, ""
 
-    def add(self, number: int, wanted: object) -> None:
-        if wanted:
-            self.count += 1
-            if self.count <= NAMED:
-                self.first += f"{', ' if self.first else ''}{number}"
+    def add(self, number: int) -> None:
+        self.count += 1
+        if self.count <= NAMED:
+            self.first += f"{', ' if self.first else ''}{number}"
 
     def __str__(self) -> str:
         more = f" and {self.count - NAMED} more" if self.count > NAMED else ""
@@ -102,7 +103,7 @@ class Numbers:
 
 
 def run_and_file(run: str, file: str) -> tuple[Path, str]:
-    """What is meant, also where a file alone was named."""
+    """(run folder, file), also if a file alone was given. Raises `RunError` for a run that does not exist."""
     from charlm.runs import folder
 
     if file == PIPED and (run == PIPED or (not folder.is_run(Path(run)) and Path(run).is_file())):
@@ -114,129 +115,130 @@ def run_and_file(run: str, file: str) -> tuple[Path, str]:
         raise RunError(f"{error}{hint if file == PIPED and run not in ('last', 'best') else ''}") from None
 
 
-def answers(
+def translate_blocks(
     writer: Writer, blocks: Iterator[list[str]], settings: TranslateSettings, picture: str | None
 ) -> Iterator[tuple[str, list[Translation]]]:
-    """Every line of the blocks with its translations. Raises `SettingsError` for more than one where all of them are to
-    be in one `picture`."""
+    """(line, translations) for every line of the blocks. Raises `SettingsError` for a second line if a file, `picture`,
+    is to show the attention of one."""
     number = 0
     for lines in blocks:
         if picture is not None and sum(1 for line in lines if line.strip()) > 1:
             raise SettingsError(f"--attention-map {picture} holds one line, {len(lines)} were given; use - for all")
-        yield from translated(writer, lines, settings, number)
+        yield from translate_block(writer, lines, settings, number)
         number += len(lines)
 
 
-def translated(
+def translate_block(
     writer: Writer, lines: list[str], settings: TranslateSettings, number: int
 ) -> Iterator[tuple[str, list[Translation]]]:
-    """Each line with its translations; a blank one has none. `number` is that of the first, from 0.
+    """(line, translations) for every line; a blank one has none. `number` is that of the first line, from 0.
 
-    Raises `VocabularyError` when the line's turn has come, so that those before it are not lost.
+    Raises `VocabularyError` for a line after yielding the lines before it.
     """
     try:
         best = writer.translate([line if line.strip() else "" for line in lines], settings, first=number)
     except VocabularyError as error:
         if len(lines) == 1:
             raise VocabularyError(f"line {number + 1}: {error}") from None
-        for at, line in enumerate(lines, number):
-            yield from translated(writer, [line], settings, at)
+        for line_number, line in enumerate(lines, number):
+            yield from translate_block(writer, [line], settings, line_number)
         return
-    for line, some in zip(lines, best, strict=True):
-        yield line, some if line.strip() else []
+    for line, translations in zip(lines, best, strict=True):
+        yield line, translations if line.strip() else []
 
 
-def tell(line: str, found: list[Translation], *, json: bool, numbered: bool) -> None:
-    """One line for each translation; an empty one stays empty."""
+def print_translations(line: str, translations: list[Translation], *, json: bool, numbered: bool) -> None:
+    """Print a line for every translation, or a JSON object; for a blank line an empty one."""
     if json:
-        best = [{"text": t.text, "log_probability": t.log_probability, "finished": t.finished} for t in found]
-        cut = any(t.cut for t in found)
+        best = [{"text": t.text, "log_probability": t.log_probability, "finished": t.finished} for t in translations]
+        cut = any(t.cut for t in translations)
         write(jsonlib.dumps({"source": line, "source_cut": cut, "translations": best}, ensure_ascii=False) + "\n")
-    elif not numbered or not found:
-        write((found[0].text if found else "") + "\n")
+    elif not numbered or not translations:
+        write((translations[0].text if translations else "") + "\n")
     else:
-        for number, t in enumerate(found, 1):
+        for number, t in enumerate(translations, 1):
             write(f"{number}\t{t.log_probability:.3f}\t{t.text}\n")
 
 
-def draw(writer: Writer, best: Translation, where: str) -> None:
-    from charlm.cli.attend import Map
+def draw(writer: Writer, best: Translation, target: str) -> None:
+    """Draw the attention of a translation to a file, or to the terminal."""
+    from charlm.cli.attend import AttentionMap
     from charlm.inside.attend import aligned
 
-    found = aligned(writer, best.source, best.ids, finished=best.finished)
-    if where == TERMINAL:
-        err.print(Map(found), markup=False)
+    attended = aligned(writer, best.source, best.ids, finished=best.finished)
+    if target == TERMINAL:
+        err.print(AttentionMap(attended), markup=False)
     else:
-        save_as_named(Path(where), Map(found), found.to_json())
+        save_as_named(Path(target), AttentionMap(attended), attended.to_json())
 
 
 def blocks(file: str, encoding: str | None, *, whole: bool) -> Iterator[list[str]]:
-    """The file's lines, as many together as are there already; all of them if `whole`.
+    """The file's lines in lists of those that have arrived, `BLOCK` at most; with `whole` in one list.
 
-    Whoever types lines, or feeds them one by one, gets each answer at once. What cannot be read is raised after the
-    lines before it.
+    So a line that is typed, or piped by a program that waits for the answer, is answered at once. Errors of reading are
+    raised after the lines before them.
     """
-    waiting: Queue[str | Exception | None] = Queue(0 if whole else 2 * TOGETHER)
-    Thread(target=feed, args=(file, encoding, waiting), daemon=True).start()
-    end: str | Exception | None = ""
-    while isinstance(end, str):
+    queue: Queue[str | Exception | None] = Queue(0 if whole else 2 * BLOCK)
+    Thread(target=read_lines, args=(file, encoding, queue), daemon=True).start()
+    item: str | Exception | None = ""
+    while isinstance(item, str):
         block: list[str] = []
-        while isinstance(end, str) and (whole or len(block) < TOGETHER):
-            enough = bool(block) and not whole
+        while isinstance(item, str) and (whole or len(block) < BLOCK):
+            ready = bool(block) and not whole
             try:
-                end = waiting.get_nowait() if enough else waiting.get(timeout=LOOK)
+                item = queue.get_nowait() if ready else queue.get(timeout=TIMEOUT)
             except Empty:
-                if enough:
+                if ready:
                     break
                 continue
-            if isinstance(end, str):
-                block.append(end)
+            if isinstance(item, str):
+                block.append(item)
         if block:
             yield block
-    if end is not None:
-        raise end
+    if item is not None:
+        raise item
 
 
-def feed(file: str, encoding: str | None, waiting: Queue[str | Exception | None]) -> None:
-    """Put every line of the file, and at the end None, or what went wrong."""
+def read_lines(file: str, encoding: str | None, queue: Queue[str | Exception | None]) -> None:
+    """Put every line of the file into the queue, and at the end None, or the error that ended the reading."""
     from charlm.text.corpus import Corpus
     from charlm.text.records import lines
 
     try:
-        text = piped(encoding) if file == PIPED else Corpus.open([file], spelled(encoding)).raw()
+        text = read_piped(encoding) if file == PIPED else Corpus.open([file], or_default(encoding)).raw()
         for line in lines(text):
-            waiting.put(line)
+            queue.put(line)
     except CharlmError as error:
-        waiting.put(error)
-    except Exception as error:  # whatever it is, the other thread must not wait for ever
-        waiting.put(CorpusError(f"{'standard input' if file == PIPED else file} cannot be read: {error}"))
+        queue.put(error)
+    except Exception as error:  # of any kind, or the other thread would wait for ever
+        queue.put(CorpusError(f"{'standard input' if file == PIPED else file} cannot be read: {error}"))
     else:
-        waiting.put(None)
+        queue.put(None)
 
 
-def piped(encoding: str | None) -> Iterator[str]:
-    """The text of standard input as it comes, from a keyboard as the terminal has it. It is the text of such a file."""
+def read_piped(encoding: str | None) -> Iterator[str]:
+    """The text of standard input in pieces as they arrive, read like a file; from a keyboard in its own encoding."""
     from charlm.text.corpus import decoded
     from charlm.text.signatures import STANDARD_INPUT, unpacked
 
     if sys.stdin.isatty():
         encoding = encoding or sys.stdin.encoding
     stream = unpacked(standard_input(), STANDARD_INPUT)
-    held: list[str] = []  # before the first newline: without any, carriage returns end lines
-    text = decoded(stream, STANDARD_INPUT, spelled(encoding), partial(stream.read1, AT_ONCE))
+    beginning: list[str] = []  # up to the first newline: in a text without any, carriage returns end lines
+    text = decoded(stream, STANDARD_INPUT, or_default(encoding), partial(stream.read1, READ))
     for piece in text:
-        held.append(piece)
+        beginning.append(piece)
         if "\n" in piece:
             break
     else:
-        held = [piece.replace("\r", "\n") for piece in held]
-    yield from held
+        beginning = [piece.replace("\r", "\n") for piece in beginning]
+    yield from beginning
     yield from text
 
 
 def standard_input() -> RawIOBase:
-    """A reader of its own: at the end Python closes sys.stdin, which it cannot while a thread waits in it."""
+    """Standard input, opened anew: at exit Python closes sys.stdin, which would hang while a thread waits in it."""
     try:
         return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
-    except OSError:  # it is no file of the system
+    except OSError:  # it has no file descriptor
         return cast(RawIOBase, sys.stdin.buffer)

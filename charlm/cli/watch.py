@@ -17,7 +17,7 @@ from charlm.cli.pictures import present
 from charlm.runs import folder
 from charlm.runs.folder import RunInfo
 
-EVERY = 1.0  # seconds between looks
+INTERVAL = 1.0  # seconds between two updates
 TAIL = 20_000  # bytes of samples.txt that are read
 
 
@@ -32,29 +32,30 @@ def watch(
         return
     with Live(view(path), console=out, screen=False, auto_refresh=False) as live:
         while folder.is_locked(path):
-            time.sleep(EVERY)
+            time.sleep(INTERVAL)
             live.update(view(path), refresh=True)
 
 
 def state(path: Path) -> dict[str, Any]:
-    """How a training stands. While it runs, what was saved last is carried on at the speed so far."""
+    """The state of a training, as JSON. Of one that runs, progress is extrapolated from the last save."""
     from charlm.compare.rows import curve_of
 
     info, running = folder.info(path), folder.is_locked(path)
     training, measure = info.training, info.measure
     progress, seconds = training.get("progress", 0.0), training.get("seconds", 0.0)
     if running and progress:
-        known = max((path / name).stat().st_mtime for name in ("training.json", "config.json"))  # a resume writes one
-        whole = seconds / progress
-        seconds = min(whole, seconds + max(0.0, time.time() - known))
-        progress = seconds / whole
-    left = seconds / progress - seconds if running and progress else None
+        # resuming writes config.json, saving training.json
+        saved = max((path / name).stat().st_mtime for name in ("training.json", "config.json"))
+        total = seconds / progress
+        seconds = min(total, seconds + max(0.0, time.time() - saved))
+        progress = seconds / total
+    remaining = seconds / progress - seconds if running and progress else None
     return {
         "run": str(path),
         "state": "training" if running else "finished" if training.get("finished") else "stopped",
         "progress": progress,
         "seconds": seconds,
-        "seconds_left": left,
+        "seconds_left": remaining,
         "tokens_per_second": training["tokens"] / training["seconds"] if training.get("seconds") else None,
         f"best_{measure.name}": info.best.value if info.best else None,
         "curve": [point.named(measure) for point in curve_of(info, measure)],
@@ -66,30 +67,30 @@ def view(path: Path) -> RenderableType:
     from charlm.cli.curves import curves
     from charlm.compare.rows import curve_of
 
-    now, info = state(path), folder.info(path)
-    parts: list[RenderableType] = [Text(headline(info, now))]
+    current, info = state(path), folder.info(path)
+    parts: list[RenderableType] = [Text(headline(info, current))]
     points = curve_of(info, info.measure)
     if len(points) > 1:
         parts.append(curves({info.config["arch"]: [points]}, info.measure, "time", height=12))
-    if now["sample"]:
-        parts.append(sample_panel(now["sample"], taken=18))
+    if current["sample"]:
+        parts.append(sample_panel(current["sample"], taken=18))
     return Group(*parts)
 
 
-def headline(info: RunInfo, now: dict[str, Any]) -> str:
-    said = [f"{info.path}: {info.config['arch']}, {count(info.config['params'])} parameters, {now['state']}"]
-    said.append(f"{now['progress']:.0%} in {duration(now['seconds'])}")
-    if now["tokens_per_second"]:
-        said.append(f"{count(now['tokens_per_second'])} tokens/s")
+def headline(info: RunInfo, current: dict[str, Any]) -> str:
+    parts = [f"{info.path}: {info.config['arch']}, {count(info.config['params'])} parameters, {current['state']}"]
+    parts.append(f"{current['progress']:.0%} in {duration(current['seconds'])}")
+    if current["tokens_per_second"]:
+        parts.append(f"{count(current['tokens_per_second'])} tokens/s")
     if info.best:
-        said.append(f"best {info.best.value:.4f} {info.measure.unit}")
-    if now["seconds_left"] is not None:
-        said.append(f"about {duration(now['seconds_left'])} left")
-    return ", ".join(said)
+        parts.append(f"best {info.best.value:.4f} {info.measure.unit}")
+    if current["seconds_left"] is not None:
+        parts.append(f"about {duration(current['seconds_left'])} left")
+    return ", ".join(parts)
 
 
 def latest_sample(path: Path) -> str:
-    """The last one in samples.txt; empty if there is none."""
+    """The last sample in samples.txt; empty if there is none."""
     file = path / "samples.txt"
     if not file.exists():
         return ""

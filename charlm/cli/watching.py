@@ -1,4 +1,4 @@
-"""What a person sees of a training: a live display on a terminal, plain lines in a pipe, JSON, or nothing."""
+"""Showing a training: a live display on a terminal, plain lines in a pipe, JSON, or nothing."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from rich.text import Text
 from charlm import archs, events, kinds
 from charlm.cli.console import close_quietly, count, duration, err, out, sample_panel, sparkline, table
 from charlm.plan import Plan
-from charlm.progress import Progress as Encoding
+from charlm.progress import Progress
 from charlm.score import Score
 from charlm.training.loop import Step
 
-REFRESH = 0.2  # seconds between looks at the loss: each look waits for the device
+REFRESH = 0.2  # seconds between readings of the loss: every reading waits for the device
 SMOOTH = 2.0  # seconds over which the shown loss is averaged
 LINE_EVERY = 10.0  # seconds between progress lines in a pipe
 
 
-def show(happenings: Iterator[events.Event], *, quiet: bool, json: bool) -> bool:
-    """Run a training to its end, shown as the person and the terminal want it; whether it came to its own end."""
+def show(stream: Iterator[events.Event], *, quiet: bool, json: bool) -> bool:
+    """Run a training to its end, and show it. Returns whether it ended by itself, and was not stopped."""
     view: Silent = JsonLines() if json else Silent() if quiet else Terminal() if out.is_terminal else Lines()
     event: events.Event | None = None
     try:
-        for event in happenings:
+        for event in stream:
             try:
                 view.show(event)
-            except OSError:  # nobody reads any more, or the log's disk is full: the training goes on
+            except OSError:  # the pipe is closed, or the log's disk is full: the training goes on
                 close_quietly()
                 view = Silent()
     finally:
@@ -52,10 +52,10 @@ class Silent:
 
 
 class JsonLines(Silent):
-    """One object per event that is not a mere step."""
+    """A JSON object per event, except for steps and progress."""
 
     def show(self, event: events.Event) -> None:
-        if isinstance(event, (Step, Encoding)):
+        if isinstance(event, (Step, Progress)):
             return
         fields = {name: plain_value(value) for name, value in event._asdict().items()}
         if isinstance(event, events.Started):
@@ -69,6 +69,7 @@ class JsonLines(Silent):
 
 
 def plain_value(value: Any) -> Any:
+    """A field of an event as JSON; baselines are computed."""
     value = value() if callable(value) else value
     if isinstance(value, Score):
         return value.to_json()
@@ -76,22 +77,22 @@ def plain_value(value: Any) -> Any:
 
 
 class Lines(Silent):
-    """Plain lines that a log or a pager can take."""
+    """Plain lines, for a log or a pager."""
 
     def __init__(self) -> None:
-        self.chars_per_token, self.next, self.untouched = 1.0, "", False
+        self.chars_per_token, self.next, self.has_test = 1.0, "", False
         self.meter = Meter()
-        self.said = time.monotonic()
+        self.printed = time.monotonic()  # when the last line of progress was
 
     def show(self, event: events.Event) -> None:
         if isinstance(event, Step):
             self.step(event)
-        elif isinstance(event, Encoding):
-            self.encoding(event)
+        elif isinstance(event, Progress):
+            self.progress(event)
         elif isinstance(event, events.Started):
             self.chars_per_token = event.splits["train"].chars / len(event.splits["train"])
-            self.untouched, self.next = len(event.splits["test"]) > 0, next_command(event.path, event.plan)
-            self.say(started(event))
+            self.has_test, self.next = len(event.splits["test"]) > 0, next_command(event.path, event.plan)
+            self.say(start_summary(event))
         elif isinstance(event, events.Note):
             self.say(Text(f"note: {event.text}", "yellow"))
         elif isinstance(event, events.Validated):
@@ -100,17 +101,17 @@ class Lines(Silent):
             self.say(f"stopped after step {event.step}, all saved; go on with: {resume_command(event.path)}")
         elif isinstance(event, events.Ended):
             self.close()
-            self.say(ended(event, self.chars_per_token))
-            if event.best and self.untouched:
-                self.say(look_elsewhere(event.path))
+            self.say(end_summary(event, self.chars_per_token))
+            if event.best and self.has_test:
+                self.say(hint_at_test(event.path))
             self.say(self.next)
 
-    def say(self, what: RenderableType) -> None:
-        out.print(what, markup=False)
+    def say(self, text: RenderableType) -> None:
+        out.print(text, markup=False)
 
-    def encoding(self, event: Encoding) -> None:
-        if time.monotonic() - self.said > 1 and event.done < event.total:
-            self.said = time.monotonic()
+    def progress(self, event: Progress) -> None:
+        if time.monotonic() - self.printed > 1 and event.done < event.total:
+            self.printed = time.monotonic()
             self.say(f"{event.what} {event.done / max(event.total, 1):.0%}")
 
     def validated(self, event: events.Validated) -> None:
@@ -122,8 +123,8 @@ class Lines(Silent):
 
     def step(self, event: Step) -> None:
         self.meter.count(event)
-        if time.monotonic() - self.said >= LINE_EVERY:
-            self.said = time.monotonic()
+        if time.monotonic() - self.printed >= LINE_EVERY:
+            self.printed = time.monotonic()
             self.say(self.meter.line(event, self.chars_per_token))
 
 
@@ -133,46 +134,46 @@ class Meter:
     def __init__(self) -> None:
         self.began = self.last = time.monotonic()
         self.tokens = 0
-        self.start: float | None = None  # progress at the first step seen: a resumed run has done some already
-        self.then = 0.0, 0  # seconds of training and tokens when the speed was looked at
+        self.start: float | None = None  # progress at the first step, above 0 in a resumed run
+        self.previous = 0.0, 0  # seconds of training, and tokens, when the speed was measured last
         self.speed = 0.0
         self.loss = math.nan
         self.losses: list[float] = []
 
     def count(self, step: Step) -> None:
         if self.start is None:
-            self.began, self.start, self.then = time.monotonic(), step.progress, (step.seconds, 0)
+            self.began, self.start, self.previous = time.monotonic(), step.progress, (step.seconds, 0)
         else:
             self.tokens += step.tokens
 
-    def look(self, step: Step) -> None:
-        """Take a reading; costs a wait for the device."""
+    def read(self, step: Step) -> None:
+        """Update loss and speed; waits for the device."""
         now, nats = time.monotonic(), float(step.nats)
         weight = 1.0 if math.isnan(self.loss) else min(1.0, (now - self.last) / SMOOTH)
         self.loss = nats if weight == 1 else self.loss + weight * (nats - self.loss)
         self.last = now
         self.losses.append(self.loss)
-        seconds, tokens = self.then
+        seconds, tokens = self.previous
         if step.seconds - seconds >= 1:
             self.speed = (self.tokens - tokens) / (step.seconds - seconds)
-            self.then = step.seconds, self.tokens
+            self.previous = step.seconds, self.tokens
 
     def line(self, step: Step, chars_per_token: float) -> str:
-        self.look(step)
+        self.read(step)
         spent, done = time.monotonic() - self.began, step.progress - (self.start or 0.0)
-        left = f"  {duration(spent / done * (1 - step.progress))} left" if done > 0 else ""
+        remaining = f"  {duration(spent / done * (1 - step.progress))} left" if done > 0 else ""
         speed = f"  {count(self.speed * chars_per_token)} chars/s" if self.speed else ""
-        return f"{step.progress:4.0%}  step {step.number}  loss {self.loss:.3f}{speed}{left}"
+        return f"{step.progress:4.0%}  step {step.number}  loss {self.loss:.3f}{speed}{remaining}"
 
 
 class Terminal(Lines):
-    """The same, with a display that stays in place below the lines."""
+    """`Lines` with a live display below them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.live = Live(console=out, transient=True, auto_refresh=False)
-        self.looked = 0.0
-        self.sample, self.bits = "", ""
+        self.refreshed = 0.0  # when the display was updated last
+        self.sample, self.score = "", ""
 
     def show(self, event: events.Event) -> None:
         super().show(event)
@@ -182,21 +183,21 @@ class Terminal(Lines):
             self.sample = event.text
 
     def validated(self, event: events.Validated) -> None:
-        self.bits = f"  {event.score.value:.3f} {event.score.measure.unit}"
+        self.score = f"  {event.score.value:.3f} {event.score.measure.unit}"
 
-    def encoding(self, event: Encoding) -> None:
-        if time.monotonic() - self.said > 0.5:
+    def progress(self, event: Progress) -> None:
+        if time.monotonic() - self.printed > 0.5:
             self.live.start()
             self.live.update(bar(event.done / max(event.total, 1), event.what), refresh=True)
 
     def step(self, event: Step) -> None:
         self.meter.count(event)
-        if time.monotonic() - self.looked >= REFRESH or event.progress == 1:
+        if time.monotonic() - self.refreshed >= REFRESH or event.progress == 1:
             self.live.update(self.display(event), refresh=True)
-            self.looked = time.monotonic()
+            self.refreshed = time.monotonic()
 
     def display(self, step: Step) -> RenderableType:
-        line = self.meter.line(step, self.chars_per_token) + self.bits
+        line = self.meter.line(step, self.chars_per_token) + self.score
         parts: list[RenderableType] = [bar(step.progress, line), Text("loss " + sparkline(self.meter.losses), "dim")]
         if self.sample:
             parts.append(sample_panel(self.sample, taken=12))
@@ -212,7 +213,8 @@ def bar(share: float, text: str) -> Table:
     return grid
 
 
-def started(event: events.Started) -> str:
+def start_summary(event: events.Started) -> str:
+    """Text, model and run in three lines."""
     plan, kind = event.plan, kinds.load(event.plan.kind)
     sizes = {name: kind.size(split) for name, split in event.splits.items()}
     shares = ", ".join(f"{count(size)} {name}" for name, size in sizes.items() if size)
@@ -224,33 +226,34 @@ def started(event: events.Started) -> str:
     )
 
 
-def ended(event: events.Ended, chars_per_token: float) -> RenderableType:
-    """The summary: the model among what simple methods reach."""
+def end_summary(event: events.Ended, chars_per_token: float) -> RenderableType:
+    """The score of the model, in a table with those of simple methods, and the speed."""
     speed = count(event.tokens_per_second * chars_per_token)
     line = f"{event.steps} steps in {duration(event.seconds)}, {speed} chars/s"
     with err.status("seeing what simple methods reach") if err.is_terminal else nullcontext():
-        simple = event.baselines()
-    if event.best and simple is None:
+        baselines = event.baselines()
+    if event.best and baselines is None:
         best = f"{event.best.nats_per_token:.4f} nats per token, {event.best.value:.3f} {event.best.measure.unit}"
         line = f"best at step {event.best_step}: {best}\n{line}"
-    if event.best is None or simple is None:
+    if event.best is None or baselines is None:
         return line
-    rows = {**simple.named(), f"this model (step {event.best_step})": event.best.value}
-    compared = table("validation text", ">bits per byte")
+    rows = {**baselines.named(), f"this model (step {event.best_step})": event.best.value}
+    scores = table("validation text", ">bits per byte")
     for name, bits in sorted(rows.items(), key=lambda item: -item[1]):
         style = "bold" if name.startswith("this") else ""
-        compared.add_row(name, f"{bits:.3f}", style=style)
-    ahead = simple.ngram6 - event.best.value
+        scores.add_row(name, f"{bits:.3f}", style=style)
+    ahead = baselines.ngram6 - event.best.value
     verdict = f"{abs(ahead):.3f} bits per byte {'better' if ahead > 0 else 'worse'} than counting 6-grams"
     nats = f"{event.best.nats_per_token:.4f} nats per token"
-    return Group("", compared, "", f"{line}; {nats}; {verdict}")
+    return Group("", scores, "", f"{line}; {nats}; {verdict}")
 
 
 def resume_command(path: Path) -> str:
     return f"charlm train --resume {shlex.quote(str(path))}"
 
 
-def look_elsewhere(path: Path) -> str:
+def hint_at_test(path: Path) -> str:
+    """How to score the test part, on which the best weights were not chosen."""
     command = f"charlm eval {shlex.quote(str(path))} --split test"
     return f"that is the best of all looks at this text; at one not looked at: {command}"
 

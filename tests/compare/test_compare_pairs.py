@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from texts import backwards
 
-from charlm.cli.compare import tell
+from charlm.cli.comparison import print_comparison
 from charlm.compare import cells
 from charlm.compare.contest import TOLERANCE, Contest, size
 from charlm.compare.rows import Row, examples
@@ -189,7 +189,7 @@ def test_an_entrant_that_fails_is_a_row_that_says_why(
     translated: Comparison, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [Row("encdec:layers=64", [], ["parameters and logits need at least 9 GB"]), translated.rows[0]]
-    tell(replace(translated, rows=rows), "time", json=False, csv=False, markdown=False)
+    print_comparison(replace(translated, rows=rows), "time", json=False, csv=False, markdown=False)
     out = capsys.readouterr().out
     assert re.search("encdec:layers=64 .*parameters and logits need at least 9 GB", out)
     assert "percent exactly right" in out

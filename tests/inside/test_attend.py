@@ -15,7 +15,7 @@ from torch import Tensor
 
 from charlm import archs, job
 from charlm.archs._attention import Attention
-from charlm.cli.attend import Map
+from charlm.cli.attend import AttentionMap
 from charlm.errors import CharlmError, SettingsError
 from charlm.inside.attend import Attended, attend
 from charlm.model import PAD, LanguageModel
@@ -44,7 +44,7 @@ def close(a: Tensor, b: Tensor) -> None:
 
 def drawn(found: Attended, width: int = 100) -> list[str]:
     console = Console(file=StringIO(), width=width, record=True)
-    console.print(Map(found))
+    console.print(AttentionMap(found))
     return console.export_text().split("\n")
 
 
