@@ -263,7 +263,7 @@ class TrainSettings(Settings):
     ] = "linear"
     warmup: Annotated[float, Arg("share of the budget in which the rate rises to its peak", min=0, max=1)] = 0.02
     optimizer: Annotated[Literal["adamw", "muon"], Arg("muon: for matrices, with adamw for the rest")] = "adamw"
-    beta2: Annotated[float, Arg("memory of the gradients' sizes", min=0, max=0.99999)] = 0.99
+    beta2: Annotated[float, Arg("decay of the second moment", min=0, max=0.99999)] = 0.99
     weight_decay: Annotated[float, Arg("pull of matrices towards zero", min=0, max=10)] = 0.01
     clip: Annotated[float, Arg("largest gradient norm, 0 = no limit", min=0, max=1e9)] = 1.0
     accumulate: Annotated[int, Arg("batches per optimizer step", min=1, max=65_536)] = 1

@@ -277,7 +277,7 @@ class Job:
         if previous and losses[0] < previous[0] and losses[1] > previous[1] and self.record.stale >= 2:
             yield Note(
                 f"training loss fell to {losses[0]:.3f} while validation loss rose to {losses[1]:.3f}: the model is "
-                "learning its training text by heart; try more --dropout, a smaller model, or --patience 3"
+                "overfitting, learning its training text by heart; try more --dropout, a smaller model, or --patience 3"
             )
 
     def sample(self) -> Iterator[Event]:

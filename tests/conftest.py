@@ -19,7 +19,7 @@ from texts import VERSES, backwards
 
 from charlm import job
 from charlm.cli.app import run
-from charlm.compare import measure
+from charlm.kinds import text as text_kind
 from charlm.plan import Plan
 from charlm.text.corpus import Corpus
 from charlm.text.pairs import PairCorpus
@@ -30,7 +30,7 @@ torch.cuda.is_available = torch.backends.mps.is_available = lambda: False  # the
 os.environ["OMP_NUM_THREADS"] = "1"  # of programs that tests start, too: several run at once
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what runs in the background ignore it
 torch.set_num_threads(1)  # small models are faster so, and every run gives the same numbers
-measure.WRITE_SECONDS = 0.05  # for which a speed is timed that no test judges
+text_kind.TIMED_SECONDS = 0.05  # for which a speed is timed that no test judges
 
 # Not in pyproject.toml: there they would also judge what other plugins say before the first test.
 WARNINGS = "error", "ignore::DeprecationWarning:torch.*", "ignore::FutureWarning:torch.*"
