@@ -88,18 +88,22 @@ def choose_precision(precision: str, model: Network, small_loss: Callable[[], Te
 COMPILE_FROM = {"cpu": 20.0, "cuda": 3.0}  # minutes: budgets that repay the wait for torch.compile
 
 
-def settle(settings: TrainSettings, model: Network, small_loss: Callable[[], Tensor]) -> tuple[TrainSettings, str]:
+def settle(
+    settings: TrainSettings, model: Network, small_loss: Callable[[], Tensor], *, by_token: bool = False
+) -> tuple[TrainSettings, str]:
     """Replace every `auto`: (settings, one line that says what was chosen and why).
 
-    Raises `SettingsError` as `choose_precision` does.
+    A model that is fed `by_token`, one at a time, is not compiled: torch.compile wraps whole sequences. Raises
+    `SettingsError` as `choose_precision` does.
     """
     device, notes = next(model.parameters()).device, list[str]()
     precision = choose_precision(settings.precision, model, small_loss)
     long = (settings.minutes or 0) >= COMPILE_FROM.get(device.type, math.inf)
     wanted = settings.compile == "on" or (settings.compile == "auto" and model.compiles and long)
-    compiled = wanted and can_compile(device)
+    compiled = wanted and not by_token and can_compile(device)
     if wanted and not compiled:
-        notes.append("not compiled: torch.compile finds no working compiler here")
+        reason = "scheduled sampling feeds token by token" if by_token else "torch.compile finds no compiler here"
+        notes.append(f"not compiled: {reason}")
     if device.type == "cpu":
         threads = torch.get_num_threads()
         place = f"the CPU, {threads} thread{'s' if threads > 1 else ''}"

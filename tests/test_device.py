@@ -19,6 +19,7 @@ from charlm.config import DataSpec, Lengths, TrainSettings, take
 from charlm.device import choose_precision, settle, training_problem
 from charlm.errors import SettingsError
 from charlm.model import Features, LanguageModel
+from charlm.objectives.causal import Causal
 
 CPU = torch.device("cpu")
 
@@ -62,7 +63,16 @@ def test_without_a_compiler_training_goes_on_and_says_so(monkeypatch: pytest.Mon
     model = build("gru")
     settled, line = settle(TrainSettings(steps=1, compile="on"), model, few_tokens(model))
     assert settled.compile == "off"
-    assert "not compiled: torch.compile finds no working compiler here" in line
+    assert "not compiled: torch.compile finds no compiler here" in line
+
+
+def test_what_is_fed_token_by_token_is_not_compiled_and_says_so() -> None:
+    model = build("lstm")
+    settled, line = settle(TrainSettings(steps=1, compile="on"), model, few_tokens(model), by_token=True)
+    assert settled.compile == "off"
+    assert "not compiled: scheduled sampling feeds token by token" in line
+    assert Causal(teacher_forcing=0.9).by_token
+    assert not Causal().by_token
 
 
 @pytest.mark.parametrize(("size", "precision"), [(256, "bf16"), (252, "fp32")])

@@ -49,6 +49,11 @@ class Objective(Settings, ABC):
         """Whether a network can be trained for it."""
         return issubclass(network, cls.needs)
 
+    @property
+    def by_token(self) -> bool:
+        """Whether a network is fed one token at a time in training, and not whole sequences."""
+        return False
+
     @abstractmethod
     def batch(self, rows: Arrays, spec: DataSpec, rng: torch.Generator) -> Batch:
         """What is shown of some rows; whatever is random is drawn from `rng`."""

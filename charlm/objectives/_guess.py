@@ -32,8 +32,12 @@ class Guessing(Objective):
         float, Arg("chance that the model is fed the true token and not its own guess", min=0, max=1)
     ] = 1.0
 
+    @property
+    def by_token(self) -> bool:
+        return self.teacher_forcing < 1
+
     def loss(self, network: Any, batch: Batch, state: State) -> Loss:
-        if self.teacher_forcing == 1:
+        if not self.by_token:
             out = network(batch.tokens, state, batch.source)
         else:
             state = state if batch.source is None else network.read(batch.source)

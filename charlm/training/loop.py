@@ -121,7 +121,7 @@ class Trainer:
             batch = map_state(lambda t: t.to(place), objective.batch(rows, spec, torch.Generator()))
             return objective.loss(model, batch, objective.start(model, 1)).nats
 
-        settings, where = device.settle(plan.train, model, attempt)
+        settings, where = device.settle(plan.train, model, attempt, by_token=objective.by_token)
         average = copy.deepcopy(model).requires_grad_(False) if settings.ema else None
         trainer = cls(model, batches, build_optimizers(model, settings), settings, average=average, objective=objective)
         trainer.where = where
