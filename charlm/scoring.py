@@ -72,11 +72,10 @@ def score_run(
     score = trial.score if trial else None
     if score is None:
         score = yield from writer.objective.score(writer.model, part)
-    figures = describe(writer.model, score, info.config["arch"])
+    exact = Writer.load(path, replace(opening, quantize=None)) if opening.quantize else writer
+    figures = describe(exact.model, score, info.config["arch"])  # rounded weights are no parameters to be counted
     if opening.quantize:
-        exact = Writer.load(path, replace(opening, quantize=None))
         exact_score = yield from exact.objective.score(exact.model, part)
-        figures = describe(exact.model, score, info.config["arch"])
         figures[f"{score.measure.name}_lost"] = score.value - exact_score.value
     return Scored(figures, trial, store.notes if corpus else [])
 

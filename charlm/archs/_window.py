@@ -35,7 +35,7 @@ class Windowed(LanguageModel):
 
     def read(self, text: Tensor) -> State:
         """Only what the window still holds in the end: a slide forgets all that is older."""
-        size = self.spec.lengths.window
+        size = self.capacity
         fresh = size - size // 2  # tokens between two slides
         slides = max(0, -(-(text.size(1) - size) // fresh))
         return super().read(text[:, slides * fresh :])

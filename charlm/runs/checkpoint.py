@@ -126,9 +126,8 @@ def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
     expected = {
         f"{part}/{name}": shape for part in ("model", "average") for name, shape in shapes(trainer.model).items()
     }
-    with torch.no_grad():
-        empty = trainer.blank()
-    expected |= {name: tuple(t.shape) for name, t in flatten("carried", empty).items()}
+    carried = trainer.position.carried
+    expected |= {name: tuple(t.shape) for name, t in flatten("carried", carried).items()}
     sizes = [[p.shape for group in o.param_groups for p in group["params"]] for o in trainer.optimizers]
 
     def fits(name: str, shape: Shape) -> bool:
@@ -153,7 +152,7 @@ def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
         position.clock = Clock(float(numbers["seconds"]))
         position.lr_scale = float(numbers["lr_scale"])
         trainer.skipped.fill_(int(numbers["skipped"]))
-        map_state(Tensor.copy_, position.carried, unflatten("carried", tensors, empty))
+        map_state(Tensor.copy_, carried, unflatten("carried", tensors, carried))
         return dict(metadata["notes"])
     except (KeyError, IndexError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise RunError(f"{path} holds no training of this run: {error!r}") from None
