@@ -1,4 +1,7 @@
-"""The law book: what holds for every architecture. A new file in charlm/archs/ is tested with no edit here."""
+"""The law book: what holds for every architecture, and for every form of one that a preset `…-tiny` gives it.
+
+A new file in charlm/archs/ or charlm/presets/ is tested with no edit here.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from charlm import archs, objectives
+from charlm import archs, objectives, presets
 from charlm.config import DataSpec, Lengths, TrainSettings, fields_of, take
 from charlm.device import choose_precision, training_problem
 from charlm.errors import SettingsError
@@ -46,10 +49,16 @@ def able(ability: type[Network]) -> pytest.MarkDecorator:
 every_network, language_models, encoder_decoders = able(Network), able(LanguageModel), able(EncoderDecoder)
 
 
+forms = pytest.mark.parametrize("arch", [name for name in presets.names() if name.endswith("-tiny")])
+
+
 def build(arch: str, spec: DataSpec = SPEC, **changes: Any) -> Any:
+    """A small model: of an architecture, or in the form of a preset, whose larger sizes become an eighth."""
     torch.manual_seed(0)
-    kind = archs.load(arch)
-    model = kind(take(kind.Config, {**SMALL, **changes}), spec).eval()
+    form = presets.read(arch) if arch in presets.names() else {"arch": arch}
+    kind = archs.load(form["arch"])
+    eighths = {name: value // 8 for name, value in form.items() if type(value) is int and value > 8}
+    model = kind(take(kind.Config, {**form, **eighths, **SMALL, **changes}), spec).eval()
     with torch.no_grad():  # branches that start at zero would make some laws too easy to keep
         for p in model.parameters():
             p.add_(0.1 * torch.randn_like(p))
@@ -352,6 +361,26 @@ def test_two_steppers_of_one_state_do_not_disturb_each_other(arch: str) -> None:
     for t in range(20):
         for step, text, logits in zip(steps, texts, expected, strict=True):
             close(step(text[:, t]), logits[:, t])
+
+
+@forms
+@torch.no_grad()
+def test_the_laws_of_streaming_hold_in_every_form(arch: str) -> None:
+    """Pieces mean the same as all at once, and a stepper is features of one token: past the window, in batches."""
+    for rows in (1, 3):
+        model, text = build(arch), tokens(rows, 45, seed=1)
+        state, step, parts = model.read(tokens(rows, 20)), model.stepper(rows), []
+        whole = model.features(text, state)
+        step.begin(state)
+        logits = model.head(whole.hidden)
+        for t in range(45):
+            close(step(text[:, t]), logits[:, t])
+        for piece in torch.tensor_split(text, [1, 2, 9, 17], dim=1):
+            out = model.features(piece, state)
+            state = out.state
+            parts.append(out.hidden)
+        close(torch.cat(parts, 1), whole.hidden)
+        close(model(text[:1]).logits, model(text).logits[:1])
 
 
 @language_models

@@ -78,7 +78,8 @@ def compare(
     arch: Annotated[
         str | None,
         typer.Option(
-            help=f"architectures, with commas; settings of one after colons: lstm:layers=2 \\[default: {DEFAULTS}]",
+            help="architectures and presets, with commas; settings of one after colons: lstm:layers=2; family: every "
+            f"form of the transformer, small \\[default: {DEFAULTS}]",
             show_default=False,
         ),
     ] = None,
@@ -174,17 +175,17 @@ def make_contest(
     files: list[str],
 ) -> tuple[Contest, AnyCorpus]:
     """The contest and the data in `files`: of a kind that all the architectures read, or that the files' names say."""
-    from charlm.compare.contest import Contest
+    from charlm.compare.contest import Contest, Entrant, labels
     from charlm.plan import kinds_for
 
     readable = {kind.name() for kind in kinds.all_kinds()}
-    for label in () if arch is None else arch.split(","):
-        readable &= {*kinds_for(label.strip().partition(":")[0])}
+    for label in () if arch is None else labels(arch):
+        readable &= {*kinds_for(Entrant.parse(label).settings["arch"])}
     readable.add(kinds.named(files, given.get("encoding", DataSettings().encoding)).name())
     kind, corpus = text_to_train_on(files, None, None, given, readable)
-    labels = [label.strip() for label in (kind.entrants if arch is None else arch).split(",")]
+    entrants = labels(kind.entrants if arch is None else arch)
     equal: Match = match or ("tokens" if given.keys() & {"epochs", "steps"} else "time")
-    return Contest.of(labels, equal, seeds, given, kind=kind.name()), corpus
+    return Contest.of(entrants, equal, seeds, given, kind=kind.name()), corpus
 
 
 def is_run(name: str) -> bool:

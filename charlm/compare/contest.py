@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from charlm import archs, kinds, objectives
+from charlm import archs, kinds, objectives, presets
 from charlm.config import (
     BUDGETS,
     Arg,
@@ -46,6 +46,9 @@ def shared_settings() -> set[str]:
     return {*BUDGETS, *TEXT_SETTINGS, "seed", "order", *(name for kind in kinds.all_kinds() for name in kind.batches)}
 
 
+FAMILY = "family"  # stands for every preset `…-tiny` that guesses each next token
+
+
 class Entrant(NamedTuple):
     """One model in the contest, with its own settings."""
 
@@ -54,10 +57,14 @@ class Entrant(NamedTuple):
 
     @classmethod
     def parse(cls, label: str) -> Entrant:
-        """Read `NAME` or `NAME:setting=value:setting=value`. Raises `SettingsError` for anything else."""
-        arch, *pairs = label.split(":")
+        """Read `NAME` or `NAME:setting=value:setting=value`, where a name is an architecture's or a preset's.
+
+        Of a preset what must be the same for all is left out. Raises `SettingsError` for anything else.
+        """
+        name, *pairs = label.split(":")
+        settings = named_settings(name)
+        arch = settings["arch"]
         network = archs.load(arch)
-        settings: dict[str, Any] = {"arch": arch}
         parts = [pair.partition("=") for pair in pairs]
         typed = [(setting(name.strip()), equals, text) for name, equals, text in parts]
         objective = objectives.load(next((text for name, _, text in typed if name == "objective"), network.objective))
@@ -74,6 +81,31 @@ class Entrant(NamedTuple):
                 )
             settings[name] = parse_value(fields[name], text)
         return cls(label, settings)
+
+
+def named_settings(name: str) -> dict[str, Any]:
+    """The settings of an entrant that is named by its architecture or by a preset."""
+    if name not in presets.names():
+        archs.load(name)  # which knows what an unknown name may have meant
+        return {"arch": name}
+    settings = presets.read(name)
+    if "arch" not in settings:
+        raise SettingsError(
+            f"preset {name} is for any architecture; name one, with settings after colons: lstm:layers=2"
+        )
+    return {name: value for name, value in settings.items() if name not in shared_settings()}
+
+
+def labels(names: str) -> list[str]:
+    """The entrants in a list with commas; `family` stands for all of its members."""
+    given = [name.strip() for name in names.split(",")]
+    return [label for name in given for label in (family() if name == FAMILY else [name])]
+
+
+def family() -> list[str]:
+    """The presets of small transformers of all forms, which train on a text in minutes."""
+    tiny = [name for name in presets.names() if name.endswith("-tiny")]
+    return [name for name in tiny if archs.load(presets.read(name)["arch"]).objective == "causal"]
 
 
 @dataclass(frozen=True)

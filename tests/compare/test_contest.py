@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from charlm.compare.contest import Contest
+from charlm.compare.contest import Contest, labels
 from charlm.config import DataSpec, Lengths
 from charlm.errors import SettingsError
 from charlm.model import parameter_count
@@ -32,6 +32,25 @@ def test_each_entrant_may_have_settings_of_its_own(verses: Path) -> None:
     assert made["lstm:hidden_size=48:tied=on"][0].model.to_dict()["tied"] is True
     byte = made["transformer:lr=1e-3:tokenizer=byte"][0]
     assert (byte.train.lr, byte.data.tokenizer, byte.train.minutes) == (1e-3, "byte", 1.0)
+
+
+def test_a_preset_enters_without_what_must_be_the_same_for_all(verses: Path) -> None:
+    made = plans(["gpt2-tiny", "nanogpt-char-cpu", "nanogpt-char-cpu:hidden_size=64"], verses, minutes=1.0)
+    trains = [plan.train for (plan,) in made.values()]
+    assert {plan.model.to_dict()["activation"] for (plan,) in made.values()} == {"gelu"}
+    assert {(s.minutes, s.steps, s.order, s.batch_size) for s in trains} == {(1.0, None, "stream", 16)}
+    assert [plan.model.to_dict()["hidden_size"] for (plan,) in made.values()] == [128, 128, 64]
+    with pytest.raises(SettingsError, match="preset small is for any architecture; name one"):
+        plans(["small", "lstm"], verses)
+
+
+def test_the_family_is_every_small_preset_that_guesses_each_next_token(verses: Path) -> None:
+    first, *family = labels("lstm, family")
+    assert first == "lstm"
+    assert "gpt2-tiny" in family
+    made = plans(family, verses, minutes=1.0)
+    sizes = {(plan.model.to_dict()["layers"], plan.model.to_dict()["hidden_size"]) for (plan,) in made.values()}
+    assert sizes == {(4, 128)}, "so that they compare"
 
 
 def test_all_read_the_same_text_in_the_same_order(verses: Path) -> None:
