@@ -60,7 +60,7 @@ def speed(settings: dict[str, Any], device: str, seconds: float = 12) -> Row:
     work = flops(loop.model) * loop.batches.tokens
     steps_per_second = rate(lambda: float(next(steps).nats), seconds=seconds)
     updating = 1 / rate(lambda: update(loop), seconds=2)
-    reading = 1 / rate(lambda: loop.feed(0.0), seconds=0.5)
+    reading = 1 / rate(lambda: loop.feed(0.0, torch.Generator()), seconds=0.5)
     tokens = steps_per_second * loop.batches.tokens
     return {
         "precision": loop.settings.precision,

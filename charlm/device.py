@@ -18,11 +18,14 @@ from charlm.errors import SettingsError, out_of_memory
 from charlm.model import Network
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA, then MPS, then the CPU. Raises `SettingsError` for a device that this torch cannot use."""
+def choose_device(name: str, *, several: bool = False) -> torch.device:
+    """`auto` is CUDA, then MPS, then the CPU. Raises `SettingsError` for a device that this torch cannot use.
+
+    MPS is not for `several` processes.
+    """
     # On Hopper and later cuDNN takes half a second for every new shape of attention; batches of pairs have many.
     torch.backends.cuda.enable_cudnn_sdp(False)
-    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available() and not several, "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, ok in usable.items() if ok))
     if not usable.get(name):

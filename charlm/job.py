@@ -19,12 +19,14 @@ from charlm.interval import Interval
 from charlm.kinds._base import AnyCorpus, AnyStore
 from charlm.model import parameter_count
 from charlm.plan import Plan, merge
+from charlm.processes import lead
 from charlm.runs import folder
 from charlm.runs.record import Record
 from charlm.score import BITS
 from charlm.scoring import run_data
 from charlm.timer import Timer
 from charlm.training.loop import Trainer
+from charlm.training.world import World
 from charlm.writer import Writer
 
 VALIDATION_SHARE, SAMPLE_SHARE = 0.05, 0.02  # of the time, by default
@@ -40,17 +42,18 @@ def train(
     cache_dir: Path | None = None,
     stop_after: int | None = None,
     control: Control | None = None,
+    world: World | None = None,
 ) -> Iterator[Event]:
     """Train from the beginning into a new folder, `out` or one named after the corpus and the architecture.
 
-    After `stop_after` steps it saves and stops, to be resumed; `control` can stop it or make it save at any time.
-    Raises `RunError` if the folder holds a run, is in use or cannot be written, or if the loss is not finite whatever
-    the learning rate.
+    After `stop_after` steps it saves and stops, to be resumed; `control` can stop it or make it save at any time. The
+    first of several processes (`world`) leads the others. Raises `RunError` if the folder holds a run, is in use or
+    cannot be written, or if the loss is not finite whatever the learning rate.
     """
     store = yield from kinds.load(plan.kind).prepare(corpus, plan.data, cache_dir)
-    job = Job(plan, store, control)  # raises for what cannot be trained, before there is a folder
+    job = Job(plan, store, control, world)  # raises for what cannot be trained, before there is a folder
     path = job.record.path = folder.claim(out, f"{corpus.name}-{plan.arch}")
-    with folder.locked(path):
+    with folder.locked(path), lead(job.trainer, job.plan, store, corpus.paths, corpus.targets):
         job.record.begin(job.plan, store, corpus, job.trainer, job.writer.model)
         yield from job.run(stop_after)
 
@@ -66,6 +69,7 @@ def resume(
     cache_dir: Path | None = None,
     stop_after: int | None = None,
     control: Control | None = None,
+    world: World | None = None,
 ) -> Iterator[Event]:
     """Resume a run at its last checkpoint, or with `previous` at the one before. `changes` are new values of settings
     in `CHANGEABLE`; a budget counts from the start of the run. Other arguments and errors are those of `train`.
@@ -80,8 +84,8 @@ def resume(
         raise SettingsError(f"{flags} would make {path} another run; with --resume the budget may change, not that")
     plan = replace(plan, train=TrainSettings(**merge(plan.train.to_dict(), changes)))
     store = yield from run_data(info, cache_dir)
-    with folder.locked(path):
-        job = Job(plan, store, control)
+    job, files = Job(plan, store, control, world), info.config["corpus"]
+    with folder.locked(path), lead(job.trainer, job.plan, store, files["paths"], files["targets"]):
         job.record.path = path
         if previous:
             job.record.go_back(job.trainer)
@@ -99,10 +103,10 @@ class Job:
     Raises `SettingsError` for what the device cannot compute or hold.
     """
 
-    def __init__(self, plan: Plan, store: AnyStore, control: Control | None) -> None:
+    def __init__(self, plan: Plan, store: AnyStore, control: Control | None, world: World | None) -> None:
         self.store, self.control, self.kind = store, control or Control(), kinds.load(plan.kind)
         self.batches = store.batches(plan.train)
-        self.trainer = Trainer.from_plan(plan, self.batches, store.spec(plan.train))
+        self.trainer = Trainer.from_plan(plan, self.batches, store.spec(plan.train), world)
         self.plan = replace(plan, train=self.trainer.settings)
         model = self.trainer.average or self.trainer.model  # the weights that are scored, saved and sampled from
         self.writer = Writer(model, store.vocabularies, kind=plan.kind, objective=plan.objective)

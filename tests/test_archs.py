@@ -36,6 +36,7 @@ from charlm.text.buckets import Buckets, EncodedLines
 from charlm.text.windows import Windows
 from charlm.training.loop import Trainer
 from charlm.training.optim import build_optimizers
+from charlm.training.world import World
 
 SPEC = DataSpec(11, Lengths.of_text(16))
 SMALL = {"layers": 2, "hidden_size": 16, "heads": 2, "dropout": 0.0}
@@ -75,7 +76,13 @@ def tokens(batch: int, length: int, seed: int = 0) -> Tensor:
 
 
 def trainer(
-    arch: str, *, steps: int, changes: dict[str, Any] | None = None, goal: str | None = None, **settings: Any
+    arch: str,
+    *,
+    steps: int,
+    changes: dict[str, Any] | None = None,
+    goal: str | None = None,
+    world: World | None = None,
+    **settings: Any,
 ) -> Trainer:
     """A training of a small model on a text in which 7 tokens repeat with some surprises."""
     values = {"batch_size": 4, "seq_len": 16, "lr": 1e-2, "steps": steps, "warmup": 0.0, "schedule": "constant"}
@@ -89,7 +96,8 @@ def trainer(
     if s.precision == "bf16" and training_problem(model, "bf16", few_tokens(model)):
         s = replace(s, precision="fp32")  # what it says is then said of fp32
     average = copy.deepcopy(model).requires_grad_(False) if s.ema else None
-    return Trainer(model, batches, build_optimizers(model, s), s, average=average, objective=take(kind, settings))
+    optimizers, objective = build_optimizers(model, s), take(kind, settings)
+    return Trainer(model, batches, optimizers, s, average=average, objective=objective, world=world)
 
 
 def few_tokens(network: Network) -> Callable[[], Tensor]:

@@ -78,6 +78,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(argv: list[str]) -> int:
     """The exit code of one command line."""
     argv = [*argv[1:], "--help"] if argv[:1] == ["help"] else argv
+    if os.environ.get("RANK", "0") != "0":  # one of the processes of torchrun, and not the first
+        from charlm.cli.following import follow
+
+        return follow(argv)
     if argv[:1] == ["train"]:
         from charlm.cli.train import complete_resume
 

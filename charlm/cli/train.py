@@ -19,6 +19,7 @@ from charlm.cli.options import with_settings
 from charlm.cli.texts import text_to_train_on
 from charlm.config import LONG, DataSettings, TrainSettings, flag
 from charlm.errors import CorpusError, SettingsError
+from charlm.runs import folder
 
 if TYPE_CHECKING:
     from charlm.events import Control, Event
@@ -178,15 +179,15 @@ def train(
 ) -> None:
     from charlm import job
     from charlm.cli.watching import show
+    from charlm.processes import begun_before
+    from charlm.training.world import joined
 
-    with handle_signals(quiet=quiet) as signals:
-        session: Any = {"cache_dir": cache_dir, "stop_after": stop_after, "control": signals.control}
+    with handle_signals(quiet=quiet) as signals, joined() as world:
+        session: Any = {"cache_dir": cache_dir, "stop_after": stop_after, "control": signals.control, "world": world}
         if resume is not None:
             if corpus or source or target or arch or objective or out or preset or config:
                 raise SettingsError("--resume takes text and settings from the run; give only a larger budget with it")
-            from charlm.runs.folder import find
-
-            events = job.resume(find(resume), changes=given, previous=previous, **session)
+            events = job.resume(folder.find(resume), changes=given, previous=previous, **session)
         else:
             if previous:
                 raise SettingsError("--previous goes back in a run; say which: --resume RUN --previous")
@@ -195,7 +196,9 @@ def train(
             typed = given | {name: value for name, value in named.items() if value is not None}
             with errors_name_source(layers, typed):
                 plan, text = make_plan([*layers.values(), typed], corpus, source, target)
-            events = chain(hints(plan, text), job.train(plan, text, out=out, **session))
+            begun = begun_before(out)
+            events = job.resume(begun, changes={}, **session) if begun else job.train(plan, text, out=out, **session)
+            events = chain(hints(plan, text), events)
         finished = show(until_interrupted(events, signals), quiet=quiet, json=json)
     if signals.number and not finished:
         raise typer.Exit(128 + signals.number)

@@ -15,7 +15,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from charlm.errors import RunError
 from charlm.files import replacing
@@ -23,6 +22,8 @@ from charlm.model import State, map_state
 from charlm.runs.folder import plain_file
 from charlm.timer import Clock
 from charlm.training.loop import Trainer
+from charlm.training.optim import load_optimizer
+from charlm.training.together import all_carried, share
 
 Tensors = dict[str, Tensor]
 Shape = tuple[int, ...]
@@ -103,7 +104,7 @@ def save_training(path: Path, trainer: Trainer, notes: dict[str, Any]) -> None:
     A file that `path` names already becomes `previous.safetensors`. Raises `RunError` if the disk cannot be written.
     """
     position = trainer.position
-    tensors = flatten("carried", position.carried)
+    tensors = flatten("carried", all_carried(trainer))
     for part, module in (("model", trainer.model), ("average", trainer.average)):
         if module is not None:
             tensors |= {f"{part}/{name}": p for name, p in module.named_parameters()}
@@ -127,7 +128,8 @@ def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
         f"{part}/{name}": shape for part in ("model", "average") for name, shape in shapes(trainer.model).items()
     }
     carried = trainer.position.carried
-    expected |= {name: tuple(t.shape) for name, t in flatten("carried", carried).items()}
+    rows = trainer.batches.batch_size
+    expected |= {name: (rows, *t.shape[1:]) for name, t in flatten("carried", carried).items()}
     sizes = [[p.shape for group in o.param_groups for p in group["params"]] for o in trainer.optimizers]
 
     def fits(name: str, shape: Shape) -> bool:
@@ -152,26 +154,10 @@ def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
         position.clock = Clock(float(numbers["seconds"]))
         position.lr_scale = float(numbers["lr_scale"])
         trainer.skipped.fill_(int(numbers["skipped"]))
-        map_state(Tensor.copy_, carried, unflatten("carried", tensors, carried))
+        share(trainer, unflatten("carried", tensors, carried))
         return dict(metadata["notes"])
     except (KeyError, IndexError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise RunError(f"{path} holds no training of this run: {error!r}") from None
-
-
-@torch.no_grad()
-def load_optimizer(optimizer: Optimizer, state: dict[int, dict[str, Tensor]]) -> None:
-    """Set an optimizer's state, {number of a parameter: {name: value}}; a value that was not saved is zero.
-
-    Existing tensors are filled in place, because a recorded CUDA graph keeps their addresses.
-    """
-    if not optimizer.state:
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-        return
-    parameters = (p for group in optimizer.param_groups for p in group["params"])
-    for number, p in enumerate(parameters):
-        for key, value in optimizer.state[p].items():
-            saved = state.get(number, {}).get(key)
-            value.zero_() if saved is None else value.copy_(saved)
 
 
 def under(prefix: str, tensors: Tensors) -> Tensors:

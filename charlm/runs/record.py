@@ -61,6 +61,7 @@ class Record:
             "charlm": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
+            "launch": os.environ.get("TORCHELASTIC_RUN_ID"),  # of torchrun
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             **plan.to_dict(),
             "lengths": trainer.model.spec.lengths._asdict(),

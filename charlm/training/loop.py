@@ -15,11 +15,19 @@ from torch.optim import Optimizer
 
 from charlm import device, objectives
 from charlm.config import DataSpec, TrainSettings
+from charlm.errors import SettingsError
 from charlm.model import PAD, Network, State, detach, leaves, map_state, parameter_count
 from charlm.objectives._base import Batch, Loss, Objective
 from charlm.plan import Plan
 from charlm.timer import Clock
-from charlm.training.optim import average_weight, build_optimizers, rate, set_rate, step_if_finite, update_average
+from charlm.training.optim import (
+    average_weight,
+    build_optimizers,
+    rate,
+    set_rate,
+    step_if_finite,
+    update_average,
+)
 from charlm.training.world import World
 
 RESET_SHARE = 1 / 64  # of the rows begin anew in each step, so that a blank page is familiar, as it is in writing
@@ -50,7 +58,7 @@ class Feed(NamedTuple):
     """What an update reads, on the device."""
 
     batches: tuple[tuple[Batch, Tensor], ...]  # each with the rows (B,) that go on from the batch before
-    scored: Tensor  # () targets in all of them
+    scored: Tensor  # () targets in all of them, and in those of other processes
 
 
 @dataclass
@@ -74,6 +82,9 @@ class Trainer:
 
     Everything random in step n is drawn after seeding with (seed, n), so that a resumed training needs no generator's
     state and nothing that happens between two steps can change the next.
+
+    Of several processes (`World`) each computes some rows of the same batches, and all change their weights alike, by
+    the sum of all gradients (`training/together.py`).
 
     A step whose loss or gradient is not finite changes no weight, no average and no optimizer state, and what is
     carried begins anew. That is decided where the numbers are, and nothing waits for it; `skipped` counts such steps in
@@ -104,12 +115,17 @@ class Trainer:
         self.where = ""  # device, precision and why, for people
 
     @classmethod
-    def from_plan(cls, plan: Plan, batches: Batches, spec: DataSpec) -> Trainer:
+    def from_plan(cls, plan: Plan, batches: Batches, spec: DataSpec, world: World | None = None) -> Trainer:
         """A training from its beginning, with what was left automatic decided in its `settings`.
 
         Raises `SettingsError` for what the device cannot compute or hold.
         """
-        place, objective = device.choose_device(plan.train.device), plan.objective
+        world = world or World()
+        if batches.batch_size < world.size and plan.objective.start(plan.outline(spec), 1):
+            raise SettingsError(
+                f"{world.size} processes share the {batches.batch_size} rows of a batch; give a larger --batch-size"
+            )
+        place, objective = device.choose_device(plan.train.device, several=world.size > 1), plan.objective
         size = parameter_count(plan.outline(spec))
         device.refuse_what_cannot_fit(size, batches.tokens * spec.vocab_size, place, plan.batch_flags)
         torch.manual_seed(plan.train.seed)
@@ -123,20 +139,20 @@ class Trainer:
 
         settings, where = device.settle(plan.train, model, attempt, by_token=objective.by_token)
         average = copy.deepcopy(model).requires_grad_(False) if settings.ema else None
-        trainer = cls(model, batches, build_optimizers(model, settings), settings, average=average, objective=objective)
-        trainer.where = where
+        optimizers = build_optimizers(model, settings)
+        trainer = cls(model, batches, optimizers, settings, average=average, objective=objective, world=world)
+        trainer.where = where if world.size == 1 else f"{world.size} processes, each on {where}"
         return trainer
 
     def blank(self) -> State:
-        """The state before the first batch."""
-        mine = self.world.rows(self.batches.batch_size)
-        return self.objective.start(self.model, mine.stop - mine.start)
+        """The state before the first batch, of this process's rows."""
+        return self.objective.start(self.model, len(range(self.batches.batch_size)[self.world.rows]))
 
     def compile(self) -> None:
         """Let torch.compile do its work, for which it waits for a batch, before the clock is started."""
         torch.manual_seed(self.settings.seed)
         self.model.train()
-        for batch, keep in self.feed(0.0)[0].batches:
+        for batch, keep in self.feed(0.0, torch.Generator())[0].batches:
             torch.autograd.backward(self.loss(batch, keep).nats)
         self.model.zero_grad()
 
@@ -155,7 +171,7 @@ class Trainer:
             spent = position.tokens / (s.epochs * self.batches.epoch_tokens)
         else:
             assert s.minutes is not None, "a plan always has a budget"
-            spent = self.world.agree(position.clock.seconds, self.device) / (60 * s.minutes)
+            spent = position.clock.seconds / (60 * s.minutes)
         return min(spent, 1.0)
 
     def __iter__(self) -> Iterator[Step]:
@@ -163,37 +179,53 @@ class Trainer:
             yield self.step(progress)
 
     def step(self, progress: float) -> Step:
-        """One optimizer update."""
+        """One optimizer update, by all processes."""
         s, position = self.settings, self.position
         position.clock.start()
-        torch.manual_seed((s.seed * 1_000_003 + position.step + self.world.rank * 2**40) % 2**63)
-        self.model.train()
         lr = s.lr * position.lr_scale * rate(s.schedule, s.warmup, progress)
-        feed, tokens = self.feed(lr)
-        nats = self.update(feed)
-        position.step += 1
-        position.tokens += tokens
+        nats, tokens = self.learn(lr)
         return Step(position.step, nats, tokens, lr, self.progress(), position.clock.seconds)
 
-    def feed(self, lr: float) -> tuple[Feed, int]:
-        """What the next update reads, and how many tokens of the text, or of the targets, that shows."""
+    def learn(self, lr: float) -> tuple[Tensor, int]:
+        """The update, called in all processes: its mean loss () and how many tokens were shown."""
+        self.world.announce(lr)
+        seed = self.settings.seed * 1_000_003 + self.position.step
+        torch.manual_seed((seed + self.world.rank * 2**40) % 2**63)
+        self.model.train()
+        feed, tokens = self.feed(lr, torch.Generator().manual_seed(seed % 2**63))
+        nats = self.update(feed)
+        self.position.step += 1
+        self.position.tokens += tokens
+        return nats, tokens
+
+    def feed(self, lr: float, draws: torch.Generator) -> tuple[Feed, int]:
+        """What the next update reads, and how many tokens of the text, or of the targets, all processes are shown.
+
+        Every process makes the whole batch, with the same `draws`, and feeds its own rows of it.
+        """
         set_rate(self.optimizers, lr)
         self.average_weight.fill_(average_weight(self.settings.ema, self.position.step + 1))
-        batches, shown = [], 0
+        batches, shown, scored = [], 0, 0
         for number in range(self.settings.accumulate):
             arrays, fresh = self.batches.batch(self.position.step * self.settings.accumulate + number)
             shown += int((arrays[-1][:, 1:] != PAD).sum())  # each is one that is to follow
-            mine = self.world.rows(len(arrays[0]))
-            rows = tuple(torch.from_numpy(array)[mine] for array in arrays)
-            batch = self.objective.batch(rows, self.model.spec, torch.default_generator)
-            keep = torch.zeros(len(rows[0]), dtype=torch.bool) if fresh else torch.rand(len(rows[0])) >= RESET_SHARE
-            batches.append((batch, keep))
-        scored = sum(int((batch.targets != PAD).sum()) for batch, _ in batches)
-        fed = Feed(tuple(batches), torch.tensor(float(scored)))
+            rows = tuple(torch.from_numpy(array) for array in arrays)
+            batch = self.objective.batch(rows, self.model.spec, draws)
+            scored += int((batch.targets != PAD).sum())
+            keep = torch.rand(len(batch.tokens), generator=draws) >= (2.0 if fresh else RESET_SHARE)
+            batches.append((self.own(batch), keep[self.world.rows]))
+        fed = Feed(tuple(batches), torch.tensor(float(max(scored, 1))))  # a batch may hold nothing to be scored
         if self.fed is None or [t.shape for t in leaves(fed)] != [t.shape for t in leaves(self.fed)]:
             self.fed = map_state(lambda t: torch.empty_like(t, device=self.device), fed)
         map_state(self.fill, self.fed, fed)
         return self.fed, shown
+
+    def own(self, batch: Batch) -> Batch:
+        """This process's rows; where there are fewer rows than processes perhaps one that is not scored."""
+        if self.world.rank >= len(batch.tokens):
+            unscored = batch._replace(targets=torch.full_like(batch.targets, PAD))
+            return Batch(*map_state(lambda t: t[:1], unscored))
+        return Batch(*map_state(lambda t: t[self.world.rows], batch))
 
     def fill(self, to: Tensor, t: Tensor) -> Tensor:
         """Copy `t` to the device. From pinned memory CUDA fetches it while this thread goes on; MPS would read memory
@@ -203,18 +235,17 @@ class Trainer:
     def update(self, feed: Feed) -> Tensor:
         """Change the weights; returns the mean loss per scored target, ()."""
         total = torch.zeros((), device=self.device)
-        scored = self.world.sum(feed.scored).clamp(min=1)  # a batch may hold nothing to be scored
         for batch, keep in feed.batches:
             loss = self.loss(batch, keep)
-            nats = loss.nats / scored
+            nats = loss.nats / feed.scored
             torch.autograd.backward(nats)
             total += nats.detach()
             map_state(Tensor.copy_, self.position.carried, loss.state)
-        for p in self.model.parameters():
-            if p.grad is not None:
-                self.world.sum(p.grad)
+        if self.world.size > 1:
+            for p in self.model.parameters():  # what had no part in one process's rows may have had one in another's
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+            self.world.sum([total, *(p.grad for p in self.model.parameters() if p.grad is not None)])
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip or math.inf)
-        self.world.sum(total)
         finite = norm.isfinite() & total.isfinite()
         self.skipped.add_(1).masked_fill_(finite, 0)
         map_state(lambda t, blank: t.copy_(torch.where(finite, t, blank)), self.position.carried, detach(self.blank()))

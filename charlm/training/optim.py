@@ -9,7 +9,7 @@ section 5.3.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -109,6 +109,22 @@ def step_if_finite(optimizer: Optimizer, finite: Tensor) -> None:
         optimizer.zero_grad()
     optimizer.step()
     optimizer.zero_grad()
+
+
+@torch.no_grad()
+def load_optimizer(optimizer: Optimizer, state: Mapping[int, Mapping[str, Tensor]]) -> None:
+    """Set an optimizer's state, {number of a parameter: {name: value}}; a value that was not saved is zero.
+
+    Existing tensors are filled in place, because a recorded CUDA graph keeps their addresses.
+    """
+    if not optimizer.state:
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        return
+    parameters = (p for group in optimizer.param_groups for p in group["params"])
+    for number, p in enumerate(parameters):
+        for key, value in optimizer.state[p].items():
+            saved = state.get(number, {}).get(key)
+            value.zero_() if saved is None else value.copy_(saved)
 
 
 def rate(schedule: str, warmup: float, progress: float) -> float:

@@ -1,11 +1,24 @@
-"""The processes that train one model together, each on its own device. Alone, a process decides and sums for itself."""
+"""The processes that train one model together, each on its own device. Alone, a process decides and sums for itself.
+
+The first process drives: it reads the settings, validates, saves and draws. Before it does what all must do, it
+announces that; the others wait for such announcements (`together.follow`).
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.rendezvous import rendezvous
+
+from charlm.errors import RunError
+
+WAIT = timedelta(days=1)  # for the first process, which may be reading a large text or validating
 
 
 class World(NamedTuple):
@@ -14,20 +27,94 @@ class World(NamedTuple):
     rank: int = 0
     size: int = 1
 
-    def rows(self, count: int) -> slice:
-        """Which rows of a batch of so many are this process's."""
-        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+    @property
+    def rows(self) -> slice:
+        """Which rows of a batch are this process's: every so-manieth, so that all have about equally long lines."""
+        return slice(self.rank, None, self.size)
 
-    def sum(self, values: Tensor) -> Tensor:
-        """The sum of what all processes have, in place."""
+    def sum(self, values: Iterable[Tensor]) -> None:
+        """Replace all values, in place, by the sums of what the processes have: in one exchange."""
+        if self.size == 1:
+            return
+        values = list(values)
+        together = torch.cat([value.reshape(-1) for value in values])
+        with reported():
+            distributed.all_reduce(together)
+        for value, part in zip(values, torch.split(together, [value.numel() for value in values]), strict=True):
+            value.copy_(part.view_as(value))
+
+    def share(self, values: Iterable[Tensor]) -> None:
+        """Replace all values, in place, by those of the first process."""
         if self.size > 1:
-            distributed.all_reduce(values)
-        return values
+            with reported():
+                for value in values:
+                    distributed.broadcast(value, 0)
 
-    def agree(self, value: float, device: torch.device) -> float:
-        """What the first process says: a clock tells each of them another time. It is sent from device to device."""
+    def all_rows(self, mine: Tensor, count: int) -> Tensor:
+        """(count, …) the rows of all processes, from those of this one."""
+        if self.size == 1:
+            return mine
+        rows = mine.new_zeros(count, *mine.shape[1:])
+        rows[self.rows] = mine
+        self.sum([rows])
+        return rows
+
+    def announce(self, what: float) -> None:
+        """In the first process: let the others know what all are to do next. In those it does nothing."""
+        if not self.rank:
+            self.agreed(what)
+
+    def agreed(self, number: float) -> float:
+        """The number of the first process, in all of them."""
+        if self.size == 1:
+            return number
+        sent = torch.tensor(number, dtype=torch.float64)  # on the host, so that no device is waited for
+        with reported():
+            distributed.broadcast(sent, 0)
+        return float(sent)
+
+    def tell(self, value: Any = None) -> Any:
+        """The value of the first process, in all of them."""
         if self.size == 1:
             return value
-        sent = torch.tensor(value, dtype=torch.float64, device=device)
-        distributed.broadcast(sent, 0)
-        return float(sent)
+        box = [value]
+        with reported():
+            distributed.broadcast_object_list(box, 0)
+        return box[0]
+
+
+class LostProcessError(RunError):
+    """Another process has ended, and with it the training."""
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turns PyTorch's error for a process that ended into one line."""
+    try:
+        yield
+    except RuntimeError:
+        raise LostProcessError(
+            "another process of this training has ended; torchrun --max-restarts N starts all of them again from the "
+            "last checkpoint, and charlm train --resume goes on from there too"
+        ) from None
+
+
+@contextmanager
+def joined() -> Iterator[World]:
+    """Join the other processes that torchrun has started, as it says in the environment, if there are any."""
+    world = World(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+    if world.size == 1:
+        yield World()
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    with reported():
+        store, rank, size = next(rendezvous("env://", timeout=WAIT))
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # where the addresses of processes that ended stay
+            store = distributed.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)  # type: ignore[attr-defined]
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WAIT)
+    try:
+        yield world
+    finally:
+        distributed.destroy_process_group()
