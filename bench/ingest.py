@@ -50,7 +50,7 @@ def rows(source: Path, megabytes: int) -> Iterator[Row]:
         with text.open("wb") as file:
             for _ in range(max(1, megabytes * 1_000_000 // len(content))):
                 file.write(content)
-        for kind in ("char", "byte", "word", "bpe", "unigram"):
+        for kind in ("char", "byte", "word", "bpe", "bytebpe", "unigram"):
             command = [sys.executable, "-c", WORK, str(text), str(Path(folder, kind)), kind]
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             speed, peak, peer = map(float, output.split())

@@ -197,8 +197,8 @@ class DataSpec(NamedTuple):
 class DataSettings(Settings):
     """How a text becomes token ids, and which part of it is held out."""
 
-    tokenizer: Annotated[Literal["char", "byte", "word", "bpe", "unigram"], Arg("what one token is")] = "char"
-    vocab_size: Annotated[int, Arg("largest vocabulary of word, bpe and unigram", min=300, max=1_000_000)] = 4096
+    tokenizer: Annotated[Literal["char", "byte", "word", "bpe", "bytebpe", "unigram"], Arg("what a token is")] = "char"
+    vocab_size: Annotated[int, Arg("largest vocabulary of word, bpe, bytebpe, unigram", min=300, max=1_000_000)] = 4096
     min_count: Annotated[int, Arg("char: spell rarer characters in UTF-8 bytes", min=1, max=10**9)] = 1
     alphabet: Annotated[
         Literal["corpus", "printable"], Arg("char: the corpus's own characters, or the 100 printable ASCII ones")

@@ -62,10 +62,8 @@ def warm_up(model: LanguageModel) -> int:
     return max(model.spec.lengths.training, 256) if model.window is None else model.window
 
 
-@torch.inference_mode()
 def chunk_nats(model: LanguageModel, chunk: Chunk) -> NDArray[np.float32]:
     """(N,) nats of a chunk's tokens."""
-    device = next(model.parameters()).device
     ids, before, rows, length = chunk
     text = np.concatenate([before, ids]).astype(np.int64)
     warm = len(before)  # row r guesses text[warm + r * length :][:length] and is fed everything from `warm` before it
@@ -73,18 +71,22 @@ def chunk_nats(model: LanguageModel, chunk: Chunk) -> NDArray[np.float32]:
     for r in range(rows):
         row = text[r * length : r * length + warm + length]
         fed[r, : len(row)] = row  # the last row may be shorter: what it says about the zeros is cut off below
-    tokens = torch.from_numpy(fed).to(device)
-    nats: list[torch.Tensor] = []
-    state = model.start(rows)
-    at_once = max(1, min(model.spec.lengths.training, LOGITS // (rows * model.spec.vocab_size)))
+    nats = next_nats(model, torch.from_numpy(fed).to(next(model.parameters()).device))  # (rows, warm + length - 1)
+    return nats[:, warm - 1 :].flatten()[: len(ids)].cpu().numpy()
+
+
+@torch.inference_mode()
+def next_nats(model: LanguageModel, tokens: torch.Tensor) -> torch.Tensor:
+    """The cost in nats (B, T - 1) of all `tokens` (B, T) but the first, given those before them."""
     model.eval()
+    nats, state = list[torch.Tensor](), model.start(len(tokens))
+    at_once = max(1, min(model.spec.lengths.training, LOGITS // (len(tokens) * model.spec.vocab_size)))
     for at in range(0, tokens.size(1) - 1, at_once):
         piece = tokens[:, at : at + at_once + 1]
         out = model(piece[:, :-1], state)
         state = out.state
-        nats.append(F.cross_entropy(out.logits.mT.float(), piece[:, 1:], reduction="none"))  # (rows, at_once)
-    scored = torch.cat(nats, 1)[:, warm - 1 :]  # (rows, length)
-    return scored.flatten()[: len(ids)].cpu().numpy()
+        nats.append(F.cross_entropy(out.logits.mT.float(), piece[:, 1:], reduction="none"))  # (B, at_once)
+    return torch.cat(nats, 1)
 
 
 def evaluate(

@@ -239,7 +239,7 @@ def test_help_shows_the_defaults_that_apply(typed: Typed, words: list[str], opti
         (["train", "V", "--temperature", "1"], "is no setting of charlm train; it belongs to charlm sample, charlm tr"),
         (
             ["train", "V", "--tokenizer", "chra"],
-            "--tokenizer must be one of char, byte, word, bpe, unigram, got 'chra'",
+            "--tokenizer must be one of char, byte, word, bpe, bytebpe, unigram, got 'chra'",
         ),
         (
             ["train", "V", "--preset", "nanogpt-char", "--arch", "lstm"],

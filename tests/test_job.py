@@ -113,7 +113,7 @@ def test_a_stopped_and_resumed_run_is_the_run(verses: Path, at: int, changes: di
 
 @pytest.mark.parametrize(
     ("tokenizer", "optimizer"),
-    [("char", "adamw"), ("byte", "muon"), ("word", "adamw"), ("bpe", "muon"), ("unigram", "adamw")],
+    [(name, "adamw") for name in ("char", "word", "bytebpe", "unigram")] + [("byte", "muon"), ("bpe", "muon")],
 )
 def test_every_tokenizer_and_optimizer_resumes_exactly(verses: Path, tokenizer: str, optimizer: str) -> None:
     """Across the border of an epoch, with batches accumulated, and through every folder in between."""

@@ -65,7 +65,7 @@ class Genome(Kind):
         text = "".join(line for line in "".join(corpus.chunks()).split("\\n") if not line.startswith(">"))
         text = text[::-1] if settings.backwards else text
         if vocabularies is None:
-            tokenizer = train_tokenizer(settings, lambda: iter([text]))
+            tokenizer = yield from train_tokenizer(settings, lambda: iter([text]))
             vocabularies = Vocabularies(tokenizer, tokenizer)
         ids = vocabularies.target.encode(text).astype(np.uint8)
         cuts = [round(len(text) * share) for share in (settings.val_frac, settings.test_frac)]

@@ -18,6 +18,7 @@ import torch
 from charlm import presets
 from charlm.config import DataSpec, Lengths
 from charlm.plan import Plan
+from charlm.progress import result
 from charlm.text.vocabulary import train_tokenizer
 from charlm.text.windows import Windows
 from charlm.training.loop import Trainer
@@ -52,7 +53,7 @@ def test_the_presets_reproduce_the_notebooks_losses(preset: str, losses: dict[in
     text = re.sub(" +", " ", text)
     assert len(text) == 84_658
     plan = Plan.of(presets.read(preset))
-    tokenizer = train_tokenizer(plan.data, lambda: iter([text]))
+    tokenizer = result(train_tokenizer(plan.data, lambda: iter([text])))
     assert tokenizer.vocab_size == 100
     windows = Lecture(tokenizer.encode(text))
     assert windows.starts[0] == 11427

@@ -41,6 +41,10 @@ PANELS = {
             "explain.explain",
             'Show what may come next, before and after each filter. [dim]charlm explain --prompt "ROMEO" --top-k 5[/]',
         ),
+        "choose": (
+            "choose.choose",
+            'Ask which answer is likeliest. [dim]charlm choose --prompt "Peg is" --choice " wet" --choice " dry"[/]',
+        ),
         "attend": (
             "attend.attend",
             'Show where a model looks: attention weights. [dim]charlm attend --text "To be, or not to be"[/]',

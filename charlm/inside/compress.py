@@ -222,7 +222,7 @@ def encoded_pieces(source: Path, tokenizer: Tokenizer) -> Iterator[tuple[Ids, by
                     if lacking := set(values) - set(single):
                         raise VocabularyError(
                             f"{source} is no UTF-8 (it holds the byte 0x{min(lacking):02x}) and the vocabulary cannot "
-                            "spell that; a run trained with --tokenizer byte, word, bpe or unigram can"
+                            "spell that; a run trained with --tokenizer byte, word, bpe, bytebpe or unigram can"
                         )
                     ids.append(np.array([single[value] for value in values], np.int64))
                 yield np.concatenate(ids), text.encode("utf-8", "surrogateescape")

@@ -10,6 +10,9 @@ import re
 import unicodedata
 from functools import lru_cache
 
+WHITE_SPACE = frozenset(  # Unicode's; str.isspace() knows four control characters more
+    [*"\t\n\v\f\r \x85\xa0\u1680", *map(chr, range(0x2000, 0x200B)), *"\u2028\u2029\u202f\u205f\u3000"]
+)
 OTHERS = re.compile("[\u200c\u200d\uff9e\uff9f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]")  # not of category M
 
 

@@ -92,9 +92,8 @@ def prepare_pairs(
     held_out = [round(corpus.count * share) for share in (settings.val_frac, settings.test_frac)]
     borders = (0, corpus.count - sum(held_out), corpus.count - held_out[1], corpus.count)
     if vocabularies is None:
-        yield Progress("learning the vocabulary", 0, corpus.count)
         count = corpus.count if settings.tokenizer == "char" else borders[1]
-        vocabularies = learn_vocabularies(corpus, settings, count)
+        vocabularies = yield from learn_vocabularies(corpus, settings, count)
     encoded, hashes = [], []
     for pairs in batched(iter(corpus)):
         encoded.append(encode(pairs, vocabularies))
@@ -151,7 +150,9 @@ def median_length(part: PairSplit) -> float:
     return float(np.median(part.source.sizes))
 
 
-def learn_vocabularies(corpus: PairCorpus, settings: PairSettings, count: int) -> Vocabularies:
+def learn_vocabularies(
+    corpus: PairCorpus, settings: PairSettings, count: int
+) -> Generator[Progress, None, Vocabularies]:
     """Those of both sides, from the first `count` pairs."""
 
     def texts(*sides: int) -> Iterator[str]:
@@ -159,9 +160,10 @@ def learn_vocabularies(corpus: PairCorpus, settings: PairSettings, count: int) -
             yield "".join(f"{pair[side]}\n" for side in sides for pair in pairs)
 
     if settings.share_vocab:
-        shared = train_tokenizer(settings, lambda: texts(0, 1))
+        shared = yield from train_tokenizer(settings, lambda: texts(0, 1))
         return Vocabularies(shared, shared)
-    return Vocabularies(*(train_tokenizer(settings, lambda side=side: texts(side)) for side in (0, 1)))  # type: ignore[misc]
+    source = yield from train_tokenizer(settings, lambda: texts(0))
+    return Vocabularies(source, (yield from train_tokenizer(settings, lambda: texts(1))))
 
 
 def batched(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
@@ -182,7 +184,7 @@ def encode(pairs: list[Pair], vocabularies: Vocabularies) -> Encoded:
 
 def encode_lines(texts: list[str], tokenizer: Tokenizer) -> EncodedLines:
     """Encode texts of one line each. Raises `VocabularyError` for characters that the tokenizer does not know."""
-    ids = tokenizer.encode("".join(f"{text}\n" for text in texts))
+    ids = tokenizer.encode_lines("".join(f"{text}\n" for text in texts))
     ends = np.flatnonzero(ids == tokenizer.newline) + 1
     assert len(ends) == len(texts), "a text has several lines"
     return EncodedLines(ids.astype(np.min_scalar_type(tokenizer.vocab_size - 1)), np.concatenate([[0], ends]))

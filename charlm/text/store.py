@@ -35,6 +35,7 @@ from charlm.config import DataSettings, DataSpec, Lengths, TrainSettings
 from charlm.errors import CorpusError, RunError
 from charlm.files import writing
 from charlm.progress import Progress
+from charlm.text.characters import WHITE_SPACE
 from charlm.text.corpus import Corpus
 from charlm.text.order import shuffle_advice
 from charlm.text.threads import in_threads
@@ -167,9 +168,8 @@ def _build(corpus: Corpus, settings: DataSettings, folder: Path, key: str) -> Ge
     """Learn the vocabulary, encode the text and save both in `folder` under `key`."""
     validation, test = (round(corpus.chars * share) for share in (settings.val_frac, settings.test_frac))
     borders = (0, corpus.chars - validation - test, corpus.chars - test, corpus.chars)
-    yield Progress("learning the vocabulary", 0, corpus.bytes)
     whole = settings.tokenizer == "char"
-    tokenizer = train_tokenizer(settings, corpus.chunks if whole else lambda: _part(corpus, 0, borders[1]))
+    tokenizer = yield from train_tokenizer(settings, corpus.chunks if whole else lambda: _part(corpus, 0, borders[1]))
     # Learning the vocabulary refuses a text that printable ASCII cannot show, so here every character has a likeness.
     unknown = "nearest" if whole and settings.alphabet == "printable" else "error"
     dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
@@ -206,12 +206,13 @@ def _build(corpus: Corpus, settings: DataSettings, folder: Path, key: str) -> Ge
 
 
 def _part(corpus: Corpus, start: int, stop: int) -> Iterator[str]:
-    """The characters `start` to `stop` in pieces that begin with blanks, so that no word is cut in two."""
+    """The characters `start` to `stop` in pieces that begin with a space or newline after a character that is no blank:
+    there no tokenizer has a token that spans two pieces."""
     buffer = ""
     for piece in _span(corpus, start, stop):
         buffer += piece
         cut = max(buffer.rfind(" "), buffer.rfind("\n"))
-        while cut > 0 and buffer[cut - 1] == buffer[cut]:  # a run of one blank may be one token
+        while cut > 0 and (buffer[cut] not in " \n" or buffer[cut - 1] in WHITE_SPACE):  # blanks in a row may be one
             cut -= 1
         if cut <= 0 and len(buffer) > LONGEST:
             cut = len(buffer)

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.errors import RunError, VocabularyError
+from charlm.errors import VocabularyError
 from charlm.text.units import Ids, code_points, is_odd, phrases, words
 from charlm.text.visible import with_base
 
@@ -107,6 +107,11 @@ class Tokenizer(ABC):
         are left out (`skip`), or are replaced by what looks most like them (`nearest`)."""
         return self._encode(text)
 
+    def encode_lines(self, text: str) -> Ids:
+        """As `encode`, for lines of which none is blank: every newline is a token of its own, `newline`, and a line's
+        ids do not depend on the lines around it."""
+        return self.encode(text)
+
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids`; bytes that are not UTF-8 become U+FFFD."""
         return b"".join([self.tokens[i] for i in ids]).decode("utf-8", "charlm")
@@ -166,8 +171,8 @@ class CharTokenizer(Tokenizer):
         if unknown == "nearest":
             return self._encode(text.translate({ord(c): self.nearest(c) for c in lacking}))
         raise VocabularyError(
-            f"the vocabulary lacks {listed(lacking)}; a run trained with --tokenizer byte, word, bpe or unigram "
-            "can spell any character"
+            f"the vocabulary lacks {listed(lacking)}; a run trained with --tokenizer byte, word, bpe, bytebpe or "
+            "unigram can spell any character"
         )
 
     def nearest(self, character: str) -> str:
@@ -256,22 +261,6 @@ class UnigramTokenizer(PieceTokenizer):
     kind = "unigram"
 
 
-KINDS: dict[str, type[Tokenizer]] = {
-    cls.kind: cls for cls in (ByteTokenizer, CharTokenizer, WordTokenizer, BpeTokenizer, UnigramTokenizer)
-}
-
-
 def digest(value: dict[str, Any]) -> str:
     """SHA-256 of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def from_json(value: dict[str, Any]) -> Tokenizer:
-    """The tokenizer that `to_json` described. Raises `RunError` if its kind is unknown or the description damaged."""
-    try:
-        kind, fields = value["kind"], {name: field for name, field in value.items() if name != "kind"}
-        if kind not in KINDS:
-            raise RunError(f"the tokenizer is of kind {kind!r}; this charlm knows {', '.join(KINDS)}")
-        return KINDS[kind](**fields)
-    except (TypeError, KeyError, ValueError, IndexError, AttributeError, OverflowError, RuntimeError) as error:
-        raise RunError(f"the description of the tokenizer is damaged: {error!r}") from error

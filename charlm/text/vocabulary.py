@@ -12,33 +12,40 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.config import DataSettings, DataSpec, Lengths
-from charlm.errors import CorpusError, VocabularyError
-from charlm.text import units
+from charlm.errors import CorpusError, RunError, VocabularyError
+from charlm.progress import Progress
+from charlm.text import byte_bpe, units
+from charlm.text.byte_bpe import ByteBPE
 from charlm.text.threads import in_threads
 from charlm.text.tokenizers import (
     BYTES,
     CODE_POINTS,
+    BpeTokenizer,
     ByteTokenizer,
     CharTokenizer,
     Tokenizer,
+    UnigramTokenizer,
     WordTokenizer,
     digest,
-    from_json,
     listed,
     text_of,
 )
 
 Chunks = Callable[[], Iterator[str]]  # every call gives the training text in pieces, from its beginning
 
+KINDS: dict[str, type[Tokenizer]] = {
+    cls.kind: cls for cls in (ByteTokenizer, CharTokenizer, WordTokenizer, BpeTokenizer, ByteBPE, UnigramTokenizer)
+}
+DAMAGED = (TypeError, KeyError, ValueError, IndexError, AttributeError, OverflowError, RuntimeError)
 LARGEST_ALPHABET = 200_000  # characters: more than Unicode has so far
-SAMPLE = 10_000_000  # characters that bpe and unigram are trained on
+SAMPLE = 10_000_000  # characters that bpe, bytebpe and unigram are trained on
 COUNTED_WORDS = 500_000  # different words whose counts are kept, or as many as the vocabulary has if that is more
 COUNTED_TOKENS = 1 << 24  # of a text, at most
 
@@ -76,23 +83,38 @@ class Vocabularies(NamedTuple):
         return cls(tokenizer, tokenizer)
 
 
+def from_json(value: dict[str, Any]) -> Tokenizer:
+    """The tokenizer that `to_json` described. Raises `RunError` if its kind is unknown or the description damaged."""
+    try:
+        kind, fields = value["kind"], {name: field for name, field in value.items() if name != "kind"}
+        if kind not in KINDS:
+            raise RunError(f"the tokenizer is of kind {kind!r}; this charlm knows {', '.join(KINDS)}")
+        return KINDS[kind](**fields)
+    except (*DAMAGED, VocabularyError) as error:
+        raise RunError(f"the description of the tokenizer is damaged: {error!r}") from error
+
+
 def token_counts(ids: NDArray[np.unsignedinteger[Any]], vocab_size: int) -> NDArray[np.int64]:
     """(V,) how often every token occurs in ids (tokens,); of a long text every nth token is counted."""
     return np.bincount(ids[:: 1 + len(ids) // COUNTED_TOKENS], minlength=vocab_size)
 
 
-def train_tokenizer(settings: DataSettings, chunks: Chunks) -> Tokenizer:
-    """Learn a vocabulary from the text that `chunks` gives.
+def train_tokenizer(settings: DataSettings, chunks: Chunks) -> Generator[Progress, None, Tokenizer]:
+    """Learn a vocabulary from the text that `chunks` gives; the progress has no unit.
 
     Raises `CorpusError` for a text that the tokenizer cannot learn from, `VocabularyError` for characters that
     `--alphabet printable` cannot show.
     """
+    yield Progress("learning the vocabulary", 0, settings.vocab_size)
     if settings.tokenizer == "byte":
         return ByteTokenizer()
     if settings.tokenizer == "char":
         return _train_char(settings, chunks)
     if settings.tokenizer == "word":
         return _train_word(settings.vocab_size, chunks)
+    if settings.tokenizer == "bytebpe":
+        counts = _count_units(units.pieces, _first(SAMPLE, chunks()), COUNTED_WORDS)
+        return (yield from byte_bpe.learn(counts, settings.vocab_size))
     return _train_pieces(settings.tokenizer, settings.vocab_size, chunks)
 
 
@@ -115,7 +137,7 @@ def _train_char(settings: DataSettings, chunks: Chunks) -> CharTokenizer:
     if len(codes) > LARGEST_ALPHABET:
         raise CorpusError(
             f"the text has {len(codes):,} different characters, and char knows {LARGEST_ALPHABET:,} at most; spell "
-            "the rarer ones in bytes with --min-count 10, or use --tokenizer byte, bpe or unigram"
+            "the rarer ones in bytes with --min-count 10, or use --tokenizer byte, bpe, bytebpe or unigram"
         )
     return CharTokenizer(codes.tolist(), spell)
 
@@ -126,26 +148,31 @@ def _train_word(vocab_size: int, chunks: Chunks) -> WordTokenizer:
     counts = _count(chunks())
     counts[:128] = 0
     characters = _most_frequent(counts, room // 2)
-    words: Counter[str] = Counter()
-    kept = max(COUNTED_WORDS, vocab_size)
-    for counted in in_threads(_count_words, chunks()):
-        words.update(counted)
-        if len(words) > 2 * kept:  # to bound the memory: the rarest of so many will not be chosen
-            words = Counter(dict(words.most_common(kept)))
+    words = _count_units(units.words, chunks(), max(COUNTED_WORDS, vocab_size))
     ranked = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))
     return WordTokenizer(characters, ranked[: room - len(characters)])
 
 
-def _count_words(text: str) -> dict[str, int]:
-    cut = units.words(text)
-    return dict(zip(cut.distinct, np.bincount(cut.inverse).tolist(), strict=True))
+def _count_units(cut: Callable[[str], units.Units], chunks: Iterable[str], kept: int) -> Counter[str]:
+    """How often every unit occurs; of a text with very many different ones about the `kept` most frequent."""
+
+    def count(text: str) -> dict[str, int]:
+        found = cut(text)
+        return dict(zip(found.distinct, np.bincount(found.inverse).tolist(), strict=True))
+
+    counts: Counter[str] = Counter()
+    for counted in in_threads(count, chunks):
+        counts.update(counted)
+        if len(counts) > 2 * kept:  # to bound the memory: the rarest of so many will not be chosen
+            counts = Counter(dict(counts.most_common(kept)))
+    return counts
 
 
 def _train_pieces(kind: str, vocab_size: int, chunks: Chunks) -> Tokenizer:
     """Train SentencePiece on the first `SAMPLE` characters. Up to half of the ids after the bytes are characters."""
     from sentencepiece import SentencePieceTrainer
 
-    sample = _first(SAMPLE, chunks())
+    sample = "".join(_first(SAMPLE, chunks()))
     counts = _count([sample])
     counts[[*map(ord, "\0\t\n▁▅")]] = 0  # these have a special meaning in SentencePiece
     counts[0xD800:0xE000] = 0  # surrogates, which it does not accept
@@ -170,18 +197,16 @@ def _train_pieces(kind: str, vocab_size: int, chunks: Chunks) -> Tokenizer:
         num_threads=1,  # sums of floats depend on their order, and so the vocabulary on the threads
         minloglevel=4,
     )
-    return from_json({"kind": kind, "model": base64.b64encode(model.getvalue()).decode()})
+    return KINDS[kind](base64.b64encode(model.getvalue()).decode())  # type: ignore[arg-type]
 
 
-def _first(size: int, chunks: Iterator[str]) -> str:
+def _first(size: int, chunks: Iterator[str]) -> Iterator[str]:
     """The first `size` characters."""
-    parts: list[str] = []
     for chunk in chunks:
-        parts.append(chunk[:size])
-        size -= len(parts[-1])
-        if not size:
-            break
-    return "".join(parts)
+        yield chunk[:size]
+        size -= len(chunk)
+        if size <= 0:
+            return
 
 
 def _count(chunks: Iterable[str]) -> NDArray[np.int64]:  # (code points)

@@ -170,7 +170,7 @@ def test_a_model_whose_answer_is_known_gets_it_with_every_tokenizer(tokenizer: s
     """With zero weights every token is equally likely: log2 V bits each, whatever the tokens are."""
     text = "".join(f"line {n} of some text, ünd mörè of it\n" for n in range(200))
     plan = Plan.of({"arch": "lstm", "hidden_size": 8, "tokenizer": tokenizer, "vocab_size": 300})
-    made = train_tokenizer(plan.data, lambda: iter([text]))
+    made = result(train_tokenizer(plan.data, lambda: iter([text])))
     model = plan.build(DataSpec(made.vocab_size, Lengths.of_text(16))).eval()
     with torch.no_grad():
         for p in model.parameters():

@@ -34,7 +34,7 @@ GARBAGE = {
 }
 
 
-@pytest.mark.parametrize("tokenizer", ["char", "byte", "word", "bpe", "unigram"])
+@pytest.mark.parametrize("tokenizer", ["char", "byte", "word", "bpe", "bytebpe", "unigram"])
 @pytest.mark.parametrize("text", GARBAGE)
 def test_any_text_that_can_be_decoded_is_trained_on_and_written(typed: Typed, text: str, tokenizer: str) -> None:
     Path("text.txt").write_bytes(GARBAGE[text])

@@ -119,10 +119,10 @@ def test_the_last_pairs_are_held_out_and_come_back_as_they_were(tmp_path: Path) 
     assert made.test.chars == made.test.bytes == sum(len(f"t{n}\n") for n in range(32, 40))
 
 
-@pytest.mark.parametrize("tokenizer", ["char", "byte", "word", "bpe", "unigram"])
+@pytest.mark.parametrize("tokenizer", ["char", "byte", "word", "bpe", "bytebpe", "unigram"])
 @pytest.mark.parametrize("share_vocab", [False, True])
 def test_every_tokenizer_keeps_both_sides_whole(tokenizer: str, share_vocab: bool, tmp_path: Path) -> None:
-    corpus = tsv(tmp_path / "a.tsv", "".join(f"{a} {n}\t{b}  {n}\n" for n in range(20) for a, b in PAIRS))
+    corpus = tsv(tmp_path / "a.tsv", "".join(f"{a} {n} \t{b}  {n} \n" for n in range(20) for a, b in PAIRS))
     settings = PairSettings(tokenizer=tokenizer, share_vocab=share_vocab, vocab_size=320)  # type: ignore[arg-type]
     made = result(prepare_pairs(corpus, settings))
     found = [Pair(*both) for both in zip(*made.train.texts(made.vocabularies), strict=True)]

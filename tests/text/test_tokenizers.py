@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from charlm.config import DataSettings
 from charlm.errors import CorpusError, RunError, VocabularyError
+from charlm.progress import result
 from charlm.text import vocabulary
-from charlm.text.tokenizers import Tokenizer, from_json
-from charlm.text.vocabulary import train_tokenizer
+from charlm.text.tokenizers import Tokenizer
+from charlm.text.vocabulary import from_json, train_tokenizer
 
 TEXT = """It was low water in Saltmere, and the clock above the fish market was striking nine for the third time.
 \tPeg Tallow, her sleeves rolled to the elbow — she had forty pints to boil and nobody to stir —
@@ -29,7 +30,7 @@ leaned quickly through the door of the Three Herrings,  though not quickly enoug
 """
 STRANGE = ["\ud800", "\udc00", "\0", "\r", "\ufffd", "\u2047", "\ufeff", "\u0301", "\U0010ffff", " \n ", "the" * 30]
 SPECIAL = ["▁", "▁the", "▅", "<s>", "</s>", "<unk>", "<0x41>"]  # to SentencePiece
-LOSSLESS = ["char", "byte", "word", "bpe", "unigram"]
+LOSSLESS = ["char", "byte", "word", "bpe", "bytebpe", "unigram"]
 
 # Everything that a Python string can hold, often enough in pieces of the text that was trained on.
 anything = st.lists(
@@ -44,7 +45,7 @@ def train(text: str, **values: Any) -> Tokenizer:
     def chunks() -> Iterator[str]:
         return (text[at : at + 1000] for at in range(0, len(text), 1000))
 
-    return train_tokenizer(DataSettings(**values), chunks)
+    return result(train_tokenizer(DataSettings(**values), chunks))
 
 
 @cache
@@ -112,19 +113,19 @@ def test_different_tokenizers_have_different_fingerprints() -> None:
     assert train("ab").sha256 != train("abc").sha256
 
 
-@pytest.mark.parametrize("kind", ["word", "bpe", "unigram"])
+@pytest.mark.parametrize("kind", ["word", "bpe", "bytebpe", "unigram"])
 def test_a_vocabulary_is_no_larger_than_asked_for(kind: str) -> None:
     assert 256 < train(TEXT * 9, tokenizer=kind, vocab_size=300).vocab_size <= 300
 
 
-@pytest.mark.parametrize("kind", ["word", "bpe", "unigram"])
+@pytest.mark.parametrize("kind", ["word", "bpe", "bytebpe", "unigram"])
 def test_a_small_text_gives_a_small_vocabulary(kind: str) -> None:
     tokenizer = train("a rose is a rose", tokenizer=kind, vocab_size=100_000)
     assert 256 < tokenizer.vocab_size < 300
     assert tokenizer.decode(tokenizer.encode("a rose")) == "a rose"
 
 
-@pytest.mark.parametrize("kind", ["word", "bpe", "unigram"])
+@pytest.mark.parametrize("kind", ["word", "bpe", "bytebpe", "unigram"])
 def test_more_characters_than_the_vocabulary_has_room_for_are_no_problem(kind: str) -> None:
     text = "".join(map(chr, range(0x4E00, 0x5600))) + "人生" * 1000
     tokenizer = train(text, tokenizer=kind, vocab_size=600)
@@ -133,13 +134,13 @@ def test_more_characters_than_the_vocabulary_has_room_for_are_no_problem(kind: s
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-@pytest.mark.parametrize("kind", ["word", "bpe", "unigram"])
+@pytest.mark.parametrize("kind", ["word", "bpe", "bytebpe", "unigram"])
 def test_a_frequent_word_takes_fewer_tokens_than_a_strange_one(kind: str) -> None:
     tokenizer = trained(kind)
     assert len(tokenizer.encode("quickly")) < len(tokenizer.encode("yklciuq"))
 
 
-@pytest.mark.parametrize("kind", ["word", "bpe", "unigram"])
+@pytest.mark.parametrize("kind", ["word", "bpe", "bytebpe", "unigram"])
 @settings(max_examples=100, deadline=None)
 @given(anything, anything)
 def test_a_cut_before_a_word_and_its_blanks_changes_no_token(kind: str, before: str, after: str) -> None:
@@ -259,7 +260,7 @@ def test_words_too_many_to_count_leave_the_frequent_ones(monkeypatch: pytest.Mon
 def test_pieces_are_learnt_from_the_beginning_of_a_text_without_end(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vocabulary, "SAMPLE", 10_000)
     endless = chain(["early "] * 2000, repeat("late "))
-    tokenizer = train_tokenizer(DataSettings(tokenizer=kind), lambda: endless)
+    tokenizer = result(train_tokenizer(DataSettings(tokenizer=kind), lambda: endless))
     assert len(tokenizer.encode(" early")) < 4
     assert b"t" in tokenizer.tokens  # as a byte: the character came too late
     assert b"e" in tokenizer.tokens[257:]
@@ -282,7 +283,7 @@ def test_a_text_with_nothing_to_learn_pieces_from_is_refused(kind: str, text: st
 
 
 def test_an_unknown_kind_is_refused_with_those_that_are_known() -> None:
-    with pytest.raises(RunError, match="of kind 'morse'; this charlm knows byte, char, word, bpe, unigram"):
+    with pytest.raises(RunError, match="of kind 'morse'; this charlm knows byte, char, word, bpe, bytebpe, unigram"):
         from_json({"kind": "morse"})
 
 
@@ -299,6 +300,7 @@ def test_an_unknown_kind_is_refused_with_those_that_are_known() -> None:
         {"kind": "byte", "surprise": 1},
         {"kind": "word", "characters": [], "words": [1]},
         {"kind": "bpe", "model": "not base64"},
+        {"kind": "bytebpe", "tokens": ["a"], "merges": []},
         {"kind": "unigram", "model": "bm90IGEgbW9kZWw="},
     ],
 )

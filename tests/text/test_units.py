@@ -10,11 +10,22 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import regex
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from charlm.text.characters import characters, continues
-from charlm.text.units import Units, code_points, group, phrases, words
+from charlm.text.units import (
+    ALONE,
+    LETTER,
+    NUMBER,
+    Units,
+    category,
+    code_points,
+    group,
+    phrases,
+    pieces,
+    words,
+)
 
 ASSIGNED = "".join(c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) != "Cn")  # to this Python
 MARKS = "".join(regex.findall(r"[\p{WB=Extend}\p{WB=ZWJ}]", ASSIGNED))
@@ -24,6 +35,7 @@ RULES = [
     (words, re.compile(rf"(?:\w(?<![{MARKS}]){MARK})+|(?: {MARK})+|\n+|\t+|.{MARK}", re.DOTALL)),
     (phrases, re.compile(rf"{ODD}+| *[^ \n\0\u2581\ud800-\udfff]+|\n+| +")),
 ]
+GPT2 = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 LETTERS = "ab_1é中٣  \n\n\t\r.,-\0\u2581\ud800\U0001f600\u0301\u093e\u200d\uff9e"
 TEXTS = st.text(st.sampled_from(LETTERS), max_size=40) | st.text(max_size=40)
 
@@ -56,6 +68,30 @@ def test_units_are_those_of_a_regular_expression(
 def test_marks_and_joiners_belong_to_the_letter_before_them(text: str, expected: list[str]) -> None:
     found = words(text)
     assert [found.distinct[at] for at in found.inverse] == expected
+
+
+ENDINGS = st.text(st.sampled_from("'stmdrevlaé1² ٣   \n\n\t\r\x1c\x85\xa0\u2028.!\u0301\ud800"))
+
+
+@given(ENDINGS | st.text(st.characters(exclude_categories=["Cn"])))  # those are unknown to this Python
+@example("I'll say it's 'tis, they've 'llama' 're''s  's\n'd\t've")
+def test_pieces_are_those_of_gpt_2s_regular_expression(text: str) -> None:
+    found = pieces(text)
+    assert [found.distinct[at] for at in found.inverse] == GPT2.findall(text)
+
+
+def test_letters_numbers_and_blanks_are_what_unicode_says() -> None:
+    """Characters that this Python does not know are left out of the test."""
+    for kind, pattern in ((LETTER, r"\p{L}"), (NUMBER, r"\p{N}"), (ALONE, r"[^\s\p{L}\p{N}]")):
+        assert "".join(c for c in ASSIGNED if category(c) == kind) == "".join(regex.findall(pattern, ASSIGNED))
+
+
+@given(st.lists(st.text(st.sampled_from("'sa1 \t\r\xa0.")).filter(str.strip)))
+def test_pieces_of_lines_are_those_of_each_line_and_its_newline(lines: list[str]) -> None:
+    found = pieces("".join(f"{line}\n" for line in lines), lines=True)
+    assert [found.distinct[at] for at in found.inverse] == [
+        piece for line in lines for piece in [*GPT2.findall(line), "\n"]
+    ]
 
 
 @given(TEXTS)

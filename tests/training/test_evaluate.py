@@ -58,9 +58,9 @@ def score_of(model: LanguageModel, ids: np.ndarray, before: np.ndarray, *, chars
 TEXT = "Käse und Brot, ☃ und noch mehr Käse.\n" * 40
 
 
-@pytest.mark.parametrize("kind", ["char", "byte", "word", "bpe", "unigram"])
+@pytest.mark.parametrize("kind", ["char", "byte", "word", "bpe", "bytebpe", "unigram"])
 def test_a_uniform_model_costs_log_v_bits_per_token_whatever_the_tokenizer(kind: str) -> None:
-    tokenizer = train_tokenizer(DataSettings(tokenizer=kind, vocab_size=300), lambda: iter([TEXT]))  # type: ignore[arg-type]
+    tokenizer = result(train_tokenizer(DataSettings(tokenizer=kind, vocab_size=300), lambda: iter([TEXT])))  # type: ignore[arg-type]
     ids, size = tokenizer.encode(TEXT), len(TEXT.encode())
     score = score_of(Fixed(tokenizer.vocab_size), ids, ids[:1], chars=len(TEXT), bytes=size)
     assert score.value == pytest.approx(len(ids) * math.log2(tokenizer.vocab_size) / size, rel=1e-6)
