@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
@@ -35,6 +36,15 @@ class Output(NamedTuple):
     state: State
 
 
+class Part(NamedTuple):
+    """What can be switched off in a network, to see what it is worth. Parts may hold others: a layer its heads."""
+
+    place: str  # "layer 2", "layer 2 attention"
+    name: str  # in that place: "whole", "head 3", "unit 17"
+    off: Callable[[], AbstractContextManager[None]]
+    """In this context what the part says is zero to all that read it; afterwards every weight is as it was."""
+
+
 class Network(nn.Module, ABC):
     """What can be trained: built from its settings and from what is known of the data."""
 
@@ -59,6 +69,21 @@ class Network(nn.Module, ABC):
         for child in self.children():
             parts += child if isinstance(child, nn.ModuleList) else [child]
         return parts
+
+    def hidden_states(self, tokens: Tensor, source: Tensor | None = None) -> dict[str, Tensor]:  # noqa: ARG002
+        """Each layer's vectors (B, T, D) for `tokens` (B, T), by the layer's name, as the head would read them.
+
+        Those of the embedding come first, where they fit the head; those of the network's own guesses come last. A
+        `source` (B, S) is read before. Raises `SettingsError` for a model that does not show them, and for a text that
+        its window cannot hold.
+        """
+        raise SettingsError(
+            f"{type(self).__name__} does not show what each of its layers says: its file has no method hidden_states"
+        )
+
+    def parts(self) -> list[Part]:
+        """What can be switched off, layer after layer. Raises `SettingsError` for a model that does not say."""
+        raise SettingsError(f"{type(self).__name__} does not say what it consists of: its file has no method parts")
 
 
 class Stepper(Protocol):
@@ -171,11 +196,10 @@ class Encoder(Network):
 
     @abstractmethod
     def encode(self, tokens: Tensor) -> Tensor:
-        """tokens (B, S), padded on the right with PAD, which is masked -> vectors (B, S, D)."""
+        """tokens (B, S), padded on the right with PAD, which is masked -> vectors (B, S, D).
 
-    @abstractmethod
-    def hidden_states(self, tokens: Tensor) -> list[Tensor]:
-        """Every layer's vectors, (B, S, D) each, those of the embedding first and those of `encode` last."""
+        These are the last of its `hidden_states`.
+        """
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens (B, S) -> logits (B, S, V). All that torch.compile wraps; not overridden."""

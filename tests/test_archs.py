@@ -165,7 +165,7 @@ def it_sees_both_sides(network: Encoder) -> None:
 
 
 def its_layers_end_with_what_it_says(network: Encoder) -> None:
-    layers = network.hidden_states(tokens(2, 9))
+    layers = list(network.hidden_states(tokens(2, 9)).values())
     assert len(layers) > 1
     assert all(layer.shape[:2] == (2, 9) for layer in layers)
     close(layers[-1], network.encode(tokens(2, 9)))

@@ -104,10 +104,20 @@ class Block(nn.Module):
         self.cross: Attention | None = attention() if cross else None
         self.norm3, self.feed_forward = norm(c), FeedForward(c, inner)
 
-    def forward(self, x: Tensor, past: KV | Slot, rotation: Tensor | None = None) -> tuple[Tensor, KV]:
-        """x (B, T, D), each place looking at `past` and at those up to itself; and the past with x behind it."""
+    def forward(
+        self, x: Tensor, past: KV | Slot, rotation: Tensor | None = None, source: tuple[KV, Tensor] | None = None
+    ) -> tuple[Tensor, KV]:
+        """x (B, T, D), each place looking at `past`, at those up to itself, and with `cross` at a source, given with
+        its mask; and the past with x behind it."""
         x, kv = self.causal_attention(x, past, rotation)
+        if source is not None:
+            x = self.cross_attention(x, *source)
         return self.feed(x), kv
+
+    def sublayers(self) -> dict[str, nn.Module]:
+        """What adds to the residual stream, by name, in order."""
+        cross = {} if self.cross is None else {"cross-attention": self.cross}
+        return {"attention": self.attention, **cross, "feed-forward": self.feed_forward}
 
     def causal_attention(self, x: Tensor, past: KV | Slot, rotation: Tensor | None = None) -> tuple[Tensor, KV]:
         """The first sublayer, causal."""

@@ -20,9 +20,10 @@ from torch.nn.utils.rnn import PackedSequence
 
 from charlm.archs import _traces
 from charlm.archs._graph import CarriedStepper
+from charlm.archs._inside import fused_parts, named_layers
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import Features, Head, Init, LanguageModel, State, Stepper, detach, init_unigram, map_state
+from charlm.model import Features, Head, Init, LanguageModel, Part, State, Stepper, detach, init_unigram, map_state
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Recurrent(LanguageModel):
     Config = RecurrentConfig
     config: RecurrentConfig
     recipes = {"text": {"weight_decay": 0.1}}
-    parts = 1  # of the state: h, and perhaps cells
+    memories = 1  # tensors of a state: h, and perhaps cells
     equations: ClassVar[Any]  # `_traces.Equations` of one step, to look inside
 
     def __init__(self, config: RecurrentConfig, spec: DataSpec) -> None:
@@ -84,7 +85,7 @@ class Recurrent(LanguageModel):
 
     def start(self, rows: int) -> State:
         zeros = self.embed.weight.new_zeros(rows, self.config.layers, self.config.hidden_size)  # (B, L, D)
-        return zeros if self.parts == 1 else (zeros,) * self.parts
+        return zeros if self.memories == 1 else (zeros,) * self.memories
 
     def features(self, tokens: Tensor, state: State) -> Features:
         x = F.dropout(self.embed(tokens), self.config.input_dropout, self.training)  # (B, T, E)
@@ -105,6 +106,13 @@ class Recurrent(LanguageModel):
     def traces(self, tokens: Tensor) -> dict[str, Tensor]:
         return _traces.trace(type(self).equations, self.all_weights, self.embed(tokens))
 
+    def hidden_states(self, tokens: Tensor, source: Tensor | None = None) -> dict[str, Tensor]:
+        if source is not None:
+            raise SettingsError(
+                f"{type(self).__name__} reads a text from its beginning and no other before; leave --source out"
+            )
+        return named_layers([self.embed(tokens), *self.traces(tokens)["hidden"]])
+
     def dropped(self, module: nn.Module, state: State) -> dict[str, Tensor]:
         """The module's recurrent weights, some of them zero when weight drop is on; else nothing to replace.
 
@@ -123,6 +131,7 @@ class Stacked(Recurrent):
     """A recurrent model that is one of PyTorch's fused layers: all time steps and layers in one call."""
 
     kind: ClassVar[type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]]
+    rnn: nn.RNNBase
 
     def build(self, input_size: int) -> nn.Module:
         c = self.config
@@ -135,6 +144,9 @@ class Stacked(Recurrent):
         with fp32_on_cuda(x):
             hidden, state = functional_call(self.rnn, weights, (x, state)) if weights else self.rnn(x, state)
         return hidden, map_state(batch_first, state)
+
+    def parts(self) -> list[Part]:
+        return fused_parts((f"layer {n + 1}" for n in range(self.config.layers)), self.rnn)
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:

@@ -13,19 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Now = Mapping[str, Tensor]  # (D,) each: everything a layer computes at one step
+Now = Mapping[str, Tensor]  # (..., D) each: everything a layer computes at one step
 Equations = Callable[[Tensor, Tensor, Now], Now]  # W x_t + b, U h_{t-1} + b, and the step before
 
 
 def lstm(entered: Tensor, again: Tensor, before: Now) -> Now:
-    i, f, g, o = (entered + again).chunk(4)
+    i, f, g, o = (entered + again).chunk(4, -1)
     cell = f.sigmoid() * before["cell"] + i.sigmoid() * g.tanh()
     hidden = o.sigmoid() * cell.tanh()
     return {"input": i.sigmoid(), "forget": f.sigmoid(), "output": o.sigmoid(), "cell": cell, "hidden": hidden}
 
 
 def gru(entered: Tensor, again: Tensor, before: Now) -> Now:
-    (r, z, n), (again_r, again_z, again_n) = entered.chunk(3), again.chunk(3)
+    (r, z, n), (again_r, again_z, again_n) = entered.chunk(3, -1), again.chunk(3, -1)
     r, z = (r + again_r).sigmoid(), (z + again_z).sigmoid()
     new = (n + r * again_n).tanh()
     return {"reset": r, "update": z, "hidden": (1 - z) * new + z * before["hidden"]}
@@ -36,18 +36,18 @@ def rnn(entered: Tensor, again: Tensor, before: Now) -> Now:  # noqa: ARG001
 
 
 def trace(equations: Equations, layers: Any, x: Tensor, start: Now | None = None) -> dict[str, Tensor]:
-    """All that stacked layers compute, (L, T, D) by name, over embedded tokens x (T, E), T >= 1.
+    """All that stacked layers compute, (L, ..., T, D) by name, over embedded tokens x (..., T, E), T >= 1.
 
-    `layers` holds W, U and their biases, as PyTorch orders them; `start` what the state is before, (L, D) by name.
+    `layers` holds W, U and their biases, as PyTorch orders them; `start` what the state is before, (L, ..., D) by name.
     """
     stack = []
     for layer, (w, u, b_w, b_u) in enumerate(layers):
-        blank = x.new_zeros(u.size(1))
+        blank = x.new_zeros(*x.shape[:-2], u.size(1))
         now: Now = {name: value[layer] for name, value in start.items()} if start else {"hidden": blank, "cell": blank}
         steps = []
-        for entered in F.linear(x, w, b_w):  # T times (G D,) for G gates
+        for entered in F.linear(x, w, b_w).unbind(-2):  # T times (..., G D) for G gates
             now = equations(entered, F.linear(now["hidden"], u, b_u), now)
             steps.append(now)
-        stack.append({name: torch.stack([step[name] for step in steps]) for name in now})  # (T, D)
+        stack.append({name: torch.stack([step[name] for step in steps], -2) for name in now})  # (..., T, D)
         x = stack[-1]["hidden"]
     return {name: torch.stack([traces[name] for traces in stack]) for name in stack[0]}

@@ -33,6 +33,14 @@ class Windowed(LanguageModel):
     def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Vectors (B, T, D) for tokens that fit, and the state with them in it."""
 
+    def refuse_longer(self, tokens: Tensor) -> None:
+        """Raise `SettingsError` for a text (..., T) that does not fit at once, to look inside."""
+        if tokens.size(-1) > self.capacity:
+            raise SettingsError(
+                f"the text has {tokens.size(-1)} tokens and the window of this run holds {self.capacity}; "
+                "give a shorter one"
+            )
+
     def read(self, text: Tensor) -> State:
         """Only what the window still holds in the end: a slide forgets all that is older."""
         size = self.capacity
@@ -113,10 +121,22 @@ class SlidingEncoderDecoder(Windowed, EncoderDecoder):
         """What is read (1, S) and what is written (1, T), to look inside; without a source, half of `tokens` each."""
         if source is None:
             source, tokens = tokens.tensor_split([len(tokens) // 2])
+        self.refuse_unfit(len(source), len(tokens))
+        return source[None], tokens[None]
+
+    def opened(self, tokens: Tensor, source: Tensor | None) -> State:
+        """The state that `tokens` (B, T) go on from, after `source` (B, S) or on a blank page, to look inside."""
+        if source is None:
+            self.refuse_longer(tokens)
+            return self.start(len(tokens))
+        self.refuse_unfit(source.size(1), tokens.size(1))
+        return self.read(source)
+
+    def refuse_unfit(self, read: int, written: int) -> None:
+        """Raise `SettingsError` for so many tokens to read and to write, if they do not fit at once."""
         lengths = self.spec.lengths
-        if not (1 <= len(source) <= lengths.source and 1 <= len(tokens) <= lengths.target):
+        if not (1 <= read <= lengths.source and 1 <= written <= lengths.target):
             raise SettingsError(
-                f"{len(source)} tokens to read and {len(tokens)} to write were given; "
+                f"{read} tokens to read and {written} to write were given; "
                 f"this run reads 1 to {lengths.source} and writes 1 to {lengths.target}; give texts that fit"
             )
-        return source[None], tokens[None]

@@ -25,10 +25,11 @@ from torch import Tensor, nn
 
 from charlm.archs._attention import KV, Attention, watch
 from charlm.archs._blocks import Block, BlockConfig, Dropout, Heads, NormPlace, norm
+from charlm.archs._inside import layer_vectors, named_layers, stack_parts
 from charlm.archs._positions import positions
 from charlm.archs._window import SlidingEncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
-from charlm.model import PAD, Head, Init, init_unigram
+from charlm.model import PAD, Head, Init, Part, init_unigram
 
 
 class Memory(NamedTuple):
@@ -141,8 +142,7 @@ class EncDec(SlidingEncoderDecoder):
         size = state.tokens.size(1)
         x, layers = self.embedded(tokens, self.embed, slice(size, size + tokens.size(1))), []
         for block, past, source in zip(self.decoder, state.layers, state.source, strict=True):
-            x, kv = block.causal_attention(x, past)
-            x = block.feed(block.cross_attention(x, source, state.mask))
+            x, kv = block(x, past, source=(source, state.mask))
             layers.append(kv)
         state = state._replace(layers=tuple(layers), tokens=torch.cat([state.tokens, tokens], 1))
         return self.decoder_norm(x), state
@@ -151,6 +151,15 @@ class EncDec(SlidingEncoderDecoder):
         """Of the decoder over the source. Without a source it reads half of the tokens."""
         source, tokens = self.halves(tokens, source)
         return watch(self.cross_attentions(), lambda: self.advance(tokens, self.read(source)))
+
+    def hidden_states(self, tokens: Tensor, source: Tensor | None = None) -> dict[str, Tensor]:
+        """Of the decoder."""
+        memory = self.opened(tokens, source)
+        vectors = layer_vectors(self.decoder, lambda: self.advance(tokens, memory))
+        return named_layers([self.decoder_norm(x) for x in vectors], "decoder")
+
+    def parts(self) -> list[Part]:
+        return stack_parts("encoder", self.encoder) + stack_parts("decoder", self.decoder)
 
     def cross_attentions(self) -> list[Attention]:
         """The decoder's cross-attention, layer by layer."""

@@ -24,7 +24,7 @@ class LSTM(Stacked):
     Config = LSTMConfig
     config: LSTMConfig
     kind = nn.LSTM
-    parts, equations = 2, staticmethod(_traces.lstm)
+    memories, equations = 2, staticmethod(_traces.lstm)
     recipes = Stacked.recipes | {"long": {"hidden_size": 512, "dropout": 0.5, "weight_decay": 0.15, "lr": 4e-3}}
     bf16_from = 192
 

@@ -6,6 +6,8 @@ Hochreiter & Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735. The same equation
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -14,9 +16,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from charlm.archs import _traces
+from charlm.archs._inside import layer_parts, without_outputs
 from charlm.archs._numpy import LSTMStepper, on_cpu
 from charlm.archs._recurrent import LSTMConfig, Recurrent, raise_forget_bias
-from charlm.model import State, Stepper
+from charlm.model import Part, State, Stepper
 
 
 class LSTMCell(Recurrent):
@@ -24,7 +27,7 @@ class LSTMCell(Recurrent):
 
     Config = LSTMConfig
     config: LSTMConfig
-    parts, equations = 2, staticmethod(_traces.lstm)
+    memories, equations = 2, staticmethod(_traces.lstm)
     rnn: nn.ModuleList
 
     def build(self, input_size: int) -> nn.Module:
@@ -42,6 +45,11 @@ class LSTMCell(Recurrent):
     @property
     def all_weights(self) -> list[Any]:
         return [[cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh] for cell in self.rnn]
+
+    def parts(self) -> list[Part]:
+        size, layers = self.config.hidden_size, enumerate(self.rnn, 1)
+        parts = [layer_parts(f"layer {n}", partial(without_outputs, cell), size) for n, cell in layers]
+        return list(chain(*parts))
 
     def recur(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         last = []

@@ -35,11 +35,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from charlm.archs import _traces
+from charlm.archs._inside import block_parts, fused_parts
 from charlm.archs._recurrent import batch_first, fp32_on_cuda, layers_first
 from charlm.archs._window import SlidingEncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import PAD, Head, Init, State, init_unigram, leaves, map_state
+from charlm.model import PAD, Head, Init, Part, State, init_unigram, leaves, map_state
 
 CELLS = {"lstm": (nn.LSTM, _traces.lstm), "gru": (nn.GRU, _traces.gru)}
 PIECE = 1 << 20  # numbers that additive attention compares at once; more would not stay in a CPU's cache
@@ -196,15 +197,18 @@ class Seq2Seq(SlidingEncoderDecoder):
                 inputs = torch.cat([inputs, state.fed], -1)
             with fp32_on_cuda(inputs):
                 hidden, decoder = self.decoder(inputs, map_state(layers_first, state.decoder))
-            attentional = hidden
-            if self.attention is not None and self.mix is not None:
-                context = self.attention(hidden, state.source)
-                attentional = torch.tanh(self.mix(torch.cat([context, hidden], -1)))
+            attentional = self.mixed(hidden, state.source)
             parts.append((inputs, hidden, attentional))
             fed = attentional if self.config.input_feeding else None
             state = state._replace(decoder=map_state(batch_first, decoder), fed=fed)
         steps = Decoded(*(torch.cat(tensors, 1) for tensors in zip(*parts, strict=True)))
         return steps, state._replace(tokens=torch.cat([state.tokens, tokens], 1))
+
+    def mixed(self, hidden: Tensor, source: Source | None) -> Tensor:
+        """o_t for the decoder's d_t, (B, T, D)."""
+        if self.attention is None or self.mix is None:
+            return hidden
+        return torch.tanh(self.mix(torch.cat([self.attention(hidden, source), hidden], -1)))
 
     def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
         """The alignment of Bahdanau et al., section 5.2.1. Without a source it reads half of the tokens."""
@@ -218,6 +222,20 @@ class Seq2Seq(SlidingEncoderDecoder):
         assert memory.source is not None, "kept wherever something looks back at it"
         steps, _ = self.decode(tokens, memory)
         return self.attention.weights(steps.hidden, memory.source)[None]  # (1, 1, T, S)
+
+    def hidden_states(self, tokens: Tensor, source: Tensor | None = None) -> dict[str, Tensor]:
+        """Of the decoder: the attentional vector that each of its layers would make, if it were the last."""
+        memory = self.opened(tokens, source)
+        steps, _ = self.decode(tokens, memory)
+        start = dict(zip(("hidden", "cell"), map(layers_first, leaves(memory.decoder)), strict=False))
+        layers = _traces.trace(self.equations, self.decoder.all_weights, steps.inputs, start)["hidden"]  # (L, B, T, D)
+        return {f"decoder {n}": self.mixed(hidden, memory.source) for n, hidden in enumerate(layers, 1)}
+
+    def parts(self) -> list[Part]:
+        """The decoder's layers and units; what it gets of the source at each step, at its start, and both."""
+        attention = {} if self.attention is None else {"attention": self.attention}
+        layers = (f"decoder {n + 1}" for n in range(self.config.layers))
+        return [*block_parts("source", {**attention, "bridge": self.bridge}), *fused_parts(layers, self.decoder)]
 
     def traces(self, tokens: Tensor) -> dict[str, Tensor]:
         """Those of the decoder; its state begins anew where `features` makes what was written the next source."""

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from charlm.archs._attention import KV, Attention, Slot, watch
 from charlm.archs._blocks import Block, BlockConfig, norm
 from charlm.archs._graph import GraphStepper
+from charlm.archs._inside import layer_vectors, named_layers, stack_parts
 from charlm.archs._numpy import TransformerStepper
 from charlm.archs._positions import Places, positions
 from charlm.archs._window import Window, Windowed
 from charlm.config import Arg, DataSpec
 from charlm.errors import SettingsError
-from charlm.model import PAD, Head, Init, Stepper, init_unigram
+from charlm.model import PAD, Head, Init, Part, Stepper, init_unigram
 
 SMALL = 512  # tokens in a vocabulary for which tables of earlier tokens cost little
 
@@ -135,12 +136,19 @@ class Transformer(Windowed):
         return self.norm(x), tuple(layers)
 
     def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
-        if source is not None:
-            raise SettingsError("a transformer looks back at the text itself and reads no other; leave --source out")
-        if len(tokens) > self.spec.lengths.window:
-            raise SettingsError(
-                f"the text has {len(tokens)} tokens and the window of this run holds {self.spec.lengths.window}; "
-                "give a shorter one"
-            )
+        self.refuse_unreadable(tokens, source)
         attentions = (module for module in self.modules() if isinstance(module, Attention))
         return watch(attentions, lambda: self.features(tokens[None], self.start(1)))
+
+    def hidden_states(self, tokens: Tensor, source: Tensor | None = None) -> dict[str, Tensor]:
+        self.refuse_unreadable(tokens, source)
+        vectors = layer_vectors(self.blocks, lambda: self.features(tokens, self.start(len(tokens))))
+        return named_layers([self.norm(x) for x in vectors])
+
+    def refuse_unreadable(self, tokens: Tensor, source: Tensor | None) -> None:
+        if source is not None:
+            raise SettingsError("a transformer looks back at the text itself and reads no other; leave --source out")
+        self.refuse_longer(tokens)
+
+    def parts(self) -> list[Part]:
+        return stack_parts("layer", self.blocks)

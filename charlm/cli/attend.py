@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,18 +14,22 @@ from rich.text import Text
 
 from charlm.cli.opened import OPENING, open_run
 from charlm.cli.options import Encoding, Json, Run, with_settings
-from charlm.cli.pictures import Html, Png, Svg, heat, present
-from charlm.cli.texts import PIPED, read_words, refuse_file, refuse_unused
+from charlm.cli.pictures import Html, Png, Svg, colorless, halves, heat, present
+from charlm.cli.texts import read_words_and_source
 from charlm.config import take
+from charlm.errors import SettingsError
 from charlm.runs import folder
 from charlm.runs.opening import Opening
 from charlm.text.characters import characters
-from charlm.text.visible import visible
+from charlm.text.visible import brief
 
 if TYPE_CHECKING:
-    from charlm.inside.attend import Attended
+    from charlm.inside.attend import AllHeads, Attended
 
 LONGEST = 10  # characters of a token that are shown
+SMALLEST, LARGEST = 8, 24  # columns of a thumbnail
+GAP = 2  # columns between two
+SHADES = " ░▒▓█"
 
 
 @with_settings(OPENING, without={"quantize"})
@@ -40,23 +46,24 @@ def attend(
     encoding: Encoding = None,
     layer: Annotated[int | None, typer.Option(help="from 1 \\[default: the last]", show_default=False)] = None,
     head: Annotated[int | None, typer.Option(help="from 1 \\[default: the mean of all]", show_default=False)] = None,
+    everything: Annotated[bool, typer.Option("--all", help="every head of every layer, small")] = False,
     json: Json = False,
     html: Html = None,
     svg: Svg = None,
     png: Png = None,
     given: dict[str, Any],
 ) -> None:
-    refuse_unused(encoding, read=PIPED in (text, source), advice="--text -")
-    for option, words in (("--text", text), ("--source", source or "")):
-        refuse_file(option, words)
-    text = read_words("--text", text, encoding)
-    source = None if source is None else read_words("--source", source, encoding)
+    if everything and (layer, head) != (None, None):
+        raise SettingsError("--all shows every head of every layer; leave out --layer and --head, or --all")
+    text, source = read_words_and_source(text, source, encoding)
     path = folder.find(run)
-    from charlm.inside.attend import attend as look
+    from charlm.inside.attend import attend_all
 
     with open_run(run, path, take(Opening, given)) as writer:
-        attended = look(writer, text, source=source, layer=layer, head=head)
-    present(AttentionMap(attended), attended.to_json(), json=json, html=html, svg=svg, png=png)
+        looked = attend_all(writer, text, source=source)
+        attended = None if everything else looked.chosen(layer, head)
+    view, value = (AttentionMap(attended), attended.to_json()) if attended else (Thumbnails(looked), looked.to_json())
+    present(view, value, json=json, html=html, svg=svg, png=png)
 
 
 class AttentionMap:
@@ -65,7 +72,7 @@ class AttentionMap:
     def __init__(self, attended: Attended) -> None:
         self.attended = attended
         self.rows, self.columns = (
-            [shorten(visible(token)) for token in tokens] for tokens in (attended.rows, attended.columns)
+            [brief(token, LONGEST) for token in tokens] for tokens in (attended.rows, attended.columns)
         )
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -108,6 +115,42 @@ def number(weight: float, cell: int) -> str:
     return str(min(int(weight * parts + 0.5), 10**cell - 1) or "").rjust(cell)
 
 
-def shorten(token: str) -> str:
-    parts = characters(token)
-    return token if len(parts) <= LONGEST else "".join(parts[: LONGEST - 1]) + "…"
+class Thumbnails:
+    """A small picture for each head, without numbers: a line of them for each layer, or several if there are many."""
+
+    def __init__(self, heads: AllHeads) -> None:
+        self.heads = heads
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        layers, count, rows, columns = self.heads.weights.shape
+        side = len(f"layer {layers} ")
+        width = max(SMALLEST, min((options.max_width - side) // count - GAP, LARGEST))
+        at_once = max(1, (options.max_width - side) // (width + GAP))
+        yield Text(f"attention of every head: {rows} tokens, one a row, look at {columns} columns")
+        if max(rows, columns) > width:
+            yield Text("a square is the highest weight of several tokens; --layer and --head show all")
+        draw = shaded if colorless(console) else coloured
+        squares = self.heads.thumbnails(width).tolist()  # L layers of H heads of t rows of s
+        for start in range(0, count, at_once):
+            names = (f"head {n + 1:<{width + GAP - 5}}" for n in range(start, min(start + at_once, count)))
+            yield Text("\n" + " " * side + "".join(names), no_wrap=True)
+            for n, heads in enumerate(squares, 1):
+                for top in range(0, len(heads[0]), 2):
+                    line = Text(("" if top else f"layer {n}").ljust(side), no_wrap=True)
+                    for head in heads[start : start + at_once]:
+                        draw(line, *head[top : top + 2])
+                        line.append(" " * (width + GAP - len(head[top])))
+                    yield line
+                yield Text()
+
+
+def coloured(line: Text, upper: list[float], lower: list[float] | None = None) -> None:
+    """Add two rows of squares, by the roots of their weights: these make small ones visible."""
+    for column, weight in enumerate(upper):
+        line.append("▀", halves(weight**0.5, lower[column] ** 0.5 if lower else None))
+
+
+def shaded(line: Text, upper: list[float], lower: Sequence[float] = ()) -> None:
+    """The same without colours: the darker, the higher the higher of two weights."""
+    for pair in zip_longest(upper, lower, fillvalue=0.0):
+        line.append(SHADES[round(max(pair) ** 0.5 * (len(SHADES) - 1))])

@@ -49,9 +49,17 @@ PANELS = {
             "attend.attend",
             'Show where a model looks: attention weights. [dim]charlm attend --text "To be, or not to be"[/]',
         ),
+        "lens": (
+            "lens.lens",
+            'Show what a model would guess after each of its layers. [dim]charlm lens --text "To be, or not to be"[/]',
+        ),
         "neurons": (
             "neurons.neurons",
             "Show what single units of a recurrent model do. [dim]charlm neurons --find quote --text - < story.txt[/]",
+        ),
+        "ablate": (
+            "ablate.ablate",
+            "Show what each head, layer or unit is worth: the score without it. [dim]charlm ablate best[/]",
         ),
         "context": ("context.context", "Show how far back a model really looks. [dim]charlm context best[/]"),
         "novelty": (

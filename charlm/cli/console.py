@@ -9,7 +9,7 @@ from collections.abc import Generator
 from typing import TypeVar
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -43,13 +43,13 @@ def table(*columns: str, title: str | None = None) -> Table:
     return grid
 
 
-def show(grid: Table) -> None:
-    """Print a table; in a pipe without blanks at the ends of lines."""
+def show(view: RenderableType) -> None:
+    """Print a table or a picture; in a pipe without blanks at the ends of lines."""
     if out.is_terminal:
-        out.print(grid, markup=False)
+        out.print(view, markup=False)
         return
     with out.capture() as captured:
-        out.print(grid, markup=False)
+        out.print(view, markup=False)
     print("\n".join(line.rstrip() for line in captured.get().strip("\n").split("\n")))
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from charlm.cli.console import BARS
 from charlm.cli.opened import OPENING, open_run
 from charlm.cli.options import Encoding, Json, Run, with_settings
-from charlm.cli.pictures import Html, Png, Svg, heat, present, tilt
+from charlm.cli.pictures import Html, Png, Svg, colorless, heat, present, tilt
 from charlm.cli.texts import PIPED, read_words, refuse_file, refuse_unused
 from charlm.config import take
 from charlm.runs import folder
@@ -75,7 +75,7 @@ class Traces:
         neurons, part = self.neurons, excerpt(self.neurons, EXCERPT)
         signed = neurons.gate in ("cell", "hidden")
         style, low = (tilt, -1) if signed else (heat, 0)
-        bars = bool(console.no_color) or console.color_system is None
+        bars = colorless(console)
         scale = "blue is -1, white 0, red 1" if signed else "white is 0, red 1"
         scale = f"a bar below reaches from {low} to 1" if bars else scale
         yield Text(f"{neurons.gate}: its value after each token; {scale}")

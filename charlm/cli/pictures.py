@@ -13,7 +13,6 @@ import typer
 from rich.color import Color
 from rich.console import Console, RenderableType
 from rich.style import Style
-from rich.table import Table
 
 from charlm.cli import console
 from charlm.errors import SettingsError
@@ -34,6 +33,8 @@ PAGE = """<!DOCTYPE html><html lang="en"><meta charset="utf-8"><meta name="viewp
 <pre style="font-family: ui-monospace, monospace; overflow-x: auto"><code>{code}</code></pre></html>
 """
 FONTS = re.compile(r"@font-face\s*\{[^}]*\}")
+HALVES = re.compile(r'<text (class="\S+" x="\S+") y="(\S+)" textLength="(\S+)" clip-path="\S+">▀+</text>')
+ABOVE, HALF = 18.5, 12.3  # of rich's SVG: a row begins so far above its baseline, and half of its height
 
 
 def heat(share: float) -> Style:
@@ -45,6 +46,17 @@ def tilt(value: float) -> Style:
     """Blue at -1, red at 1: for signed values, such as a cell state or a difference."""
     value = min(max(value, -1.0), 1.0)
     return background(mix(MIDDLE, HOT if value > 0 else COLD, abs(value)))
+
+
+def halves(upper: float, lower: float | None) -> Style:
+    """Of the character ▀, as two squares coloured as by `heat`; the lower one is left as it is for None."""
+    colors = [None if x is None else Color.from_rgb(*mix(MIDDLE, HOT, min(max(x, 0.0), 1.0))) for x in (upper, lower)]
+    return Style(color=colors[0], bgcolor=colors[1])
+
+
+def colorless(console: Console) -> bool:
+    """Whether a view must say by characters what it would say by colours."""
+    return bool(console.no_color) or console.color_system is None
 
 
 def mix(a: tuple[int, int, int], b: tuple[int, int, int], share: float) -> tuple[int, int, int]:
@@ -72,10 +84,8 @@ def present(
             save(path, make(view))
     if json:
         print(jsonlib.dumps(value))
-    elif isinstance(view, Table):
-        console.show(view)
     else:
-        console.out.print(view, markup=False)
+        console.show(view)
 
 
 def save_as_named(path: Path, view: RenderableType, value: dict[str, Any]) -> None:
@@ -115,7 +125,14 @@ def as_html(view: RenderableType) -> bytes:
 def as_svg(view: RenderableType) -> bytes:
     text = record(view).export_svg(title="charlm")
     text = FONTS.sub("", text)  # rich refers to fonts on the web: a picture must not need them
-    return text.encode()
+    return HALVES.sub(upper_half, text).encode()
+
+
+def upper_half(match: re.Match[str]) -> str:
+    """A rectangle for a text of ▀, which fonts draw higher or lower than half of a row."""
+    place, baseline, width = match.groups()
+    y = float(baseline) - ABOVE
+    return f'<rect {place} y="{y:g}" width="{width}" height="{HALF}" shape-rendering="crispEdges"/>'
 
 
 def as_png(view: RenderableType) -> bytes:

@@ -80,6 +80,15 @@ def read_words(option: str, typed: str, encoding: str | None) -> str:
     return typed
 
 
+def read_words_and_source(text: str, source: str | None, encoding: str | None) -> tuple[str, str | None]:
+    """The values of --text and --source. Raises `SettingsError` for the name of a file."""
+    refuse_unused(encoding, read=PIPED in (text, source), advice="--text -")
+    for option, words in (("--text", text), ("--source", source or "")):
+        refuse_file(option, words)
+    read = read_words("--text", text, encoding)
+    return read, None if source is None else read_words("--source", source, encoding)
+
+
 def warn_of_escapes(option: str, typed: str) -> None:
     r"""Note that a typed `\n` is no newline."""
     if r"\n" in typed:

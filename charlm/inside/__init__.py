@@ -12,3 +12,10 @@ def index_of(flag: str, number: int, count: int) -> int:
         allowed = f"from 1 to {count}" if count > 1 else "1: there is only one"
         raise SettingsError(f"{flag} must be {allowed}, got {number}", field=setting(flag))
     return number - 1
+
+
+def refuse_empty(text: str, source: str | None) -> None:
+    """Raise `SettingsError` if there is no text to look at, or a source without any."""
+    for field, words in (("text", text), ("source", source)):
+        if words == "":
+            raise SettingsError(f"the {field} is empty; there is nothing to look at", field=field)

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from charlm import kinds
 from charlm.errors import SettingsError
-from charlm.inside import index_of
+from charlm.inside import index_of, refuse_empty
 from charlm.text.tokenizers import Tokenizer
 from charlm.text.units import Ids
 from charlm.writer import Writer
@@ -36,6 +38,39 @@ class Attended(NamedTuple):
         return self._asdict()
 
 
+class AllHeads(NamedTuple):
+    """The weights of every head of every layer; rows and columns as in `Attended`."""
+
+    weights: Tensor  # (L, H, T, S) rows sum to 1
+    rows: list[str]  # T tokens, the queries
+    columns: list[str]  # S tokens, the keys
+    causal: bool  # row t sees the columns up to t alone
+    of_pair: bool
+
+    def chosen(self, layer: int | None, head: int | None) -> Attended:
+        """One layer's, of a head or of all in the mean; numbers are from 1, and None is the last layer."""
+        count = len(self.weights)
+        index = index_of("--layer", count if layer is None else layer, count)
+        heads = self.weights[index]  # (H, T, S)
+        weights = heads.mean(0) if head is None else heads[index_of("--head", head, len(heads))]  # (T, S)
+        return Attended(
+            layer=index + 1,
+            head=1 if len(heads) == 1 else head,
+            rows=self.rows,
+            columns=self.columns,
+            weights=[row[: t + 1] if self.causal else row for t, row in enumerate(weights.tolist())],
+            of_pair=self.of_pair,
+        )
+
+    def thumbnails(self, side: int) -> Tensor:
+        """(L, H, t, s) with at most `side` rows and columns: where there are more, the highest weight of neighbours."""
+        t, s = (min(side, size) for size in self.weights.shape[2:])
+        return F.adaptive_max_pool2d(self.weights, (t, s))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"rows": self.rows, "columns": self.columns, "weights": self.weights.tolist(), "of_pair": self.of_pair}
+
+
 def attend(
     writer: Writer, text: str, *, source: str | None = None, layer: int | None = None, head: int | None = None
 ) -> Attended:
@@ -46,59 +81,58 @@ def attend(
     window, and a `layer` or `head` (from 1) that does not exist; `VocabularyError` for characters that the vocabulary
     lacks.
     """
-    if not text or source == "":
+    return attend_all(writer, text, source=source).chosen(layer, head)
+
+
+def attend_all(writer: Writer, text: str, *, source: str | None = None) -> AllHeads:
+    """`attend` with every head of every layer. Raises as that does."""
+    refuse_empty(text, source)
+    read, tokens = source_ids(writer, source), writer.tokenizer.encode(text)
+    if read is not None and kinds.load(writer.kind).has_source:
+        return across(writer, read, tokens.tolist())
+    return mapped(writer, tokens, read, tokens)
+
+
+def source_ids(writer: Writer, source: str | None) -> Ids | None:
+    """What is read before a text: of a run on pairs a source with its newline, which it must have."""
+    kind = kinds.load(writer.kind)
+    if not kind.has_source:
+        writer.check_can_continue()
+        return None if source is None else writer.source_tokenizer.encode(source)
+    if source is None:
         raise SettingsError(
-            f"the {'source' if text else 'text'} is empty; there is nothing to look at",
-            field="source" if text else "text",
+            f"this run was trained on {kind.noun}; give what it reads with --source TEXT", field="source"
         )
-    tokens, read = writer.tokenizer.encode(text), None if source is None else writer.source_tokenizer.encode(source)
-    if (kind := kinds.load(writer.kind)).has_source:
-        if read is None:
-            raise SettingsError(
-                f"this run was trained on {kind.noun}; give what it reads with --source TEXT", field="source"
-            )
-        return aligned(
-            writer, np.append(read, writer.source_tokenizer.newline), tokens.tolist(), layer=layer, head=head
-        )
-    writer.check_can_continue()
-    return mapped(writer, tokens, read, tokens, layer=layer, head=head)
+    return np.append(writer.source_tokenizer.encode(source), writer.source_tokenizer.newline)
 
 
-def aligned(
-    writer: Writer,
-    source: Ids,
-    target: list[int],
-    *,
-    finished: bool = True,
-    layer: int | None = None,
-    head: int | None = None,
-) -> Attended:
+def aligned(writer: Writer, source: Ids, target: list[int], *, finished: bool = True) -> Attended:
     """`attend` for ids: of a source with its newline, and of a target, to which one is added if it is `finished`."""
+    return across(writer, source, target, finished=finished).chosen(None, None)
+
+
+def across(writer: Writer, source: Ids, target: list[int], *, finished: bool = True) -> AllHeads:
+    """From a target over its source, as in `aligned`."""
     newline = writer.tokenizer.newline
     written = np.array([*target, *[newline] * finished], np.int64)
     fed = np.array([newline, *written[:-1]], np.int64)
-    return mapped(writer, fed, source, written, layer=layer, head=head)
+    return mapped(writer, fed, source, written)
 
 
 @torch.inference_mode()
-def mapped(writer: Writer, fed: Ids, read: Ids | None, names: Ids, *, layer: int | None, head: int | None) -> Attended:
+def mapped(writer: Writer, fed: Ids, read: Ids | None, names: Ids) -> AllHeads:
     """The weights of the tokens `fed` (T,) over the source `read` (S,); rows are named after the last of `names`."""
     weights = writer.model.attention_weights(
         torch.from_numpy(fed).to(writer.device),
         None if read is None else torch.from_numpy(read).to(writer.device),
     )  # (L, H, T, S)
-    index = index_of("--layer", len(weights) if layer is None else layer, len(weights))
-    heads = weights[index]  # (H, T, S)
-    chosen = heads.mean(0) if head is None else heads[index_of("--head", head, len(heads))]  # (T, S)
-    rows, columns = chosen.shape
-    causal = read is None and rows == len(fed)
+    rows, columns = weights.shape[2:]
     keys = token_texts(writer.tokenizer, fed) if read is None else token_texts(writer.source_tokenizer, read)
-    return Attended(
-        layer=index + 1,
-        head=1 if len(heads) == 1 else head,
+    return AllHeads(
+        weights,
         rows=token_texts(writer.tokenizer, names[len(names) - rows :]),
         columns=keys[:columns],
-        weights=[row[: t + 1] if causal else row for t, row in enumerate(chosen.tolist())],
+        causal=read is None and rows == len(fed),
         of_pair=kinds.load(writer.kind).has_source,
     )
 

@@ -43,6 +43,9 @@ class AnyPart(Protocol):
     @property
     def bytes(self) -> int: ...
     def __len__(self) -> int: ...
+    def beginning(self, size: int, vocabularies: Vocabularies) -> AnyPart:
+        """Its first tokens or pairs, of `size` bytes at most, but one at least."""
+        ...
 
 
 class AnyStore(Protocol):

@@ -46,6 +46,16 @@ class PairSplit:
         """Number of pairs."""
         return len(self.target)
 
+    def beginning(self, size: int, vocabularies: Vocabularies) -> PairSplit:
+        """The first pairs, as many as have targets of `size` bytes together, but one at least."""
+        widths = np.array([len(token) for token in vocabularies.target.tokens])[self.target.ids]
+        ends = np.cumsum(np.add.reduceat(widths, self.target.offsets[:-1]))  # (pairs,)
+        count = max(1, int(np.searchsorted(ends, size, "right")))
+        mask = np.arange(self.count) < count
+        chars = sum(len(text) + 1 for text in self.texts(vocabularies, count)[1])
+        sides = self.source.where(mask), self.target.where(mask)
+        return PairSplit(*sides, chars, int(ends[count - 1]), self.numbers[mask])
+
     def texts(self, vocabularies: Vocabularies, limit: int = sys.maxsize) -> tuple[list[str], list[str]]:
         """(sources, targets) of the first `limit` pairs as text."""
         source, target = (

@@ -72,6 +72,14 @@ class Split:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def beginning(self, size: int, vocabularies: Vocabularies) -> Split:
+        """Its first tokens, as many as `size` bytes hold, but one at least."""
+        tokenizer = vocabularies.target
+        ids = self.ids[:size]
+        ends = np.cumsum(np.array([len(token) for token in tokenizer.tokens])[ids])
+        ids = ids[: max(1, int(np.searchsorted(ends, size, "right")))]
+        return replace(self, ids=ids, chars=len(tokenizer.decode(ids.tolist())), bytes=int(ends[len(ids) - 1]))
+
 
 @dataclass(frozen=True, eq=False)
 class Store:

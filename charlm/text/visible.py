@@ -18,6 +18,12 @@ def visible(text: str, *, space: str = "·") -> str:
     return "".join((space if c[0] == " " else BLANKS.get(c[0]) or escaped(c[0])) + c[1:] for c in cut)
 
 
+def brief(text: str, longest: int) -> str:
+    """As `visible`, in at most so many characters."""
+    cut = characters(visible(text))
+    return "".join(cut if len(cut) <= longest else [*cut[: longest - 1], "…"])
+
+
 def with_base(text: str) -> str:
     """The text, after a dotted circle if it begins with a mark, which else is drawn over the character before it."""
     return f"◌{text}" if continues(text[:1] or " ") else text

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from charlm import archs
+from charlm import archs, job
 from charlm.config import DataSpec, Lengths, take
+from charlm.plan import Plan
+from charlm.text.corpus import Corpus
 from charlm.text.tokenizers import CharTokenizer
 from charlm.text.vocabulary import Vocabularies
 from charlm.writer import Writer
@@ -35,3 +38,16 @@ def build() -> Build:
         return Writer(model, Vocabularies(tokenizer, tokenizer))
 
     return build_
+
+
+@pytest.fixture(scope="session")
+def looking(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs of a transformer and a seq2seq, trained for three steps."""
+    folder = tmp_path_factory.mktemp("looking")
+    text = folder / "text.txt"
+    text.write_text("The lamp is out,\nthe tide is in.\n" * 30, encoding="utf-8")
+    for arch in ("transformer", "seq2seq"):
+        plan = Plan.of({"arch": arch, "hidden_size": 32, "seq_len": 16, "batch_size": 4, "steps": 3})
+        for _ in job.train(plan, Corpus.open([text]), out=folder / arch, cache_dir=folder / "cache"):
+            pass
+    return {arch: folder / arch for arch in ("transformer", "seq2seq")}

@@ -13,14 +13,13 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor
 
-from charlm import archs, job
+from charlm import archs
 from charlm.archs._attention import Attention
-from charlm.cli.attend import AttentionMap
+from charlm.cli.attend import AttentionMap, Thumbnails
+from charlm.cli.pictures import as_html, as_svg
 from charlm.errors import CharlmError, SettingsError
-from charlm.inside.attend import Attended, attend
+from charlm.inside.attend import AllHeads, Attended, attend, attend_all
 from charlm.model import PAD, LanguageModel
-from charlm.plan import Plan
-from charlm.text.corpus import Corpus
 from charlm.writer import Writer
 
 Build = Callable[..., Writer]
@@ -42,9 +41,9 @@ def close(a: Tensor, b: Tensor) -> None:
     torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
-def drawn(found: Attended, width: int = 100) -> list[str]:
+def drawn(found: Attended | AllHeads, width: int = 100) -> list[str]:
     console = Console(file=StringIO(), width=width, record=True)
-    console.print(AttentionMap(found))
+    console.print(AttentionMap(found) if isinstance(found, Attended) else Thumbnails(found))
     return console.export_text().split("\n")
 
 
@@ -201,19 +200,6 @@ def test_long_tokens_stand_upright_above_their_columns() -> None:
     ]
 
 
-@pytest.fixture(scope="module")
-def looking(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs of a transformer and a seq2seq, trained for three steps."""
-    folder = tmp_path_factory.mktemp("looking")
-    text = folder / "text.txt"
-    text.write_text("The lamp is out,\nthe tide is in.\n" * 30, encoding="utf-8")
-    for arch in ("transformer", "seq2seq"):
-        plan = Plan.of({"arch": arch, "hidden_size": 32, "seq_len": 16, "batch_size": 4, "steps": 3})
-        for _ in job.train(plan, Corpus.open([text]), out=folder / arch, cache_dir=folder / "cache"):
-            pass
-    return {arch: folder / arch for arch in ("transformer", "seq2seq")}
-
-
 def test_the_command_draws_prints_json_and_saves_pictures(typed: Typed, looking: dict[str, Path]) -> None:
     code, out, _ = typed("attend", looking["transformer"], "--text", "The lamp\n")
     assert code == 0
@@ -239,6 +225,84 @@ def test_the_command_refuses_in_one_line(typed: Typed, trained: Path) -> None:
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "LSTM has no attention" in err
     assert typed("attend", trained)[0] == 2
+
+
+@pytest.mark.parametrize("arch", ["transformer", "encdec", "seq2seq"])
+def test_every_head_of_every_layer_is_what_the_model_computes(build: Build, arch: str) -> None:
+    writer, ids = build(arch), tokens(8)
+    heads = attend_all(writer, writer.tokenizer.decode(ids.tolist()))
+    close(heads.weights, writer.model.attention_weights(ids))
+    for layer in range(1, len(heads.weights) + 1):
+        one = attend(writer, writer.tokenizer.decode(ids.tolist()), layer=layer, head=1)
+        assert (one.rows, one.columns) == (heads.rows, heads.columns)
+        for row, whole in zip(one.weights, heads.weights[layer - 1, 0].tolist(), strict=True):
+            assert row == whole[: len(row)]
+            assert not any(whole[len(row) :])
+
+
+def all_heads(weights: Tensor) -> AllHeads:
+    _, _, t, s = weights.shape
+    return AllHeads(weights, ["a"] * t, ["b"] * s, causal=False, of_pair=False)
+
+
+def test_thumbnails_stand_in_a_line_for_each_layer_two_rows_of_squares_in_one() -> None:
+    weights = torch.zeros(2, 2, 3, 3)
+    weights[0, 0] = torch.eye(3)
+    weights[0, 1, 2, 0] = weights[1, 0, 0, 2] = 0.3  # of which the root is 0.55
+    lines = [line.rstrip() for line in drawn(all_heads(weights), 70)]
+    assert lines[0] == "attention of every head: 3 tokens, one a row, look at 3 columns"
+    assert lines[2:8] == [
+        "        head 1                    head 2",
+        "layer 1 ██",
+        "          █                       ▒",
+        "",
+        "layer 2   ▒",
+        "",
+    ]
+
+
+def test_of_a_long_text_a_square_is_the_highest_weight_of_its_tokens() -> None:
+    weights = torch.zeros(1, 1, 96, 96)
+    weights[0, 0, 95, 50] = 0.7
+    (squares,) = all_heads(weights).thumbnails(24)[0]
+    assert squares.shape == (24, 24)
+    assert squares[23, 12] == pytest.approx(0.7)
+    assert (squares > 0).sum() == 1
+    lines = drawn(all_heads(weights), 80)
+    assert lines[1].startswith("a square is the highest weight of several tokens; --layer and --head")
+
+
+def test_many_heads_stand_in_several_lines_that_fit() -> None:
+    lines = drawn(all_heads(torch.rand(2, 20, 30, 30)), 60)
+    assert max(map(len, lines)) <= 60
+    assert [word for line in lines for word in line.split() if word.isdigit() and "head" in line[:16]][-1] == "20"
+    assert sum(line.startswith("layer 1") for line in lines) == 4
+
+
+def test_in_colours_a_square_is_half_a_character_and_in_a_picture_a_rectangle() -> None:
+    weights = torch.zeros(1, 1, 2, 1)
+    weights[0, 0, 0, 0] = 1.0
+    assert (
+        "color: #b2182b; text-decoration-color: #b2182b; background-color: #f7f7f7"
+        in as_html(Thumbnails(all_heads(weights))).decode()
+    )
+    page = as_svg(Thumbnails(all_heads(weights))).decode()
+    assert "▀" not in page
+    assert page.count('height="12.3"') == 1
+
+
+def test_the_command_draws_all_heads_and_prints_their_weights(typed: Typed, looking: dict[str, Path]) -> None:
+    code, out, _ = typed("attend", looking["transformer"], "--all", "--text", "The lamp\n")
+    assert code == 0
+    assert [f"layer {n}" in out for n in (1, 4, 5)] == [True, True, False]
+    code, out, err = typed("attend", looking["seq2seq"], "--all", "--text", "is out", "--json", "--svg", "a.svg")
+    shown = json.loads(out)
+    assert set(shown) == {"rows", "columns", "weights", "of_pair"}
+    assert torch.tensor(shown["weights"]).shape == (1, 1, 3, 3)
+    assert "saved a.svg" in err
+    code, out, err = typed("attend", looking["transformer"], "--all", "--text", "The", "--head", "1")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "leave out --layer and --head" in err
 
 
 def test_a_letter_and_its_marks_stand_upright_as_one_character() -> None:
