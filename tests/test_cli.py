@@ -185,7 +185,7 @@ def test_every_preset_names_settings_that_exist(typed: Typed) -> None:
     for name in presets.names():
         assert name in shown
         Plan.of(presets.read(name))
-    for arch in ("encdec", "lstm", "lstmcell", "gru", "rnn", "seq2seq", "transformer"):
+    for arch in ("encdec", "lstm", "lstmcell", "gru", "rnn", "seq2seq", "transformer", "transformer-xl"):
         assert arch in typed("archs")[1]
         for size in ("tiny", "small", "medium", "large"):
             Plan.of({"arch": arch}, presets.read(size))
@@ -228,7 +228,7 @@ def test_help_shows_the_defaults_that_apply(typed: Typed, words: list[str], opti
         (["train", "--resume", ""], "no run ''"),
         (["compare", "V", "--arch", ""], "unknown architecture ''; choose from encdec, gru, lstm"),
         (["compare", "V", "--arch", "lstm, gur"], "unknown architecture 'gur' (did you mean gru?)"),
-        (["train", "V", "--heads", "2"], "--heads belongs to encdec, transformer; lstm has --layers, --hidden-size"),
+        (["train", "V", "--heads", "2"], "transformer-xl; lstm has --layers, --hidden-size"),
         (["train", "V", "--hedas", "2"], "--hedas is no setting of charlm train; see charlm train --arch lstm --help"),
         (
             ["train", "V", "--hiden-size", "2"],
@@ -318,7 +318,7 @@ def test_what_cannot_be_done_is_said_in_one_line(typed: Typed, verses: Path, wor
     ("text", "message"),
     [("", "holds no text"), ("a", "holds 1 tokens; it needs 3 or more"), ("abc", None), ("hello world " * 3, None)],
 )
-@pytest.mark.parametrize("arch", ["lstm", "seq2seq", "encdec", "transformer"])
+@pytest.mark.parametrize("arch", ["lstm", "seq2seq", "encdec", "transformer", "transformer-xl"])
 def test_a_tiny_text_is_trained_on_or_refused_with_its_size(
     typed: Typed, text: str, message: str | None, arch: str
 ) -> None:

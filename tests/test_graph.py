@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from charlm.archs._graph import CarriedStepper, GraphStepper
+from charlm.archs._relative_steppers import RingStepper
 from charlm.config import DataSpec, Lengths
 from charlm.model import LanguageModel
 from charlm.plan import Plan
@@ -24,6 +25,7 @@ MODELS = {
     "gru": CarriedStepper,
     "rnn": CarriedStepper,
     "transformer": GraphStepper,
+    "transformer-xl": RingStepper,
 }
 
 
