@@ -19,7 +19,12 @@ from charlm.config import Arg, Settings
 from charlm.errors import SettingsError
 
 Heads = Annotated[int | None, Arg("attention heads [default: of 64 units, in narrow models of 32]", min=1, max=4096)]
+PositionKind = Annotated[
+    Literal["sinusoidal", "learned", "rotary", "none"], Arg("how the model knows where a token stands")
+]
+NormKind = Annotated[Literal["layer", "rms"], Arg("kind of normalisation")]
 NormPlace = Annotated[Literal["pre", "post"], Arg("before each sublayer, or after its residual sum")]
+Activation = Annotated[Literal["relu", "gelu", "relu2", "swiglu"], Arg("of the feed-forward layer")]
 Dropout = Annotated[float, Arg("on embeddings, attention and sublayers", min=0, max=0.95)]
 
 
@@ -28,12 +33,10 @@ class BlockConfig(Settings):
     layers: Annotated[int, Arg("blocks", min=1, max=256)] = 4
     hidden_size: Annotated[int, Arg("width of the residual stream", min=1, max=65536)] = 128
     heads: Heads = None
-    positions: Annotated[
-        Literal["sinusoidal", "learned", "rotary", "none"], Arg("how the model knows where a token stands")
-    ] = "rotary"
-    norm: Annotated[Literal["layer", "rms"], Arg("kind of normalisation")] = "rms"
+    positions: PositionKind = "rotary"
+    norm: NormKind = "rms"
     norm_place: NormPlace = "pre"
-    activation: Annotated[Literal["relu", "gelu", "relu2", "swiglu"], Arg("of the feed-forward layer")] = "relu2"
+    activation: Activation = "relu2"
     qk_norm: Annotated[bool, Arg("normalise queries and keys")] = True
     bias: Annotated[bool, Arg("biases in linear layers and layer norms")] = False
     dropout: Dropout = 0.0

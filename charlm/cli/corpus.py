@@ -13,7 +13,7 @@ from charlm.cli.console import out, show, table, watch
 from charlm.cli.options import Command, Encoding, Group, Json, with_settings
 from charlm.config import Arg, Settings
 from charlm.errors import SettingsError
-from charlm.text.synthetic import LONGEST, Task, make
+from charlm.text.synthetic import LONGEST, Task, line, make
 
 app = typer.Typer(cls=Group, no_args_is_help=True)
 
@@ -50,11 +50,12 @@ def fetch(
 
 @dataclass(frozen=True)
 class Amount(Settings):
-    """How many pairs to make, and how long."""
+    """How many pairs or lines to make, and how long."""
 
-    pairs: Annotated[int, Arg("pairs to make", min=1, max=10**7)] = 20_000
+    pairs: Annotated[int, Arg("pairs, or lines of repeat", min=1, max=10**7)] = 20_000
     longest: Annotated[
-        int | None, Arg(f"reverse, sort, copy: letters of the longest source [default: {LONGEST}]", min=1, max=1000)
+        int | None,
+        Arg(f"letters of the longest source, not of dates and numbers [default: {LONGEST}]", min=1, max=1000),
     ] = None
     seed: Annotated[int, Arg("the same seed makes the same pairs", min=0, max=2**63 - 1)] = 0
 
@@ -63,17 +64,22 @@ class Amount(Settings):
 @with_settings({"How much": Amount})
 def make_(
     task: Annotated[
-        Task, typer.Argument(help="letters reversed, sorted or copied; dates to ISO 8601; number words to digits")
+        Task,
+        typer.Argument(
+            help="letters reversed, sorted or copied; dates to ISO 8601; number words to digits; "
+            "repeat, a running text: lines 0w0w of a random word"
+        ),
     ],
     file: Annotated[
-        Path | None, typer.Option("--out", help="where to \\[default: TASK.tsv]", show_default=False)
+        Path | None, typer.Option("--out", help="where to \\[default: TASK.tsv, repeat.txt]", show_default=False)
     ] = None,
     *,
     given: dict[str, Any],
 ) -> None:
-    """Make pairs whose right answers are known, to learn on. [dim]charlm corpus make reverse[/]"""
-    path = file or Path(f"{task}.tsv")
-    lines = [f"{source}\t{target}\n" for source, target in make(task, **asdict(Amount(**given)))]
+    """Make pairs or a text whose right answers are known, to learn on. [dim]charlm corpus make reverse[/]"""
+    text = task == "repeat"
+    path = file or Path(f"{task}.txt" if text else f"{task}.tsv")
+    lines = [line(task, pair) for pair in make(task, **asdict(Amount(**given)))]
     try:
         with path.open("x", encoding="utf-8", newline="\n") as output:
             output.writelines(lines)
@@ -81,7 +87,7 @@ def make_(
         raise SettingsError(f"{path} exists already; move it away, or name another file with --out") from None
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror}; name another file with --out") from error
-    settings = "--arch seq2seq --attention additive --tokenizer char --minutes 3"
+    settings = "--arch " + ("reformer" if text else "seq2seq --attention additive --tokenizer char --minutes 3")
     print(f"{path}\nnext: charlm train {path} {settings}")
 
 

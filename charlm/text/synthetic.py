@@ -1,4 +1,4 @@
-"""Synthetic tasks: as many pairs of a source and its right target as are wanted.
+"""Synthetic tasks: as many pairs of a source and its right target as are wanted, and one that is a running text.
 
 The sources of a task are of several kinds, such as words of one length or dates in one form. All kinds are drawn
 equally often, until a kind has no more. No source occurs twice, so the held-out ones were never trained on.
@@ -17,9 +17,15 @@ from typing import Literal, NamedTuple
 from charlm.errors import SettingsError
 from charlm.text.pairs import Pair
 
-Task = Literal["reverse", "sort", "copy", "dates", "numbers"]
+Task = Literal["reverse", "sort", "copy", "dates", "numbers", "repeat"]
 
 LONGEST = 20  # letters of a source, by default
+
+
+def line(task: Task, pair: Pair) -> str:
+    """A pair as a line of the task's file: two columns, or of `repeat` 0w0w, the copy task of Kitaev, Kaiser & Levskaya
+    2020, arXiv:2001.04451, section 5."""
+    return f"0{pair.source}0{pair.target}\n" if task == "repeat" else f"{pair.source}\t{pair.target}\n"
 
 
 class SourceKind(NamedTuple):
@@ -30,7 +36,7 @@ class SourceKind(NamedTuple):
 def make(task: Task, pairs: int, longest: int | None, seed: int) -> Iterator[Pair]:
     """`pairs` pairs with different sources, in random order.
 
-    `longest` is the largest number of letters in a source of reverse, sort and copy; None means 20. Raises
+    `longest` is the largest number of letters in a source of reverse, sort, copy and repeat; None means 20. Raises
     `SettingsError` if the task has fewer different sources, and for a `longest` of dates or numbers.
     """
     kinds = kinds_of(task, longest)
@@ -93,6 +99,7 @@ ANSWERS: dict[str, Callable[[str], str]] = {
     "reverse": lambda source: source[::-1],
     "sort": lambda source: "".join(sorted(source)),
     "copy": str,
+    "repeat": str,
 }
 
 

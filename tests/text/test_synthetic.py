@@ -21,7 +21,7 @@ from charlm.text.synthetic import FORMS, Task, dated, make, shares
 Typed = Callable[..., tuple[int, str, str]]
 
 TASKS = get_args(Task)
-LETTERS = ("reverse", "sort", "copy")
+LETTERS = ("reverse", "sort", "copy", "repeat")
 LAYOUTS = ["%d %B %Y", "%B %d, %Y", "%d %B, %Y", "%Y %B %d", "%A %d %B %Y", "%A, %B %d, %Y"]
 LAYOUTS += ["%a %b %d %Y", "%b %d %Y", "%d-%b-%Y", "%d.%m.%Y", "%Y/%m/%d"]
 VALUES = {"zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9}
@@ -133,6 +133,15 @@ def test_all_there_is_can_be_had_and_no_more() -> None:
         make("copy", 703, 2, 0)
     with pytest.raises(SettingsError, match="--longest is for reverse, sort, copy"):
         make("dates", 1, 20, 0)
+
+
+def test_repeat_is_a_text_in_which_every_line_is_a_word_twice(typed: Typed) -> None:
+    code, out, _ = typed("corpus", "make", "repeat", "--pairs", "60", "--longest", "30")
+    assert (code, out) == (0, "repeat.txt\nnext: charlm train repeat.txt --arch reformer\n")
+    lines = Path("repeat.txt").read_text(encoding="utf-8").splitlines()
+    assert all(re.fullmatch(r"0([a-z]{1,30})0\1", line) for line in lines)
+    assert len(set(lines)) == 60
+    assert {len(line) // 2 - 1 for line in lines} == set(range(1, 31))
 
 
 def test_a_task_becomes_a_file_and_never_replaces_one(typed: Typed) -> None:

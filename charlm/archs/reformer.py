@@ -1,0 +1,235 @@
+"""Reformer (Kitaev, Kaiser & Levskaya 2020, arXiv:2001.04451): attention by hashing, a reversible residual stream.
+
+Attention (`_lsh.py`, section 2) compares a token with few others, those that random hashes put together with it. The
+backward pass computes each layer's input anew from its output (`_reversible.py`, section 3), so the memory of a
+training step does not grow with the layers, but for 4 bytes per token, head and round. The norm stands before each
+sublayer, and both halves of the stream are normalised together for the output, whose weights are therefore never the
+embedding's.
+
+Where we differ: a token looks at what stands before it whatever comes after (`_lsh.py` says how), so text in pieces
+means the same as text at once. Rotations are drawn anew in each training step, as in the authors' code, but are fixed
+in evaluation. Dropout is on embeddings and sublayers and not on attention weights. Learned positions are one table, not
+a sum over two axes. The default is the block of our `transformer`; the preset `reformer-tiny` has the paper's.
+
+The state is the window's tokens, and what goes on from it reads them again: keys and values of each layer would be
+memory that grows with the layers. Writing has a KV cache of its own, with the bucket of each key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from charlm.archs._attention import watch
+from charlm.archs._blocks import Activation, BlockConfig, FeedForward, Heads, NormKind, PositionKind, norm
+from charlm.archs._graph import Recorded
+from charlm.archs._lsh import LSHAttention, normalised
+from charlm.archs._positions import Places, Positions, Rotary, positions
+from charlm.archs._reversible import reversible
+from charlm.archs._window import Windowed, WindowStepper
+from charlm.config import Arg, DataSpec, Settings
+from charlm.errors import SettingsError
+from charlm.model import Head, Init, Stepper, init_unigram
+
+MOST_BUCKETS = 2048  # bucket times place is a number of 32 bits
+
+
+class Tokens(NamedTuple):
+    """The state: what the window holds."""
+
+    tokens: Tensor  # (B, P)
+
+
+class Reformer(Windowed):
+    """A stack of blocks. When its window is full it reads the newer half again and goes on."""
+
+    recipes = {"text": {"lr": 3e-3}}
+
+    @dataclass(frozen=True)
+    class Config(Settings):
+        layers: Annotated[int, Arg("blocks", min=1, max=256)] = 4
+        hidden_size: Annotated[int, Arg("width of each half of the residual stream", min=1, max=65536)] = 128
+        heads: Heads = None
+        rounds: Annotated[int, Arg("hashes, each with buckets of its own", min=1, max=64)] = 2
+        chunk: Annotated[
+            int, Arg("tokens of its bucket that a token looks back on, in each round", min=1, max=4096)
+        ] = 32
+        buckets: Annotated[
+            int | None,
+            Arg("buckets of a hash, 1 or an even number [default: 2 per chunk in the window]", min=1, max=MOST_BUCKETS),
+        ] = None
+        positions: PositionKind = "rotary"
+        norm: NormKind = "rms"
+        activation: Activation = "relu2"
+        bias: Annotated[bool, Arg("biases in feed-forward layers and layer norms")] = False
+        dropout: Annotated[float, Arg("on embeddings and sublayers", min=0, max=0.95)] = 0.0
+        init: Init = "unigram"
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            _ = self.block  # which checks that the heads divide the hidden size
+            if self.buckets not in (None, 1) and self.buckets % 2:
+                raise SettingsError(
+                    f"--buckets must be 1 or even, as a hash is a direction or its opposite, got {self.buckets}",
+                    field="buckets",
+                )
+
+        @property
+        def block(self) -> BlockConfig:
+            """The norms and feed-forward layers as a BlockConfig."""
+            return BlockConfig(
+                hidden_size=self.hidden_size,
+                heads=self.heads,
+                positions=self.positions,
+                norm=self.norm,
+                activation=self.activation,
+                bias=self.bias,
+            )
+
+        @property
+        def head_count(self) -> int:
+            return self.block.head_count
+
+        def buckets_of(self, window: int) -> int:
+            """How many a hash has. In a window of one chunk all tokens are in one bucket: there is nothing to save."""
+            derived = min(2 * (window // self.chunk), MOST_BUCKETS) if window > self.chunk else 1
+            return self.buckets or derived
+
+    config: Config
+    head: Head
+
+    def __init__(self, config: Config, spec: DataSpec) -> None:
+        super().__init__(config, spec)
+        size, window = config.hidden_size, spec.lengths.window
+        self.embed = nn.Embedding(spec.input_size, size)
+        places = positions(config.positions, window, size, config.head_count)
+        rotary = isinstance(places, Rotary)
+        self.positions, turns = (Positions(), places) if rotary else (places, Positions())
+        self.branches: Any = nn.ModuleList()
+        for layer in range(config.layers):
+            attention = LSHAttention(
+                norm(config.block),
+                turns,
+                size=size,
+                heads=config.head_count,
+                rounds=config.rounds,
+                buckets=config.buckets_of(window),
+                chunk=config.chunk,
+                seed=layer,
+            )
+            self.branches.extend([attention, Feed(config.block)])
+        self.norm = norm(replace(config.block, hidden_size=2 * size))
+        self.head = Head(2 * size, spec, bias=config.init == "unigram")
+        self.initialise()
+        if config.init == "unigram":
+            init_unigram(self.head, spec)
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.0 if name.endswith("out") else module.in_features**-0.5)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for table in (self.head, self.embed):
+            nn.init.normal_(table.weight, std=0.02)
+
+    @property
+    def capacity(self) -> int:
+        return self.spec.lengths.window
+
+    def start(self, rows: int) -> Tokens:
+        return Tokens(torch.empty(rows, 0, dtype=torch.long, device=self.embed.weight.device))
+
+    def slide(self, tokens: Tensor) -> Tokens:
+        """The newer half."""
+        return Tokens(tokens[:, -(self.capacity // 2) :])
+
+    def advance(self, tokens: Tensor, state: Tokens) -> tuple[Tensor, Tokens]:
+        text = torch.cat([state.tokens, tokens], 1)
+        dropout = self.config.dropout if self.training else 0.0
+        x = F.dropout(self.embedded(text, slice(text.size(1))), dropout, self.training)
+        hidden = self.norm(torch.cat(reversible(x, self.branches, dropout), -1))
+        return hidden[:, state.tokens.size(1) :], Tokens(text)
+
+    def embedded(self, tokens: Tensor, places: Places) -> Tensor:
+        """tokens (B, T) at these places -> (B, T, D)."""
+        return self.positions.add(self.embed(tokens), places)
+
+    def stepper(self, rows: int) -> Stepper:
+        return HashStepper(self, rows)
+
+    def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
+        if source is not None:
+            raise SettingsError("a reformer looks back at the text itself and reads no other; leave --source out")
+        if len(tokens) > self.capacity:
+            raise SettingsError(
+                f"the text has {len(tokens)} tokens and the window of this run holds {self.capacity}; "
+                "give a shorter one"
+            )
+        return watch(self.branches[::2], lambda: self.advance(tokens[None], self.start(1)))
+
+
+class Feed(nn.Module):
+    """A branch of a reversible stream: norm and feed-forward layer."""
+
+    def __init__(self, c: BlockConfig) -> None:
+        super().__init__()
+        self.norm, self.feed_forward = norm(c), FeedForward(c)
+
+    def forward(self, x: Tensor, decided: None = None) -> tuple[Tensor, None]:  # noqa: ARG002
+        return self.feed_forward(self.norm(x)), None
+
+
+class HashStepper(WindowStepper):
+    """One token at a time: a KV cache with room for a whole window, and the buckets of each key."""
+
+    @torch.inference_mode()
+    def __init__(self, model: Reformer, rows: int) -> None:
+        super().__init__(model, rows)
+        c, device = model.config, model.embed.weight.device
+        self.token = torch.zeros(rows, dtype=torch.long, device=device)
+        self.buckets = torch.zeros(c.layers, rows, c.head_count, c.rounds, self.size, dtype=torch.long, device=device)
+
+        def work() -> Tensor:
+            slots = self.cache.slots()
+            x = model.embedded(self.token[:, None], self.cache.position)  # (B, 1, D)
+            x = self.through(x, lambda layer, attention, x: attention.step(x, slots[layer], self.buckets[layer]))
+            self.cache.position += 1
+            logits: Tensor = model.head(model.norm(x)[:, 0])
+            return logits
+
+        self.recorded = Recorded(work, device)
+
+    def through(self, x: Tensor, attend: Callable[[int, LSHAttention, Tensor], Tensor]) -> Tensor:
+        """The stream (B, T, D) -> both of its halves (B, T, 2D)."""
+        x1 = x2 = x
+        for layer in range(len(self.model.branches) // 2):
+            attention, feed = self.model.branches[2 * layer : 2 * layer + 2]
+            x1 = x1 + attend(layer, attention, x2)
+            x2 = x2 + feed(x1)[0]
+        return torch.cat([x1, x2], -1)
+
+    @torch.inference_mode()
+    def begin(self, state: Any) -> None:
+        self.tokens = list(state.tokens.unbind(1))
+        self.cache.position.fill_(len(self.tokens))
+        places = slice(len(self.tokens))
+
+        def remember(layer: int, attention: LSHAttention, x: Tensor) -> Tensor:
+            qk, values = attention.project(x, places)
+            self.cache.keys[layer, :, :, places], self.cache.values[layer, :, :, places] = normalised(qk), values
+            self.buckets[layer, ..., places] = attention.hash(qk)
+            return attention(x)[0]
+
+        if self.tokens:
+            self.through(self.model.embedded(state.tokens, places), remember)
+
+    def logits(self, token: Tensor) -> Tensor:
+        self.token.copy_(token)
+        return self.recorded()
