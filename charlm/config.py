@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-PAD = -1
-"""The id of no token, which fills up short rows: masked when read, not scored when a target."""
+PAD = -1  # the id of no token, which fills up short rows: masked when read, not scored when a target
 
 BUDGETS = ("minutes", "steps", "epochs")  # a training has exactly one of them
 LONG = 15.0  # minutes: from this budget on, recipes for long trainings (larger models, more dropout) do better
@@ -185,6 +184,7 @@ class DataSpec(NamedTuple):
     lengths: Lengths
     source_vocab_size: int | None = None  # of the encoder; None: it shares the vocabulary
     counts: NDArray[np.int64] | None = None  # (V,) of every token in the training text; only for a fresh model
+    twins: NDArray[np.int64] | None = None  # (source vocabulary,) the id in V of the same bytes, or PAD
     symbols: int = 0  # input ids from V on that no text holds, such as an objective's blanks
 
     @property

@@ -126,7 +126,7 @@ def test_attention_is_the_papers_over_the_tokens_that_are_there(kind: str, direc
     attention = SourceAttention(kind, 6, directions)
     d, annotations, lengths = torch.randn(3, 4, 6), torch.randn(3, 5, 6 * directions), [5, 3, 1]
     source = attention.prepare(annotations, torch.arange(5) < torch.tensor(lengths)[:, None])
-    weights, contexts = attention.weights(d, source), attention(d, source)
+    contexts, weights = attention(d, source)
     for b, t in itertools.product(range(3), range(4)):
         h = annotations[b, : lengths[b]]
         energies = [math.exp(float(score(kind, attention, d[b, t], h_s[:6], h_s[6:]))) for h_s in h]

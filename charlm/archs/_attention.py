@@ -103,7 +103,9 @@ class Attention(nn.Module):
         return F.rms_norm(x, x.shape[-1:]) if self.qk_norm else x
 
     def some_outputs(self, x: Tensor, outputs: slice) -> Tensor:
-        """Those of `qkv`, without computing the others."""
+        """Those of `qkv`; unless it is quantized, without computing the others."""
+        if not isinstance(self.qkv, nn.Linear):
+            return self.qkv(x)[..., outputs]
         return F.linear(x, self.qkv.weight[outputs], None if self.qkv.bias is None else self.qkv.bias[outputs])
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -121,11 +123,14 @@ class Attention(nn.Module):
         return mixed
 
     def weights(self, q: Tensor, kv: KV, mask: Tensor | None, causal: bool = False) -> Tensor:
-        """The shares (B, H, T, S) by which `forward` mixes the values, which the fused product in it never shows."""
+        """The shares (B, H, T, S) by which `forward` mixes the values, which the fused product in it never shows; in
+        fp32, and zeros without a key to look at."""
         energy = q @ kv.keys.mT / math.sqrt(q.size(-1))
         if causal:
             mask = causal_mask(q.size(2), 0, q.device)
-        return (energy if mask is None else energy.masked_fill(~mask, -math.inf)).softmax(-1)
+        if mask is None:
+            return energy.softmax(-1, dtype=torch.float)
+        return energy.masked_fill(~mask, torch.finfo(energy.dtype).min).softmax(-1, dtype=torch.float) * mask
 
 
 def causal_mask(t: int, past: int, device: torch.device) -> Tensor:

@@ -107,14 +107,9 @@ class Block(nn.Module):
         self.cross: Attention | None = attention() if cross else None
         self.norm3, self.feed_forward = norm(c), FeedForward(c, inner)
 
-    def forward(
-        self, x: Tensor, past: KV | Slot, rotation: Tensor | None = None, source: tuple[KV, Tensor] | None = None
-    ) -> tuple[Tensor, KV]:
-        """x (B, T, D), each place looking at `past`, at those up to itself, and with `cross` at a source, given with
-        its mask; and the past with x behind it."""
+    def forward(self, x: Tensor, past: KV | Slot, rotation: Tensor | None = None) -> tuple[Tensor, KV]:
+        """x (B, T, D), each place looking at `past` and at those up to itself; and the past with x behind it."""
         x, kv = self.causal_attention(x, past, rotation)
-        if source is not None:
-            x = self.cross_attention(x, *source)
         return self.feed(x), kv
 
     def sublayers(self) -> dict[str, nn.Module]:
@@ -138,6 +133,12 @@ class Block(nn.Module):
         assert self.cross is not None
         assert self.norm2 is not None
         return self.residual(x, self.cross(self.cross.queries(self.normed(x, self.norm2)), source, mask), self.norm2)
+
+    def cross_weights(self, x: Tensor, source: KV, mask: Tensor) -> Tensor:
+        """The weights (B, H, T, S) of `cross_attention`."""
+        assert self.cross is not None
+        assert self.norm2 is not None
+        return self.cross.weights(self.cross.queries(self.normed(x, self.norm2)), source, mask)
 
     def feed(self, x: Tensor) -> Tensor:
         """The last sublayer, of each place by itself."""

@@ -3,7 +3,7 @@
 Stacks of layers whose sublayers are each LayerNorm(x + Sublayer(x)) (section 3.1), attention in heads (3.2), of the
 encoder over the source, of the decoder over what it wrote and over the encoder's output (3.2.3), feed-forward with ReLU
 (3.3), one table for both embeddings and the output (3.4), sinusoidal positions (3.5), dropout on sublayers and
-embeddings (5.4).
+embeddings (5.4). With `--copy` (`_copy.py`) the mean of the heads of the last cross-attention says what is copied.
 
 Where we differ: dropout on attention weights too, as in the authors' own code; `--norm-place pre` puts the norm before
 each sublayer and one after each stack (Xiong et al. 2020, arXiv:2002.04745, section 3); a source in a vocabulary of its
@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from charlm.archs._attention import KV, Attention, watch
 from charlm.archs._blocks import Block, BlockConfig, Dropout, Heads, NormPlace, norm
-from charlm.archs._inside import layer_vectors, named_layers, stack_parts
+from charlm.archs._copy import Copy, CopyHead
+from charlm.archs._inside import named_layers, stack_parts
 from charlm.archs._positions import positions
 from charlm.archs._window import SlidingEncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
@@ -37,6 +38,15 @@ class Memory(NamedTuple):
     mask: Tensor  # (B, 1, 1, S) True where the source has a token
     layers: tuple[KV, ...]  # per layer of the decoder, keys and values of what was written
     tokens: Tensor  # (B, P) what the decoder was fed since the source was read
+    copies: Tensor | None  # (B, S) the ids that copying writes, with `--copy`
+
+
+class Passed(NamedTuple):
+    """What T tokens leave behind in the decoder."""
+
+    vectors: list[Tensor]  # (B, T, D) the embedded tokens, and what each layer makes of them
+    looking: Tensor  # (B, T, D) what the last cross-attention is given
+    layers: tuple[KV, ...]
 
 
 class EncDec(SlidingEncoderDecoder):
@@ -66,6 +76,7 @@ class EncDec(SlidingEncoderDecoder):
         norm_place: NormPlace = "post"
         dropout: Dropout = 0.1
         tied: Annotated[bool, Arg("let the output use the embedding's weights")] = True
+        copy: Copy = False
         init: Init = "unigram"
 
         def __post_init__(self) -> None:
@@ -100,15 +111,17 @@ class EncDec(SlidingEncoderDecoder):
         self.encoder_norm, self.decoder_norm = (
             norm(c) if config.norm_place == "pre" else nn.Identity() for _ in range(2)
         )
-        self.head = Head(size, spec, bias=config.init == "unigram")
+        self.head = guess = Head(size, spec, bias=config.init == "unigram")
         self.initialise()
         if config.tied:
-            self.head.tie(self.embed)
+            guess.tie(self.embed)
         if config.init == "unigram":
-            init_unigram(self.head, spec)
+            init_unigram(guess, spec)
             # By the paper's embeddings, vectors of unit variance would make wild guesses: the last norm shrinks them.
             last: Any = self.decoder_norm if config.norm_place == "pre" else self.decoder[-1].norm3
             nn.init.constant_(last.weight, 0.3)
+        if config.copy:
+            self.head = CopyHead(guess, 2 * size, spec)
 
     @torch.no_grad()
     def initialise(self) -> None:
@@ -136,16 +149,33 @@ class EncDec(SlidingEncoderDecoder):
         x = self.encoder_norm(x)
         seen = tuple(attention.keys_values(x) for attention in self.cross_attentions())
         nothing = seen[0].keys[:, :, :0]
-        return Memory(seen, mask, (KV(nothing, nothing),) * self.config.layers, source[:, :0])
+        copies = self.head.copies(source) if isinstance(self.head, CopyHead) else None
+        return Memory(seen, mask, (KV(nothing, nothing),) * self.config.layers, source[:, :0], copies)
 
     def advance(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
+        passed = self.through(tokens, state)
+        state = state._replace(layers=passed.layers, tokens=torch.cat([state.tokens, tokens], 1))
+        return self.for_head(passed.vectors[-1], passed, state), state
+
+    def through(self, tokens: Tensor, state: Memory) -> Passed:
+        """tokens (B, T) through the decoder."""
         size = state.tokens.size(1)
-        x, layers = self.embedded(tokens, self.embed, slice(size, size + tokens.size(1))), []
+        x = looking = self.embedded(tokens, self.embed, slice(size, size + tokens.size(1)))
+        vectors, layers = [x], list[KV]()
         for block, past, source in zip(self.decoder, state.layers, state.source, strict=True):
-            x, kv = block(x, past, source=(source, state.mask))
+            looking, kv = block.causal_attention(x, past)
+            x = block.feed(block.cross_attention(looking, source, state.mask))
+            vectors.append(x)
             layers.append(kv)
-        state = state._replace(layers=tuple(layers), tokens=torch.cat([state.tokens, tokens], 1))
-        return self.decoder_norm(x), state
+        return Passed(vectors, looking, tuple(layers))
+
+    def for_head(self, x: Tensor, passed: Passed, state: Memory) -> Tensor:
+        """What the head reads of a layer's vectors (B, T, D)."""
+        x = self.decoder_norm(x)
+        if isinstance(self.head, CopyHead) and state.copies is not None:
+            weights = self.decoder[-1].cross_weights(passed.looking, state.source[-1], state.mask).mean(1)  # (B, T, S)
+            x = self.head.wide(x, weights, state.copies, torch.cat([x, passed.vectors[0]], -1))
+        return x
 
     def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
         """Of the decoder over the source. Without a source it reads half of the tokens."""
@@ -155,8 +185,8 @@ class EncDec(SlidingEncoderDecoder):
     def hidden_states(self, tokens: Tensor, source: Tensor | None = None) -> dict[str, Tensor]:
         """Of the decoder."""
         memory = self.opened(tokens, source)
-        vectors = layer_vectors(self.decoder, lambda: self.advance(tokens, memory))
-        return named_layers([self.decoder_norm(x) for x in vectors], "decoder")
+        passed = self.through(tokens, memory)
+        return named_layers([self.for_head(x, passed, memory) for x in passed.vectors], "decoder")
 
     def parts(self) -> list[Part]:
         return stack_parts("encoder", self.encoder) + stack_parts("decoder", self.decoder)

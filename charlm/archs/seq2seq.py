@@ -3,7 +3,7 @@
 Sutskever, Vinyals & Le 2014, arXiv:1409.3215 (section 2, without attention); Bahdanau, Cho & Bengio 2014,
 arXiv:1409.0473 (section 3, the additive score and the encoder that reads both ways; appendix A.2.2, the start state);
 Luong, Pham & Manning 2015, arXiv:1508.04025 (section 3.1, the dot and general scores and the attentional vector;
-section 3.3, input feeding). The encoder reads x_1 .. x_S:
+section 3.3, input feeding); `--copy` is in `_copy.py`. The encoder reads x_1 .. x_S:
 
     f_s, g_s = forwards(x_1 .. x_s), backwards(x_S .. x_s)
     h_s = [f_s; g_s], the annotation of x_s
@@ -16,6 +16,7 @@ If it reads one way, h_s = f_s and d_0 = f_S, as Sutskever et al. have it. At ea
     alpha_tt' = softmax of e_tt' over t', the source
     c_t = sum over t' of alpha_tt' h_t'
     o_t = tanh(W [c_t; d_t] + b), the attentional vector; without attention d_t
+    g_t = sigmoid(w [c_t; d_t; y_t] + b), with `--copy`: 1 - g_t is copied by alpha
 
 For a dot both vectors must be of one size: d.(f + g) is [d; d].h, which needs no weights. Without input feeding d_t
 does not depend on o_{t-1}, so all steps of a target are computed at once; Bahdanau et al. feed c_t back instead.
@@ -35,6 +36,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from charlm.archs import _traces
+from charlm.archs._copy import Copy, CopyHead
 from charlm.archs._inside import block_parts, fused_parts
 from charlm.archs._recurrent import batch_first, fp32_on_cuda, layers_first
 from charlm.archs._window import SlidingEncoderDecoder
@@ -57,6 +59,7 @@ class Source(NamedTuple):
 class Memory(NamedTuple):
     source: Source | None  # None if nothing looks back at it
     decoder: State  # h (B, L, D); of an LSTM (h, c)
+    copies: Tensor | None  # (B, S) the ids that copying writes, with `--copy`
     fed: Tensor | None  # (B, 1, D) the newest attentional vector, for input feeding
     tokens: Tensor  # (B, P) what the decoder was fed since the source was read
 
@@ -67,6 +70,8 @@ class Decoded(NamedTuple):
     inputs: Tensor  # (B, T, I) y_t, and what input feeding adds
     hidden: Tensor  # (B, T, D) d_t
     attentional: Tensor  # (B, T, D) o_t
+    context: Tensor  # (B, T, E) c_t, and
+    weights: Tensor  # (B, T, S) alpha_tt'; both without a column if there is no attention
 
 
 class SourceAttention(nn.Module):
@@ -93,10 +98,12 @@ class SourceAttention(nn.Module):
             keys = source.keys[:, None]  # (B, 1, S, D)
             energy = torch.cat([self.score((piece[:, :, None] + keys).tanh()) for piece in pieces], 1).squeeze(-1)
         mask = source.mask[:, None]  # (B, 1, S)
-        return energy.masked_fill(~mask, torch.finfo(energy.dtype).min).softmax(-1) * mask
+        return energy.masked_fill(~mask, torch.finfo(energy.dtype).min).softmax(-1, dtype=torch.float) * mask
 
-    def forward(self, hidden: Tensor, source: Source) -> Tensor:
-        return self.weights(hidden, source) @ source.annotations  # (B, T, E)
+    def forward(self, hidden: Tensor, source: Source) -> tuple[Tensor, Tensor]:
+        """Context vectors (B, T, E), and the weights."""
+        weights = self.weights(hidden, source)
+        return weights @ source.annotations, weights
 
 
 class Seq2Seq(SlidingEncoderDecoder):
@@ -126,9 +133,18 @@ class Seq2Seq(SlidingEncoderDecoder):
         ] = "general"
         bidirectional: Annotated[bool, Arg("let the encoder read both ways")] = True
         input_feeding: Annotated[bool, Arg("feed the decoder what attention gave it a step before; slower")] = False
+        copy: Copy = False
         dropout: Annotated[float, Arg("on the output and between layers", min=0, max=0.95)] = 0.2
         input_dropout: Annotated[float, Arg("on the embedded tokens", min=0, max=0.95)] = 0.0
         init: Init = "unigram"
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if self.copy and self.attention == "none":
+                raise SettingsError(
+                    "--copy copies where attention looks, so not with --attention none; give additive, dot or general",
+                    field="copy",
+                )
 
     config: Config
 
@@ -147,9 +163,11 @@ class Seq2Seq(SlidingEncoderDecoder):
         attends = config.attention != "none"
         self.attention = SourceAttention(config.attention, size, directions) if attends else None
         self.mix = nn.Linear((directions + 1) * size, size) if attends else None
-        self.head = Head(size, spec)
+        guess = Head(size, spec)
         if config.init == "unigram":
-            init_unigram(self.head, spec)
+            init_unigram(guess, spec)
+        seen = (directions + 1) * size + self.decoder.input_size
+        self.head = CopyHead(guess, seen, spec) if config.copy else guess
 
     def read(self, source: Tensor) -> Memory:
         """Encode `source` (B, S), padded on the right with PAD; of a row longer than half a window, its newest part."""
@@ -161,6 +179,7 @@ class Seq2Seq(SlidingEncoderDecoder):
         return Memory(
             source=self.attention.prepare(annotations, mask) if self.attention else None,
             decoder=decoder,
+            copies=self.head.copies(source) if isinstance(self.head, CopyHead) else None,
             fed=annotations.new_zeros(len(source), 1, self.config.hidden_size) if self.config.input_feeding else None,
             tokens=source[:, :0],
         )
@@ -186,7 +205,7 @@ class Seq2Seq(SlidingEncoderDecoder):
 
     def advance(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
         steps, state = self.decode(tokens, state)
-        return F.dropout(steps.attentional, self.config.dropout, self.training), state
+        return self.for_head(steps, state), state
 
     def decode(self, tokens: Tensor, state: Memory) -> tuple[Decoded, Memory]:
         """All steps at once; with input feeding one after the other."""
@@ -197,18 +216,27 @@ class Seq2Seq(SlidingEncoderDecoder):
                 inputs = torch.cat([inputs, state.fed], -1)
             with fp32_on_cuda(inputs):
                 hidden, decoder = self.decoder(inputs, map_state(layers_first, state.decoder))
-            attentional = self.mixed(hidden, state.source)
-            parts.append((inputs, hidden, attentional))
-            fed = attentional if self.config.input_feeding else None
+            step = Decoded(inputs, hidden, *self.attend(hidden, state.source))
+            parts.append(step)
+            fed = step.attentional if self.config.input_feeding else None
             state = state._replace(decoder=map_state(batch_first, decoder), fed=fed)
         steps = Decoded(*(torch.cat(tensors, 1) for tensors in zip(*parts, strict=True)))
         return steps, state._replace(tokens=torch.cat([state.tokens, tokens], 1))
 
-    def mixed(self, hidden: Tensor, source: Source | None) -> Tensor:
-        """o_t for the decoder's d_t, (B, T, D)."""
+    def attend(self, hidden: Tensor, source: Source | None) -> tuple[Tensor, Tensor, Tensor]:
+        """o_t, c_t and alpha_t for the decoder's d_t, (B, T, D)."""
         if self.attention is None or self.mix is None:
-            return hidden
-        return torch.tanh(self.mix(torch.cat([self.attention(hidden, source), hidden], -1)))
+            return hidden, hidden[..., :0], hidden[..., :0]
+        context, weights = self.attention(hidden, source)
+        return torch.tanh(self.mix(torch.cat([context, hidden], -1))), context, weights
+
+    def for_head(self, steps: Decoded, state: Memory) -> Tensor:
+        """What the head reads of these steps."""
+        x = F.dropout(steps.attentional, self.config.dropout, self.training)
+        if isinstance(self.head, CopyHead) and state.copies is not None:
+            seen = torch.cat([steps.context, steps.hidden, steps.inputs], -1)
+            x = self.head.wide(x, steps.weights, state.copies, seen)
+        return x
 
     def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
         """The alignment of Bahdanau et al., section 5.2.1. Without a source it reads half of the tokens."""
@@ -218,10 +246,8 @@ class Seq2Seq(SlidingEncoderDecoder):
                 "charlm neurons looks into that"
             )
         source, tokens = self.halves(tokens, source)
-        memory = self.read(source)
-        assert memory.source is not None, "kept wherever something looks back at it"
-        steps, _ = self.decode(tokens, memory)
-        return self.attention.weights(steps.hidden, memory.source)[None]  # (1, 1, T, S)
+        steps, _ = self.decode(tokens, self.read(source))
+        return steps.weights[None]  # (1, 1, T, S)
 
     def hidden_states(self, tokens: Tensor, source: Tensor | None = None) -> dict[str, Tensor]:
         """Of the decoder: the attentional vector that each of its layers would make, if it were the last."""
@@ -229,7 +255,8 @@ class Seq2Seq(SlidingEncoderDecoder):
         steps, _ = self.decode(tokens, memory)
         start = dict(zip(("hidden", "cell"), map(layers_first, leaves(memory.decoder)), strict=False))
         layers = _traces.trace(self.equations, self.decoder.all_weights, steps.inputs, start)["hidden"]  # (L, B, T, D)
-        return {f"decoder {n}": self.mixed(hidden, memory.source) for n, hidden in enumerate(layers, 1)}
+        each = [Decoded(steps.inputs, hidden, *self.attend(hidden, memory.source)) for hidden in layers]
+        return {f"decoder {n}": self.for_head(steps, memory) for n, steps in enumerate(each, 1)}
 
     def parts(self) -> list[Part]:
         """The decoder's layers and units; what it gets of the source at each step, at its start, and both."""

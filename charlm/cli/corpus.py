@@ -66,7 +66,7 @@ def make_(
     task: Annotated[
         Task,
         typer.Argument(
-            help="letters reversed, sorted or copied; dates to ISO 8601; number words to digits; "
+            help="letters reversed, sorted or copied; dates to ISO 8601; number words to digits; greetings to new names; "
             "repeat, a running text: lines 0w0w of a random word"
         ),
     ],
@@ -87,7 +87,8 @@ def make_(
         raise SettingsError(f"{path} exists already; move it away, or name another file with --out") from None
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror}; name another file with --out") from error
-    settings = "--arch " + ("reformer" if text else "seq2seq --attention additive --tokenizer char --minutes 3")
+    pairs = "--copy --share-vocab" if task == "names" else "--attention additive --tokenizer char"
+    settings = "--arch " + ("reformer" if text else f"seq2seq {pairs} --minutes 3")
     print(f"{path}\nnext: charlm train {path} {settings}")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from random import Random
 from string import ascii_lowercase
 from typing import Literal, NamedTuple
@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from charlm.errors import SettingsError
 from charlm.text.pairs import Pair
 
-Task = Literal["reverse", "sort", "copy", "dates", "numbers", "repeat"]
+Task = Literal["reverse", "sort", "copy", "dates", "numbers", "names", "repeat"]
 
 LONGEST = 20  # letters of a source, by default
 
@@ -61,6 +61,9 @@ def kinds_of(task: Task, longest: int | None) -> list[SourceKind]:
         raise SettingsError(f"--longest is for {', '.join(ANSWERS)}; {task} are as long as they are; leave it out")
     if task == "dates":
         return [SourceKind((END - START).days, partial(dated, form)) for form in FORMS]
+    if task == "names":
+        forms = product(INTRODUCTIONS, PEOPLE)
+        return [SourceKind(NAMES ** (2 * people), partial(introduced, *form, people)) for form, people in forms]
     limits = [0, *(10**digits for digits in range(1, 7))]  # a kind for each number of digits
     return [SourceKind(limit - least, partial(numbered, least)) for least, limit in pairwise(limits)]
 
@@ -132,6 +135,34 @@ FORMS = (  # a date in any of them is unambiguous, and no two of them write a da
     "{d}-{mon}-{y}",
     "{d:02}.{m:02}.{y}",  # with dots, the day comes first
     "{y}/{m:02}/{d:02}",
+)
+
+
+def introduced(form: str, joiner: str, people: int, number: int) -> Pair:
+    """So many people introduced and greeted, by invented names that another pair is unlikely to have."""
+    introductions, greetings = [], []
+    for _ in range(people):
+        number, name = divmod(number, NAMES)
+        number, place = divmod(number, NAMES)
+        introductions.append(form.format(name=named(name), place=named(place)))
+        greetings.append(f"{named(name)} of {named(place)}")
+    return Pair(joiner.join(introductions), "hello " + ", ".join(greetings))
+
+
+def named(number: int) -> str:
+    """Name `number` below `NAMES`, of two syllables."""
+    first, second = divmod(number, len(SYLLABLES))
+    return (SYLLABLES[first] + SYLLABLES[second]).capitalize()
+
+
+ONSETS = [*"bcdfghjklmnprstvwz", "br", "dr", "gr", "kl", "sh", "tr"]
+SYLLABLES = ["".join(letters) for letters in product(ONSETS, "aeiouy", "dklmnprstx")]
+NAMES = len(SYLLABLES) ** 2
+PEOPLE = range(1, 5)
+INTRODUCTIONS = (  # and what stands between two; before each name a blank, as in the answer: bpe cuts words with it
+    ("I am {name} from {place}", " and "),
+    ("meet {name} from {place}", ", "),
+    ("in {place} lives {name}", "; "),
 )
 
 

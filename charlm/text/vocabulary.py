@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.config import DataSettings, DataSpec, Lengths
+from charlm.config import PAD, DataSettings, DataSpec, Lengths
 from charlm.errors import CorpusError, RunError, VocabularyError
 from charlm.progress import Progress
 from charlm.text import byte_bpe, units
@@ -66,7 +66,11 @@ class Vocabularies(NamedTuple):
 
     def spec(self, lengths: Lengths, counts: NDArray[np.int64] | None = None) -> DataSpec:
         """The `DataSpec` for a model; `counts` (V,) say how often every token occurs in the targets."""
-        return DataSpec(self.target.vocab_size, lengths, None if self.shared else self.source.vocab_size, counts)
+        if self.shared:
+            return DataSpec(self.target.vocab_size, lengths, counts=counts)
+        ids = {token: id for id, token in enumerate(self.target.tokens)}
+        twins = np.array([ids.get(token, PAD) for token in self.source.tokens])
+        return DataSpec(self.target.vocab_size, lengths, self.source.vocab_size, counts, twins)
 
     def to_json(self) -> dict[str, Any]:
         if self.shared:

@@ -89,7 +89,7 @@ def test_values_times_a_transformers_weights_are_what_its_attention_says(build: 
 def test_the_source_times_a_decoders_weights_is_the_context_that_it_gets(build: Build, kind: str) -> None:
     model, heard = build("seq2seq", attention=kind).model, []
     model.get_submodule("attention").register_forward_hook(
-        lambda _, given, said: heard.append((given[1].annotations, said))
+        lambda _, given, said: heard.append((given[1].annotations, said[0]))
     )
     text, source = tokens(8), tokens(6, seed=1)
     model(text[None], source=source[None])

@@ -91,6 +91,24 @@ def test_number_words_mean_their_digits() -> None:
             assert ("thousand and" in source) == (0 < int(target[-3:]) < 100)
 
 
+INTRODUCED = r"I am (?P<a>\w+) from (?P<b>\w+)|meet (?P<c>\w+) from (?P<d>\w+)|in (?P<f>\w+) lives (?P<e>\w+)"
+
+
+def test_people_are_greeted_by_their_names_whatever_stands_first() -> None:
+    for source, target in make("names", 500, None, 0):
+        people = [match.groupdict() for match in re.finditer(INTRODUCED, source)]
+        named = [(p["a"] or p["c"] or p["e"], p["b"] or p["d"] or p["f"]) for p in people]
+        assert target == "hello " + ", ".join(f"{name} of {place}" for name, place in named)
+        assert 1 <= len(people) <= 4
+        assert len(source) < 128
+
+
+def test_hardly_a_name_occurs_twice() -> None:
+    made = [set(re.findall("[A-Z][a-z]+", target)) for _, target in make("names", 20_000, None, 0)]
+    held_out, known = set().union(*made[-1000:]), set().union(*made[:-1000])
+    assert len(held_out - known) > 0.95 * len(held_out)
+
+
 @given(st.sampled_from(TASKS), st.integers(1, 80), st.integers(2, 30), st.integers(0, 2**63 - 1))
 def test_a_task_is_so_many_different_sources_of_two_columns(task: Task, pairs: int, longest: int, seed: int) -> None:
     length = longest if task in LETTERS else None
@@ -150,6 +168,7 @@ def test_a_task_becomes_a_file_and_never_replaces_one(typed: Typed) -> None:
     assert "next: charlm train reverse.tsv --arch seq2seq --attention additive --tokenizer char --minutes 3" in out
     made = Path("reverse.tsv").read_text(encoding="utf-8")
     assert [tuple(line.split("\t")) for line in made.splitlines()] == list(make("reverse", 50, 9, 3))
+    assert "names.tsv --arch seq2seq --copy --share-vocab --minutes 3" in typed("corpus", "make", "names")[1]
     code, _, err = typed("corpus", "make", "reverse")
     assert (code, err.count("\n")) == (2, 1)
     assert "reverse.tsv exists already; move it away, or name another file with --out" in err
