@@ -21,6 +21,7 @@ from charlm.config import DataSpec, Lengths, PairSettings, TrainSettings, take
 from charlm.errors import SettingsError
 from charlm.model import PAD
 from charlm.objectives._base import summed_nats
+from charlm.progress import result
 from charlm.quantize import Int8Linear, quantize
 from charlm.sampling.beam import Search, beam_search
 from charlm.text.buckets import Buckets, EncodedLines
@@ -207,7 +208,7 @@ def test_a_fresh_model_knows_the_unigram_distribution_and_hardly_copies(arch: st
 
 def test_a_token_is_copied_as_the_one_with_the_same_bytes() -> None:
     def alphabet(text: str) -> Tokenizer:
-        return train_tokenizer(PairSettings(tokenizer="char"), lambda: iter([text]))
+        return result(train_tokenizer(PairSettings(tokenizer="char"), lambda: iter([text])))
 
     german, english = alphabet("bäcker\n"), alphabet("rake\n")
     spec = Vocabularies(german, english).spec(Lengths.of_pairs(8))

@@ -78,7 +78,7 @@ class RelativeBlock(Block):
         super().__init__(c)
         self.attention = RelativeAttention(c.hidden_size, c.head_count, dropout=c.dropout)
 
-    def over(self, seen: Tensor, new: int, table: Tensor, unknown: Tensor) -> Tensor:
+    def forward(self, seen: Tensor, new: int, table: Tensor, unknown: Tensor) -> Tensor:  # type: ignore[override]
         """(B, T, D) for the `new` newest of what this layer has `seen` (B, P + T, D).
 
         `table` (N, D) holds the distances that are looked at, furthest first, and `unknown` (B, 1, 1, P + T) is True

@@ -28,13 +28,14 @@ from torch import Tensor, nn
 from charlm.archs._attention import watch
 from charlm.archs._blocks import Activation, BlockConfig, FeedForward, Heads, NormKind, PositionKind, norm
 from charlm.archs._graph import Recorded
+from charlm.archs._inside import block_parts, named_layers
 from charlm.archs._lsh import LSHAttention, normalised
 from charlm.archs._positions import Places, Positions, Rotary, positions
 from charlm.archs._reversible import reversible
 from charlm.archs._window import Windowed, WindowStepper
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import Head, Init, Stepper, init_unigram
+from charlm.model import Head, Init, Part, Stepper, init_unigram
 
 MOST_BUCKETS = 2048  # bucket times place is a number of 32 bits
 
@@ -164,15 +165,39 @@ class Reformer(Windowed):
     def stepper(self, rows: int) -> Stepper:
         return HashStepper(self, rows)
 
+    def layers(self, x: Tensor, attend: Callable[[int, LSHAttention, Tensor], Tensor]) -> list[Tensor]:
+        """Both halves (B, T, 2D) of the stream that begins as x (B, T, D), at first and after each layer; `attend` says
+        what the attention of a layer gets from one of them."""
+        x1 = x2 = x
+        halves = [torch.cat([x1, x2], -1)]
+        for layer, (attention, feed) in enumerate(zip(self.branches[::2], self.branches[1::2], strict=True)):
+            x1 = x1 + attend(layer, attention, x2)
+            x2 = x2 + feed(x1)[0]
+            halves.append(torch.cat([x1, x2], -1))
+        return halves
+
     def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
+        self.refuse_unreadable(tokens, source)
+        return watch(self.branches[::2], lambda: self.advance(tokens[None], self.start(1)))
+
+    def hidden_states(self, tokens: Tensor, source: Tensor | None = None) -> dict[str, Tensor]:
+        self.refuse_unreadable(tokens, source)
+        x = self.embedded(tokens, slice(tokens.size(1)))
+        halves = self.layers(x, lambda _, attention, x: attention(x)[0])
+        return named_layers([self.norm(both) for both in halves])
+
+    def refuse_unreadable(self, tokens: Tensor, source: Tensor | None) -> None:
         if source is not None:
             raise SettingsError("a reformer looks back at the text itself and reads no other; leave --source out")
-        if len(tokens) > self.capacity:
-            raise SettingsError(
-                f"the text has {len(tokens)} tokens and the window of this run holds {self.capacity}; "
-                "give a shorter one"
-            )
-        return watch(self.branches[::2], lambda: self.advance(tokens[None], self.start(1)))
+        self.refuse_longer(tokens)
+
+    def parts(self) -> list[Part]:
+        layers = enumerate(zip(self.branches[::2], self.branches[1::2], strict=True), 1)
+        return [
+            part
+            for n, (attention, feed) in layers
+            for part in block_parts(f"layer {n}", {"attention": attention, "feed-forward": feed})
+        ]
 
 
 class Feed(nn.Module):
@@ -199,21 +224,12 @@ class HashStepper(WindowStepper):
         def work() -> Tensor:
             slots = self.cache.slots()
             x = model.embedded(self.token[:, None], self.cache.position)  # (B, 1, D)
-            x = self.through(x, lambda layer, attention, x: attention.step(x, slots[layer], self.buckets[layer]))
+            x = model.layers(x, lambda layer, attention, x: attention.step(x, slots[layer], self.buckets[layer]))[-1]
             self.cache.position += 1
             logits: Tensor = model.head(model.norm(x)[:, 0])
             return logits
 
         self.recorded = Recorded(work, device)
-
-    def through(self, x: Tensor, attend: Callable[[int, LSHAttention, Tensor], Tensor]) -> Tensor:
-        """The stream (B, T, D) -> both of its halves (B, T, 2D)."""
-        x1 = x2 = x
-        for layer in range(len(self.model.branches) // 2):
-            attention, feed = self.model.branches[2 * layer : 2 * layer + 2]
-            x1 = x1 + attend(layer, attention, x2)
-            x2 = x2 + feed(x1)[0]
-        return torch.cat([x1, x2], -1)
 
     @torch.inference_mode()
     def begin(self, state: Any) -> None:
@@ -225,10 +241,11 @@ class HashStepper(WindowStepper):
             qk, values = attention.project(x, places)
             self.cache.keys[layer, :, :, places], self.cache.values[layer, :, :, places] = normalised(qk), values
             self.buckets[layer, ..., places] = attention.hash(qk)
-            return attention(x)[0]
+            said: Tensor = attention(x)[0]
+            return said
 
         if self.tokens:
-            self.through(self.model.embedded(state.tokens, places), remember)
+            self.model.layers(self.model.embedded(state.tokens, places), remember)
 
     def logits(self, token: Tensor) -> Tensor:
         self.token.copy_(token)

@@ -24,11 +24,12 @@ from torch import Tensor, nn
 
 from charlm.archs._attention import watch
 from charlm.archs._blocks import BlockConfig, Dropout, Heads, NormPlace, norm
+from charlm.archs._inside import layer_vectors, named_layers, stack_parts
 from charlm.archs._relative import RelativeAttention, RelativeBlock, distance_table
 from charlm.archs._relative_steppers import relative_stepper
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import Features, Head, Init, LanguageModel, State, Stepper, detach, init_unigram, map_state
+from charlm.model import Features, Head, Init, LanguageModel, Part, State, Stepper, detach, init_unigram, map_state
 
 PIECE = 64  # tokens or more are read at once; many more would cost scores that nothing sees
 
@@ -168,7 +169,7 @@ class TransformerXL(LanguageModel):
         for block, memory in zip(self.blocks, state.layers, strict=True):
             seen = torch.cat([memory, x], 1)  # (B, P + T, D)
             layers.append(seen[:, max(0, past + new - self.capacity) :])
-            x = block.over(seen, new, table, unknown)
+            x = block(seen, new, table, unknown)
         return Features(self.norm(x), Memory((state.known + new).clamp(max=self.capacity), tuple(layers)))
 
     def carry(self, state: Memory) -> State:
@@ -181,13 +182,24 @@ class TransformerXL(LanguageModel):
         return relative_stepper(self, rows)
 
     def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
-        if source is not None:
-            raise SettingsError("a transformer looks back at the text itself and reads no other; leave --source out")
-        if len(tokens) > self.window:
-            raise SettingsError(
-                f"the text has {len(tokens)} tokens and a guess of this run looks back on {self.window}; "
-                "give a shorter one"
-            )
+        self.refuse_unreadable(tokens, source)
         attentions = (module for module in self.modules() if isinstance(module, RelativeAttention))
         weights = watch(attentions, lambda: self.advance(tokens[None], self.start(1)))  # (L, H, T, P + T)
         return weights[..., weights.size(-1) - len(tokens) :]
+
+    def hidden_states(self, tokens: Tensor, source: Tensor | None = None) -> dict[str, Tensor]:
+        self.refuse_unreadable(tokens, source)
+        vectors = layer_vectors(self.blocks, lambda: self.advance(tokens, self.start(len(tokens))))
+        return named_layers([self.norm(x[:, -tokens.size(1) :]) for x in vectors])
+
+    def refuse_unreadable(self, tokens: Tensor, source: Tensor | None) -> None:
+        if source is not None:
+            raise SettingsError("a transformer looks back at the text itself and reads no other; leave --source out")
+        if tokens.size(-1) > self.window:
+            raise SettingsError(
+                f"the text has {tokens.size(-1)} tokens and a guess of this run looks back on {self.window}; "
+                "give a shorter one"
+            )
+
+    def parts(self) -> list[Part]:
+        return stack_parts("layer", self.blocks)

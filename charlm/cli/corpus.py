@@ -66,7 +66,7 @@ def make_(
     task: Annotated[
         Task,
         typer.Argument(
-            help="letters reversed, sorted or copied; dates to ISO 8601; number words to digits; greetings to new names; "
+            help="letters reversed, sorted or copied; dates to ISO 8601; number words to digits; names to greet; "
             "repeat, a running text: lines 0w0w of a random word"
         ),
     ],
