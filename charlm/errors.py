@@ -13,7 +13,7 @@ traceback.
 from __future__ import annotations
 
 from copy import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 E = TypeVar("E", bound="CharlmError")
 
@@ -21,6 +21,13 @@ E = TypeVar("E", bound="CharlmError")
 def out_of_memory(error: BaseException) -> bool:
     """Whether memory could not be allocated; errors of PyTorch are recognised by their names and messages."""
     return type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "allocate memory" in str(error)
+
+
+def as_typed(value: Any) -> str:
+    """The value of a setting as it would be typed."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class CharlmError(Exception):

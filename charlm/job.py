@@ -21,6 +21,7 @@ from charlm.model import parameter_count
 from charlm.plan import Plan, merge
 from charlm.processes import lead
 from charlm.runs import folder
+from charlm.runs.origin import Origin
 from charlm.runs.record import Record
 from charlm.score import BITS
 from charlm.scoring import run_data
@@ -39,6 +40,7 @@ def train(
     corpus: AnyCorpus,
     *,
     out: Path | None = None,
+    origin: Origin | None = None,
     cache_dir: Path | None = None,
     stop_after: int | None = None,
     control: Control | None = None,
@@ -46,12 +48,15 @@ def train(
 ) -> Iterator[Event]:
     """Train from the beginning into a new folder, `out` or one named after the corpus and the architecture.
 
-    After `stop_after` steps it saves and stops, to be resumed; `control` can stop it or make it save at any time. The
-    first of several processes (`world`) leads the others. Raises `RunError` if the folder holds a run, is in use or
-    cannot be written, or if the loss is not finite whatever the learning rate.
+    The first weights may be those of `origin`. After `stop_after` steps it saves and stops, for a resume; `control` can
+    stop it or make it save at any time. The first of several processes (`world`) leads the others. Raises `RunError` if
+    the folder holds a run, is in use or cannot be written, or if the loss is not finite whatever the learning rate.
     """
-    store = yield from kinds.load(plan.kind).prepare(corpus, plan.data, cache_dir)
+    vocabularies = origin.vocabularies if origin else None
+    store = yield from kinds.load(plan.kind).prepare(corpus, plan.data, cache_dir, vocabularies)
     job = Job(plan, store, control, world)  # raises for what cannot be trained, before there is a folder
+    if origin:
+        yield Note(origin.give(job.trainer, job.record))
     path = job.record.path = folder.claim(out, f"{corpus.name}-{plan.arch}")
     with folder.locked(path), lead(job.trainer, job.plan, store, corpus.paths, corpus.targets):
         job.record.begin(job.plan, store, corpus, job.trainer, job.writer.model)
@@ -74,8 +79,7 @@ def resume(
     """Resume a run at its last checkpoint, or with `previous` at the one before. `changes` are new values of settings
     in `CHANGEABLE`; a budget counts from the start of the run. Other arguments and errors are those of `train`.
 
-    Raises `RunError` if the folder is damaged or its corpus is gone or changed, `SettingsError` if the budget is spent
-    or for other changes.
+    Raises `RunError` for a damaged folder and a lost or changed corpus, `SettingsError` for a spent budget.
     """
     info = folder.info(path)
     plan = Plan.from_dict(info.config)
@@ -217,9 +221,8 @@ class Job:
         skipped = int(trainer.skipped)
         if skipped:
             changed = f"the last {skipped} steps" if skipped > 1 else "the last step"
-            yield Note(
-                f"{changed} up to {position.step} changed nothing: the loss or its gradient was no finite number"
-            )
+            reason = "the loss or its gradient was no finite number"
+            yield Note(f"{changed} up to {position.step} changed nothing: {reason}")
         if skipped < CHECKED:
             return False
         trainer.pause()

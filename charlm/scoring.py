@@ -104,10 +104,15 @@ def part_to_score(
 def run_data(run: RunInfo, cache_dir: Path | None = None) -> Generator[Progress, None, AnyStore]:
     """The data that a run was trained on, as token ids in three parts, read again from the files.
 
-    Raises `RunError` if the files are gone or changed, or if they give another vocabulary now.
+    Raises `RunError` if the files are gone or changed, or if there are none, as the weights came from elsewhere.
     """
     path, config, plan = run.path, run.config, Plan.from_dict(run.config)
     kind, paths, targets = kinds.load(run.kind), config["corpus"]["paths"], config["corpus"]["targets"]
+    if not paths:
+        raise RunError(
+            f"{path} was imported without the text that it was trained on; name one with --{kind.option} FILE, or "
+            f"train it on one: charlm train FILE --init-from {path}"
+        )
     if "-" in (*paths, *targets) and sys.stdin.isatty():
         raise RunError(
             f"{path} was trained on standard input; pipe the same in again, or name another with --{kind.option}"
@@ -120,10 +125,7 @@ def run_data(run: RunInfo, cache_dir: Path | None = None) -> Generator[Progress,
     if corpus.sha256 != config["corpus"]["sha256"]:
         raise RunError(f"{', '.join(paths)} changed since {path} was begun; train a new run on it")
     vocabularies = Vocabularies.from_json(folder.read_json(path / "tokenizer.json"))
-    store = yield from kind.prepare(corpus, plan.data, cache_dir, vocabularies)
-    if store.vocabularies.sha256 != config["tokenizer_sha256"]:
-        raise RunError(f"the text of {path} gives another vocabulary with this version of the tokenizer's library")
-    return store
+    return (yield from kind.prepare(corpus, plan.data, cache_dir, vocabularies))
 
 
 def run_text(run: RunInfo) -> Generator[Progress, None, Store]:

@@ -13,17 +13,16 @@ import torch
 from torch import Tensor
 
 from charlm import kinds, objectives
-from charlm.config import Lengths
 from charlm.device import choose_device
-from charlm.errors import RunError, SettingsError, VocabularyError
+from charlm.errors import SettingsError, VocabularyError
 from charlm.evaluate import evaluate
 from charlm.model import LanguageModel
 from charlm.objectives._base import Objective
-from charlm.plan import Plan
 from charlm.progress import Progress, result
 from charlm.quantize import quantize as round_weights
-from charlm.runs import checkpoint, folder
+from charlm.runs import folder
 from charlm.runs.opening import Opening
+from charlm.runs.saved import Saved
 from charlm.sampling.filters import Picker
 from charlm.sampling.generate import fetched, generate
 from charlm.sampling.noise import streams
@@ -36,8 +35,6 @@ from charlm.sampling.translate import Translation, translating
 from charlm.score import Score
 from charlm.text.tokenizers import utf8
 from charlm.text.vocabulary import Vocabularies
-
-WEIGHTS = {"best": "model.safetensors", "last": "last.safetensors"}
 
 
 @contextmanager
@@ -86,31 +83,12 @@ class Writer:
     @classmethod
     def load(cls, run: str | Path = "last", opening: Opening | None = None) -> Writer:
         """Open a run folder; see `charlm.load`."""
-        opening, path = opening or Opening(), folder.find(run)
-        config = folder.info(path).config
-        vocabularies = Vocabularies.from_json(folder.read_json(path / "tokenizer.json"))
-        if vocabularies.sha256 != config.get("tokenizer_sha256"):
-            raise RunError(f"{path / 'tokenizer.json'} is not the vocabulary that this run was trained with")
-        plan = Plan.from_dict(config)
-        lengths, limits = config["lengths"], plan.lengths._asdict()
-        if lengths.keys() != limits.keys() or not all(
-            isinstance(lengths[name], int) and 1 <= lengths[name] <= limit for name, limit in limits.items()
-        ):
-            raise RunError(f"{path / 'config.json'} does not describe a run: its lengths are {lengths}")
-        spec = vocabularies.spec(Lengths(**lengths))
-        file = path / WEIGHTS[opening.weights]
-        try:  # the file is checked against the outline before memory is allocated
-            tensors, _ = checkpoint.read_weights(file, plan.outline(spec))
-            model = plan.build(spec)
-            checkpoint.set_weights(model, tensors, file)
-        except RunError as error:
-            other = next(name for name in WEIGHTS if name != opening.weights)
-            hint = f"; --weights {other} may be whole" if (path / WEIGHTS[other]).exists() else ""
-            raise RunError(f"{error}{hint}") from None
-        model = model.to(choose_device(opening.device))
+        opening = opening or Opening()
+        saved = Saved.open(folder.find(run))
+        model = saved.network(opening.weights).to(choose_device(opening.device))
         if opening.quantize:
             round_weights(model)
-        return cls(model, vocabularies, kind=plan.kind, objective=plan.objective, kept=KEPT)
+        return cls(model, saved.vocabularies, kind=saved.plan.kind, objective=saved.plan.objective, kept=KEPT)
 
     def pieces(self, request: Request, *, known: str = "", shared: bool = False) -> Iterator[Piece]:
         """Continue the prompt in `request.samples` rows, token by token, and yield a `Piece` for every token.

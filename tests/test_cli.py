@@ -18,7 +18,7 @@ import typer
 from clock import Time
 
 from charlm import __version__
-from charlm.cli.train import Signals, until_interrupted
+from charlm.cli.signals import Signals, until_interrupted
 from charlm.events import Control, Started
 from charlm.plan import Plan
 from charlm.progress import Progress

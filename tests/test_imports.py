@@ -26,7 +26,7 @@ FLOORS = [
     {"plan", "text.check"},
     {"training", "sampling"},
     {"runs"},
-    {"writer"},
+    {"writer", "pretrained"},
     {"scoring", "events", "processes"},
     {"job", "inside"},
     {"compare"},

@@ -73,9 +73,10 @@ class Transformer(Windowed):
 
     @torch.no_grad()
     def initialise(self) -> None:
+        published = self.config.init == "published"  # as GPT-2's (section 2.3) or, with the norm behind, GPT's
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+                nn.init.normal_(module.weight, std=0.02 if published else module.in_features**-0.5)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for table in (self.head, self.embed):
@@ -83,9 +84,10 @@ class Transformer(Windowed):
         if self.earlier is not None:
             nn.init.zeros_(self.earlier.weight)
         if self.config.norm_place == "pre":
+            residual = 0.02 * (2 * self.config.layers) ** -0.5 if published else 0.0
             for name, p in self.named_parameters():
                 if name.endswith("out.weight"):
-                    nn.init.zeros_(p)
+                    nn.init.normal_(p, std=residual)
 
     def start(self, rows: int) -> Window:
         c, device = self.config, self.embed.weight.device

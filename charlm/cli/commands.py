@@ -83,6 +83,14 @@ PANELS = {
             "lists.presets",
             "List the presets: named settings for charlm train --preset. With a name, show its settings.",
         ),
+        "import": (
+            "pretrained.import_model",
+            "Make a run of a GPT-2 as Hugging Face's library keeps it. [dim]charlm import FOLDER[/]",
+        ),
+        "export": (
+            "pretrained.export",
+            "Write a run as a folder that Hugging Face's library opens. [dim]charlm export RUN FOLDER[/]",
+        ),
         "corpus": ("corpus.app", "Find, download and inspect texts."),
     },
 }

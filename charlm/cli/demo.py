@@ -24,7 +24,7 @@ def demo(
     arch: Annotated[str, typer.Option(help="network to train, see charlm archs")] = "lstm",
 ) -> None:
     from charlm import job
-    from charlm.cli.train import handle_signals, until_interrupted
+    from charlm.cli.signals import handle_signals, until_interrupted
     from charlm.cli.watching import show
     from charlm.plan import Plan
     from charlm.text.catalogue import bundled_path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -25,7 +26,8 @@ def presets(
     from charlm import presets
 
     if name is not None:
-        print(presets.file(name).read_text(encoding="utf-8"), end="")
+        for key, value in {"description": presets.description(name), **presets.read(name)}.items():
+            print(f"{key} = {json.dumps(value, ensure_ascii=False)}")  # which TOML reads, too
         return
     names = table("--preset", "what it is")
     for preset in presets.names():

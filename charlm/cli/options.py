@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from charlm.cli.page import show_page
 from charlm.config import Arg, Field, Settings, fields_of, parse_value, without_none
+from charlm.errors import as_typed
 
 NONE: Mapping[str, Any] = {}
 RUN = "run: a folder, a name under runs/, last or best"
@@ -119,7 +120,7 @@ def as_parameter(panel: str, field: Field, default: Any, otherwise: Mapping[str,
     kind, _ = without_none(field.type)
     help_text = field.arg.help
     if default not in (None, "", ()):
-        values = [format_default(default), *(f"{format_default(value)} {when}" for when, value in otherwise.items())]
+        values = [as_typed(default), *(f"{as_typed(value)} {when}" for when, value in otherwise.items())]
         help_text += f" [default: {'; '.join(values)}]"
     names = [f"{field.flag}/--no-{field.flag[2:]}"] if kind is bool else [field.flag]
     # Numbers stay text without bounds: settings check them, with the same messages for shell, files and Python.
@@ -136,10 +137,3 @@ def bounds(arg: Arg) -> str:
     if arg.min is None:
         return ""
     return f" [{arg.min:g}<=x<={arg.max:g}]" if arg.max is not None and arg.max <= HIGH else f" [x>={arg.min:g}]"
-
-
-def format_default(value: Any) -> str:
-    """A default as it would be typed."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return f"{value:g}" if isinstance(value, float) else str(value)

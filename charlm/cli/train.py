@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from inspect import signature
@@ -16,15 +14,17 @@ import typer
 
 from charlm import kinds, presets
 from charlm.cli.options import with_settings
+from charlm.cli.signals import handle_signals, until_interrupted
 from charlm.cli.texts import text_to_train_on
 from charlm.config import LONG, DataSettings, TrainSettings, flag
 from charlm.errors import CorpusError, SettingsError
 from charlm.runs import folder
 
 if TYPE_CHECKING:
-    from charlm.events import Control, Event
+    from charlm.events import Event
     from charlm.kinds._base import AnyCorpus
     from charlm.plan import Plan
+    from charlm.runs.origin import Origin
 
 
 DEFAULTS = "; ".join(
@@ -45,9 +45,11 @@ def command(argv: Sequence[str]) -> Callable[..., None]:
     network = archs.load(arch)
     first, *others = [kind for kind in data if kind.name() in kinds_for(arch)]
     relevant = {kind.name().capitalize() for kind in (first, *others)} | {"Training"}
-    objective = objectives.load(typed_value(argv, "--objective") or network.objective)
-    otherwise = {f"for {kind.name()}": kind.name() for kind in others}
-    if first.long:
+    origin = open_origin(typed_value(argv, "--init-from"))
+    own = origin.settings if origin else {"objective": network.objective}
+    objective = objectives.load(typed_value(argv, "--objective") or own["objective"])
+    otherwise = {} if origin else {f"for {kind.name()}": kind.name() for kind in others}
+    if first.long and not origin:
         otherwise = {f"if --minutes is {LONG:g} or more": first.long, **otherwise}
     return with_settings(
         {
@@ -55,14 +57,19 @@ def command(argv: Sequence[str]) -> Callable[..., None]:
             f"Objective: {objective.name()}": objective,
             **{panel: settings for panel, settings in panels.items() if panel in relevant},
         },
-        {"minutes": MINUTES, **network.recipes.get(first.name(), {})},
+        {"minutes": MINUTES, **network.recipes.get(first.name(), {}), **own},
         {when: network.recipes[name] for when, name in otherwise.items() if name in network.recipes},
     )(train)
 
 
 def chosen_arch(argv: Sequence[str]) -> str:
-    """The architecture of --arch, or else of the --config file, or else of the --preset, or else the default."""
-    arch = typed_value(argv, "--arch")
+    """The architecture of --arch, or else of the run to start from, or else of the --config file, or else of the
+    --preset, or else the default."""
+    arch, run = typed_value(argv, "--arch"), typed_value(argv, "--init-from")
+    if arch is None and run is not None:
+        from charlm.runs import folder
+
+        arch = folder.info(folder.find(run)).config["arch"]
     if arch is None:
         layers = settings_layers(typed_value(argv, "--preset"), typed_value(argv, "--config"))
         encoding = typed_value(argv, "--encoding") or last_value(layers, "encoding") or DataSettings().encoding
@@ -157,6 +164,13 @@ def train(
         Path | None,
         typer.Option(help="TOML file of settings, on top of a preset's", show_default=False),
     ] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            help="start with the weights of this run: its network, its tokenizer, a quarter of its --lr",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[
         str | None,
         typer.Option(help="go on with this run, or the last (a larger budget may be given)", show_default=False),
@@ -185,37 +199,61 @@ def train(
     with handle_signals(quiet=quiet) as signals, joined() as world:
         session: Any = {"cache_dir": cache_dir, "stop_after": stop_after, "control": signals.control, "world": world}
         if resume is not None:
-            if corpus or source or target or arch or objective or out or preset or config:
+            if corpus or source or target or arch or objective or out or preset or config or init_from:
                 raise SettingsError("--resume takes text and settings from the run; give only a larger budget with it")
             events = job.resume(folder.find(resume), changes=given, previous=previous, **session)
         else:
             if previous:
                 raise SettingsError("--previous goes back in a run; say which: --resume RUN --previous")
+            origin = open_origin(init_from)
             layers = settings_layers(preset, config)
             named = {"arch": arch, "objective": objective}
             typed = given | {name: value for name, value in named.items() if value is not None}
             with errors_name_source(layers, typed):
-                plan, text = make_plan([*layers.values(), typed], corpus, source, target)
+                plan, text = make_plan([*layers.values(), typed], corpus, source, target, origin)
             begun = begun_before(out)
-            events = job.resume(begun, changes={}, **session) if begun else job.train(plan, text, out=out, **session)
+            new = {"out": out, "origin": origin, **session}
+            events = job.resume(begun, changes={}, **session) if begun else job.train(plan, text, **new)
             events = chain(hints(plan, text), events)
         finished = show(until_interrupted(events, signals), quiet=quiet, json=json)
     if signals.number and not finished:
         raise typer.Exit(128 + signals.number)
 
 
+def open_origin(run: str | None) -> Origin | None:
+    """The run to start from, if one is named."""
+    if run is None:
+        return None
+    from charlm.runs.origin import Origin
+
+    return Origin(run)
+
+
 def make_plan(
-    layers: list[dict[str, Any]], corpus: list[str] | None, source: list[str] | None, target: list[str] | None
+    layers: list[dict[str, Any]],
+    corpus: list[str] | None,
+    source: list[str] | None,
+    target: list[str] | None,
+    origin: Origin | None,
 ) -> tuple[Plan, AnyCorpus]:
-    """(plan, corpus), for the kind of data that the files hold of those that the architecture reads."""
+    """(plan, corpus), for the kind of data that the files hold of those that the architecture reads, or of the kind
+    that the run to start from was trained on."""
     from charlm.plan import Plan, kinds_for, merge
 
     if not (corpus or source or target):
         raise SettingsError("what text? charlm train FILE, or charlm demo to see it work on a bundled one")
-    encoding = merge(*layers).get("encoding", DataSettings().encoding)
-    layers = [{"arch": kinds.named(corpus or (), encoding, with_targets=bool(target)).arch}, *layers]
+    if origin:
+        origin.refuse(merge(*layers))
+        layers = [origin.settings, *layers]
+    else:
+        encoding = merge(*layers).get("encoding", DataSettings().encoding)
+        layers = [{"arch": kinds.named(corpus or (), encoding, with_targets=bool(target)).arch}, *layers]
     asked = merge(*layers)
-    kind, text = text_to_train_on(corpus, source, target, asked, kinds_for(asked["arch"]))
+    readable = [origin.plan.kind] if origin else kinds_for(asked["arch"])
+    kind, text = text_to_train_on(corpus, source, target, asked, readable)
+    if origin and kind.name() != origin.plan.kind:
+        trained = kinds.load(origin.plan.kind).noun
+        raise SettingsError(f"{origin.path} was trained on {trained}, and these files hold {kind.noun}")
     return Plan.of(*layers, kind=kind.name()), text
 
 
@@ -229,58 +267,3 @@ def hints(plan: Plan, text: AnyCorpus) -> Iterator[Event]:
             if (kind := kinds.claimant(text)).name() != plan.kind:
                 fact = f"{text.paths[0]} holds {kind.noun}, of which {plan.arch} reads the lines as they stand"
                 yield Note(f"{fact}; to learn from them as such, train with --arch {kind.arch}")
-
-
-def until_interrupted(events: Iterator[Event], signals: Signals) -> Iterator[Event]:
-    """The same events. An interrupt before the training has started, when there is nothing to save, exits at once."""
-    from charlm.events import Started
-
-    begun = False
-    try:
-        for event in events:
-            begun = begun or isinstance(event, Started)
-            if signals.number and not begun:
-                break
-            yield event
-        else:
-            return
-    except KeyboardInterrupt:
-        pass
-    raise typer.Exit(128 + signals.number)
-
-
-class Signals:
-    """Signal handlers. The first interrupt makes the training finish its step and save, a second one ends it at once;
-    SIGUSR1, where the system has it, makes it save and go on."""
-
-    def __init__(self, control: Control, *, quiet: bool = False) -> None:
-        self.control, self.quiet = control, quiet
-        self.number = 0  # of the signal that stopped the training
-
-    def stop(self, number: int, _frame: Any) -> None:
-        if self.control.stop:
-            raise KeyboardInterrupt
-        self.number, self.control.stop = number, True
-        if not self.quiet and not sys.stdout.isatty():  # a live display would be torn, and ends soon anyway
-            with suppress(OSError):  # a closed pipe must not prevent saving
-                os.write(2, b"\nfinishing this step and saving; interrupt again to end at once\n")
-
-    def save(self, _number: int, _frame: Any) -> None:
-        self.control.save = True
-
-
-@contextmanager
-def handle_signals(*, quiet: bool = False) -> Iterator[Signals]:
-    """`Signals` as the handlers of this process while the context is open."""
-    from charlm.events import Control
-
-    signals = Signals(Control(), quiet=quiet)
-    handlers: dict[int, Any] = {signal.SIGINT: signals.stop, signal.SIGTERM: signals.stop}
-    if hasattr(signal, "SIGUSR1"):
-        handlers[signal.SIGUSR1] = signals.save
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -178,9 +178,9 @@ class Kind(ABC):
     def prepare(
         cls, corpus: Any, settings: Any, cache_dir: Path | None, vocabularies: Vocabularies | None = None
     ) -> Generator[Progress, None, AnyStore]:
-        """Encode and split the data, by the `vocabularies` that a run learnt from the same data, or new ones.
+        """Encode and split the data, by the `vocabularies` of a run, or by new ones.
 
-        Raises `CorpusError` if there are too few data.
+        Raises `CorpusError` if there are too few data, `VocabularyError` if the given vocabularies cannot spell them.
         """
 
     @classmethod

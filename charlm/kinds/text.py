@@ -50,9 +50,9 @@ class Text(Kind):
         corpus: Corpus,
         settings: DataSettings,
         cache_dir: Path | None,
-        vocabularies: Vocabularies | None = None,  # noqa: ARG003  they are in the cache
+        vocabularies: Vocabularies | None = None,
     ) -> Generator[Progress, None, Store]:
-        return (yield from prepare(corpus, settings, cache_dir))
+        return (yield from prepare(corpus, settings, cache_dir, vocabularies))
 
     @classmethod
     def read(

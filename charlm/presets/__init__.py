@@ -15,8 +15,11 @@ from charlm.errors import SettingsError
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file of plain `name = value` lines. Raises `SettingsError` if it is not one."""
-    return {name.replace("-", "_"): value for name, value in parse(path).items() if name != "description"}
+    """The settings in a TOML file of plain `name = value` lines, on top of those of the preset that it names as its
+    `base`. Raises `SettingsError` if it is not one, and for a base that is no preset."""
+    values = {name.replace("-", "_"): value for name, value in parse(path).items() if name != "description"}
+    base = values.pop("base", None)
+    return values if base is None else read(str(base)) | values
 
 
 def parse(path: Path) -> dict[str, Any]:

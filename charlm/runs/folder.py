@@ -168,6 +168,8 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}") from None
+    if isinstance(value, dict) and "model_type" in value:
+        raise RunError(f"{path.parent} is no run but a model of Hugging Face's library: charlm import {path.parent}")
     if not isinstance(value, dict) or value.pop("sha256", None) != digest(path.name, value):
         raise RunError(f"{path} is damaged or was edited: its checksum is not that of what it says")
     return value

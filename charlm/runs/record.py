@@ -26,9 +26,21 @@ from charlm.model import Network, parameter_count
 from charlm.plan import Plan
 from charlm.runs import checkpoint, folder
 from charlm.score import Score
+from charlm.text.vocabulary import Vocabularies
 from charlm.training.loop import Step, Trainer
 
 NOTES = ("stale", "validated", "losses", "pending")
+NO_CORPUS: dict[str, Any] = {"name": "-", "paths": [], "targets": [], "sha256": ""}  # of a run with weights of others
+UNTRAINED: dict[str, Any] = {  # what its training.json says
+    "step": 0,
+    "tokens": 0,
+    "seconds": 0.0,
+    "progress": 1.0,
+    "finished": True,
+    "best": None,
+    "best_step": 0,
+    "peak_memory": None,
+}
 
 
 @dataclass
@@ -41,6 +53,7 @@ class Record:
 
     path: Path
     arch: str
+    origin: dict[str, Any] | None = None  # where the first weights came from; None: they were drawn
     best: Score | None = None
     best_step: int = 0
     stale: int = 0  # validations since the best score
@@ -56,25 +69,14 @@ class Record:
         """Write all that opening and resuming the run needs; config.json last, as it makes the folder a run."""
         folder.write_json(self.path / "tokenizer.json", store.vocabularies.to_json())
         self.save(trainer, network)  # so that there always is a checkpoint
-        config = {
-            "format": folder.FORMAT,
-            "charlm": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "launch": os.environ.get("TORCHELASTIC_RUN_ID"),  # of torchrun
-            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            **plan.to_dict(),
-            "lengths": trainer.model.spec.lengths._asdict(),
-            "rows": trainer.batches.batch_size,  # both are smaller than asked for if the text is short
-            "params": parameter_count(trainer.model),
-            "tokenizer_sha256": store.vocabularies.sha256,
-            "corpus": {
-                "name": corpus.name,
-                "paths": resolved(corpus.paths),
-                "targets": resolved(corpus.targets),
-                "sha256": store.corpus_sha256,
-            },
+        text = {
+            "name": corpus.name,
+            "paths": resolved(corpus.paths),
+            "targets": resolved(corpus.targets),
+            "sha256": store.corpus_sha256,
         }
+        rows = trainer.batches.batch_size
+        config = describe_run(plan, trainer.model, store.vocabularies, rows=rows, corpus=text, origin=self.origin)
         folder.write_json(self.path / "config.json", config)
 
     def add_loss(self, step: Step) -> None:
@@ -179,6 +181,33 @@ class Record:
     def log_sample(self, step: int, text: str) -> None:
         """Append a text to samples.txt."""
         folder.append(self.path / "samples.txt", f"--- step {step}\n{text}\n")
+
+
+def describe_run(
+    plan: Plan,
+    network: Network,
+    vocabularies: Vocabularies,
+    *,
+    rows: int,
+    corpus: dict[str, Any] = NO_CORPUS,
+    origin: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What config.json says. The network's lengths, and `rows`, are smaller than the plan's if the text is short."""
+    return {
+        "format": folder.FORMAT,
+        "charlm": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "launch": os.environ.get("TORCHELASTIC_RUN_ID"),  # of torchrun
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        **plan.to_dict(),
+        "lengths": network.spec.lengths._asdict(),
+        "rows": rows,
+        "params": parameter_count(network),
+        "tokenizer_sha256": vocabularies.sha256,
+        "corpus": corpus,
+        "origin": origin,
+    }
 
 
 def resolved(paths: Sequence[Path]) -> list[str]:

@@ -110,10 +110,14 @@ class Store:
         )
 
 
-def prepare(corpus: Corpus, settings: DataSettings, cache_dir: Path | None) -> Generator[Progress, None, Store]:
+def prepare(
+    corpus: Corpus, settings: DataSettings, cache_dir: Path | None, vocabularies: Vocabularies | None = None
+) -> Generator[Progress, None, Store]:
     """The ids of `corpus`, from the cache in `cache_dir` or newly made: `store = yield from prepare(...)`.
 
-    A cache folder that cannot be written is replaced by a temporary one. Raises `CorpusError` if the text is empty.
+    The vocabulary is learnt from the text, unless `vocabularies` are given. A cache folder that cannot be written is
+    replaced by a temporary one. Raises `CorpusError` if the text is empty, `VocabularyError` if the given vocabulary
+    cannot spell it.
     """
     yield from corpus.survey()
     notes = corpus.notes
@@ -122,9 +126,12 @@ def prepare(corpus: Corpus, settings: DataSettings, cache_dir: Path | None) -> G
     folder = cache_dir or default_cache_dir()
     key = _key(corpus, settings)
     store = _load(folder, key)
+    if vocabularies and (store is None or store.vocabularies.sha256 != vocabularies.sha256):
+        key = _key(corpus, settings, vocabularies)
+        store = _load(folder, key)
     if store is None:
         folder = _writable(folder)
-        yield from _build(corpus, settings, folder, key)
+        yield from _build(corpus, settings, folder, key, vocabularies)
         store = _load(folder, key)
         assert store is not None
     advice = [shuffle_advice(corpus.paths)] if corpus.sorted and settings.holds_out else []
@@ -142,11 +149,12 @@ def default_cache_dir() -> Path:
     return base.expanduser() / "charlm"
 
 
-def _key(corpus: Corpus, settings: DataSettings) -> str:
-    """The name of the cache files: equal for equal text and settings."""
+def _key(corpus: Corpus, settings: DataSettings, vocabularies: Vocabularies | None = None) -> str:
+    """The name of the cache files: equal for equal text, settings and given vocabularies."""
     values = settings.to_dict()
     del values["encoding"]  # corpus.sha256 is that of the decoded text
-    return hashlib.sha256(json.dumps([FORMAT, corpus.sha256, values]).encode()).hexdigest()[:32]
+    given = [vocabularies.sha256] if vocabularies else []
+    return hashlib.sha256(json.dumps([FORMAT, corpus.sha256, values, *given]).encode()).hexdigest()[:32]
 
 
 def _load(folder: Path, key: str) -> Store | None:
@@ -172,12 +180,18 @@ def _load(folder: Path, key: str) -> Store | None:
         return None
 
 
-def _build(corpus: Corpus, settings: DataSettings, folder: Path, key: str) -> Generator[Progress, None, None]:
-    """Learn the vocabulary, encode the text and save both in `folder` under `key`."""
+def _build(
+    corpus: Corpus, settings: DataSettings, folder: Path, key: str, vocabularies: Vocabularies | None
+) -> Generator[Progress, None, None]:
+    """Learn the vocabulary if none is given, encode the text and save both in `folder` under `key`."""
     validation, test = (round(corpus.chars * share) for share in (settings.val_frac, settings.test_frac))
     borders = (0, corpus.chars - validation - test, corpus.chars - test, corpus.chars)
     whole = settings.tokenizer == "char"
-    tokenizer = yield from train_tokenizer(settings, corpus.chunks if whole else lambda: _part(corpus, 0, borders[1]))
+    if vocabularies:
+        tokenizer = vocabularies.target
+    else:
+        chunks = corpus.chunks if whole else lambda: _part(corpus, 0, borders[1])
+        tokenizer = yield from train_tokenizer(settings, chunks)
     # Learning the vocabulary refuses a text that printable ASCII cannot show, so here every character has a likeness.
     unknown = "nearest" if whole and settings.alphabet == "printable" else "error"
     dtype = np.min_scalar_type(tokenizer.vocab_size - 1)

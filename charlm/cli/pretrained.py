@@ -1,0 +1,57 @@
+"""`charlm import` and `charlm export`: folders of other libraries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from charlm.cli.console import count, watch
+from charlm.cli.opened import OPENING, errors_name_run
+from charlm.cli.options import RUN, with_settings
+from charlm.runs import folder
+
+
+def import_model(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="folder with config.json, model.safetensors (or shards) and the tokenizer's files",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="folder for the run \\[default: a new one under runs/]", show_default=False)
+    ] = None,
+) -> None:
+    from charlm.pretrained.read import import_model as read  # imports torch
+
+    path = watch(read(source, out))
+    info = folder.info(path)
+    config, lengths = info.config, info.config["lengths"]
+    sizes = f"{count(config['params'])} weights, a window of {lengths['window']:,} tokens"
+    print(f"{path}: {config['origin']['model_type']}, {sizes}")
+    print(f'\ncharlm sample {path} --prompt "Once upon"\ncharlm train FILE --init-from {path}')
+
+
+@with_settings(OPENING, without={"device", "quantize"})
+def export(
+    run: Annotated[str, typer.Argument(help=RUN, show_default=False)],
+    target: Annotated[Path, typer.Argument(metavar="FOLDER", help="a new folder", show_default=False)],
+    format: Annotated[
+        Literal["huggingface"], typer.Option("--format", help="whose: that of the library transformers")
+    ] = "huggingface",
+    *,
+    given: dict[str, Any],
+) -> None:
+    del format  # there is one so far
+    path = folder.find(run)
+    from charlm.pretrained.write import export_run  # imports torch
+
+    with errors_name_run(run, path):
+        name = watch(export_run(path, target, **given))
+    print(f"{target}: {name}\n")
+    print("from transformers import AutoModelForCausalLM, AutoTokenizer")
+    print(f'model, tokenizer = (Auto.from_pretrained("{target}") for Auto in (AutoModelForCausalLM, AutoTokenizer))')

@@ -1,0 +1,80 @@
+"""From a folder of Hugging Face's library to a run."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from charlm.errors import RunError, SettingsError
+from charlm.files import link
+from charlm.plan import Plan
+from charlm.pretrained import families, tokenizers, weights
+from charlm.pretrained.families._base import Family
+from charlm.progress import Progress
+from charlm.runs import checkpoint, folder
+from charlm.runs.record import UNTRAINED, describe_run
+from charlm.text.tokenizers import Tokenizer
+from charlm.text.vocabulary import Vocabularies
+
+
+def import_model(source: Path, out: Path | None = None) -> Generator[Progress, None, Path]:
+    """Make a run of the model in `source`, in the folder `out` or in a new one under `runs/`; returns its path.
+
+    Raises `RunError` for a folder that is not whole, `SettingsError` for a model that we do not compute. No run is left
+    behind then.
+    """
+    if not source.is_dir():
+        raise RunError(f"{source} is no folder; give one with config.json, {weights.WEIGHTS} and the like")
+    config = weights.read_json(source / "config.json")
+    try:
+        family = families.load(str(config.get("model_type")))
+        tokenizer = tokenizers.read(source, vocab_size(config))
+        plan = plan_of(family, config, tokenizer)
+    except SettingsError as error:
+        raise error.at(str(source / "config.json")) from None
+    vocabularies = Vocabularies(tokenizer, tokenizer)
+    outline = plan.outline(vocabularies.spec(plan.lengths))
+    with weights.opened(source, family) as opened:
+        tensors = yield from weights.convert(opened, family, checkpoint.shapes(outline))
+    path = folder.claim(out, source.resolve().name)
+    origin = {"folder": str(source.resolve()), "model_type": config["model_type"]}
+    said = describe_run(plan, outline, vocabularies, rows=plan.train.batch_size, origin=origin)
+    with whole(path):
+        yield Progress("writing the run", 0, 1)
+        folder.write_json(path / "tokenizer.json", vocabularies.to_json())
+        checkpoint.save_tensors(path / "model.safetensors", tensors, {"step": 0, "score": None})
+        link(path / "model.safetensors", path / "last.safetensors")
+        folder.write_json(path / "training.json", UNTRAINED)
+        folder.write_json(path / "config.json", said)
+    return path
+
+
+def vocab_size(config: Mapping[str, Any]) -> int:
+    size = config.get("vocab_size")
+    if type(size) is not int or size < 1:
+        raise SettingsError(f"its vocab_size is {size!r}, and has to be the number of tokens")
+    return size
+
+
+def plan_of(family: type[Family], config: Mapping[str, Any], tokenizer: Tokenizer) -> Plan:
+    """The settings of the run, which has no budget: nothing was trained."""
+    plan = Plan.of(family.settings(config), {"tokenizer": tokenizer.kind})
+    data = replace(plan.data, vocab_size=max(tokenizer.vocab_size, plan.data.vocab_size))
+    return replace(plan, train=replace(plan.train, minutes=None), data=data)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Deletes what was written of a run that could not be written whole."""
+    before = set(path.iterdir())
+    try:
+        yield
+    except BaseException:
+        for file in set(path.iterdir()) - before:
+            file.unlink()
+        with suppress(OSError):  # it held something before
+            path.rmdir()
+        raise

@@ -1,0 +1,172 @@
+"""Tokenizers of Hugging Face's library: GPT-2's kind is read; that and those of bytes and characters are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from charlm.errors import RunError, SettingsError, VocabularyError
+from charlm.pretrained.weights import read_json
+from charlm.text.byte_bpe import PRINTED, ByteBPE
+from charlm.text.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
+
+PADDING = 1024  # ids of a model without a token, at most: its vocabulary may be rounded up
+END = "<|endoftext|>"
+BYTE_LEVEL: dict[str, Any] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+EXPECTED = {  # in tokenizer.json, each with the values that mean the same
+    ("model", "type"): (None, "BPE"),
+    ("model", "continuing_subword_prefix"): (None, ""),
+    ("model", "end_of_word_suffix"): (None, ""),
+    ("model", "byte_fallback"): (None, False),
+    ("model", "ignore_merges"): (None, False),
+    ("normalizer",): (None,),
+    ("pre_tokenizer", "type"): ("ByteLevel",),
+    ("pre_tokenizer", "add_prefix_space"): (False,),
+    ("pre_tokenizer", "use_regex"): (None, True),
+}
+
+
+def read(folder: Path, size: int) -> ByteBPE:
+    """The tokenizer in a folder, for a model with `size` ids; those without a token get a name that no text encodes to.
+
+    Raises `RunError` if there is none of GPT-2's kind, or if it is not that of the model.
+    """
+    if (folder / "tokenizer.json").exists():
+        vocab, merges = from_json(folder / "tokenizer.json")
+    elif (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
+        vocab, merges = from_files(folder)
+    else:
+        raise RunError(f"{folder} has no tokenizer that charlm reads: vocab.json and merges.txt, or tokenizer.json")
+    if not size - PADDING <= len(vocab) <= size:
+        raise RunError(
+            f"the tokenizer in {folder} has {len(vocab):,} tokens and the model {size:,}: they are not of one model"
+        )
+    try:
+        return ByteBPE.from_gpt2(vocab | {f"<|unused{id}|>": id for id in range(len(vocab), size)}, merges)
+    except (VocabularyError, TypeError) as error:
+        raise RunError(f"the tokenizer in {folder} is none of GPT-2's kind: {error}") from None
+
+
+def from_json(path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """(ids by token, merges) of a tokenizer.json."""
+    value = read_json(path)
+    for place, allowed in EXPECTED.items():
+        part: Any = value
+        for name in place:
+            part = part.get(name) if isinstance(part, dict) else None
+        if part not in allowed:
+            raise RunError(
+                f"{path} is a tokenizer of another kind than GPT-2's: its {' '.join(place)} is {part!r} and "
+                f"would have to be {allowed[-1]!r}"
+            )
+    try:
+        pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in value["model"]["merges"]]
+        added = {token["content"]: token["id"] for token in value.get("added_tokens") or ()}
+        return dict(value["model"]["vocab"]) | added, [(left, right) for left, right in pairs]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} is damaged: {error!r}") from None
+
+
+def from_files(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """The same from vocab.json, merges.txt and, where there is one, added_tokens.json."""
+    vocab = read_json(folder / "vocab.json")
+    if (folder / "added_tokens.json").exists():
+        vocab |= read_json(folder / "added_tokens.json")
+    try:
+        lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
+        pairs = [line.split(" ") for line in lines if line.strip() and not line.startswith("#version")]
+        return vocab, [(left, right) for left, right in pairs]
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder / 'merges.txt'} cannot be read: {error}") from None
+
+
+def files(tokenizer: Tokenizer, window: int) -> dict[str, Any]:
+    """The files that `AutoTokenizer` opens, by name. Raises `SettingsError` for a tokenizer that it has no equal of."""
+    settings: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": window,
+    }
+    if isinstance(tokenizer, ByteBPE):
+        vocab, merges = tokenizer.to_gpt2()
+        special = specials(tokenizer)
+        if END in special:
+            settings |= {"bos_token": END, "eos_token": END}
+        described = description(vocab, merges, BYTE_LEVEL, BYTE_LEVEL, special)
+        rules = "".join(f"{left} {right}\n" for left, right in merges)
+        own = {"vocab.json": vocab, "merges.txt": f"#version: 0.2\n{rules}"}
+    elif isinstance(tokenizer, ByteTokenizer):
+        vocab = {character: byte for byte, character in PRINTED.items()}
+        described, own = description(vocab, [], BYTE_LEVEL | {"use_regex": False}, BYTE_LEVEL), {}
+    elif isinstance(tokenizer, CharTokenizer):
+        described, own = of_characters(tokenizer), {}
+    else:
+        raise SettingsError(
+            f"--tokenizer {tokenizer.kind} has no equal in Hugging Face's library; bytebpe, byte and char have"
+        )
+    return {"tokenizer.json": described, "tokenizer_config.json": settings, **own}
+
+
+def specials(tokenizer: ByteBPE) -> dict[str, int]:
+    """Ids by the text of tokens that no text encodes to: neither bytes, nor made by a merge."""
+    made = {tokenizer.tokens[left] + tokenizer.tokens[right] for left, right in tokenizer.merges}
+    return {
+        token.decode("utf-8", "replace"): id
+        for id, token in enumerate(tokenizer.tokens)
+        if len(token) > 1 and token not in made
+    }
+
+
+def end_id(tokenizer: Tokenizer) -> int | None:
+    """The id of the token that ends a text; None if there is none."""
+    return specials(tokenizer).get(END) if isinstance(tokenizer, ByteBPE) else None
+
+
+def of_characters(tokenizer: CharTokenizer) -> dict[str, Any]:
+    """Characters are what byte pair encoding without pairs leaves. Bytes alone are called <0xC3> and the like."""
+    try:
+        names = [f"<0x{t[0]:02X}>" if len(t) == 1 and t[0] >= 0x80 else t.decode("utf-8") for t in tokenizer.tokens]
+    except UnicodeDecodeError:
+        raise SettingsError(
+            "the alphabet has a lone surrogate, which no tokenizer of Hugging Face's library can hold"
+        ) from None
+    spell = tokenizer.to_json()["spell"]
+    joined = [{"type": "ByteFallback"}, {"type": "Fuse"}]
+    decoder = {"type": "Sequence", "decoders": joined} if spell else joined[-1]
+    return description({name: id for id, name in enumerate(names)}, [], None, decoder, spell=spell)
+
+
+def description(
+    vocab: Mapping[str, int],
+    merges: Sequence[tuple[str, str]],
+    pre_tokenizer: dict[str, Any] | None,
+    decoder: dict[str, Any],
+    special: Mapping[str, int] = {},
+    *,
+    spell: bool = False,
+) -> dict[str, Any]:
+    """A tokenizer.json of byte pair encoding; `spell`: what the vocabulary lacks becomes bytes."""
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": id, "content": text, **flags} for text, id in special.items()],
+        "normalizer": None,
+        "pre_tokenizer": pre_tokenizer,
+        "post_processor": None,
+        "decoder": decoder,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": spell,
+            "ignore_merges": False,
+            "vocab": dict(vocab),
+            "merges": [list(pair) for pair in merges],
+        },
+    }

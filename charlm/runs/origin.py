@@ -1,0 +1,94 @@
+"""The run whose weights a training starts from (transfer; Howard & Ruder 2018, arXiv:1801.06146, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from charlm import kinds
+from charlm.archs._positions import Learned
+from charlm.config import fields_of, flag
+from charlm.errors import SettingsError, as_typed
+from charlm.runs import folder
+from charlm.runs.record import Record
+from charlm.runs.saved import Saved
+from charlm.training.loop import Trainer
+
+FREE = ("dropout", "input_dropout", "weight_drop")  # settings of a model that do not change what its weights mean
+LENGTHS = ("seq_len", "max_length")  # settings that decide how long a context the model is built for
+VOCABULARY = ("tokenizer", "vocab_size", "min_count", "alphabet", "share_vocab")
+GENTLY = 0.25  # of the rate that the weights were trained with, as Radford et al. 2018, section 4.1; docs/recipes.md
+
+
+class Origin:
+    """A run with weights to start from."""
+
+    def __init__(self, run: str | Path) -> None:
+        """Raises `RunError` if there is no such run, or it is not whole."""
+        self.saved = Saved.open(folder.find(run))
+        self.path, self.plan, self.vocabularies = self.saved.path, self.saved.plan, self.saved.vocabularies
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of a training that starts from the run, unless others are given."""
+        plan = self.plan
+        data, own = plan.data.to_dict(), plan.train.to_dict() | plan.data.to_dict()
+        vocabulary = {name: data[name] for name in VOCABULARY if name in data}
+        lengths = {name: own[name] for name in LENGTHS if name in kinds.load(plan.kind).own}
+        named = {"arch": plan.arch, "objective": plan.objective.name(), "lr": plan.train.lr * GENTLY}
+        return {**plan.model.to_dict(), **vocabulary, **lengths, **named}
+
+    def refuse(self, given: Mapping[str, Any]) -> None:
+        """Raise `SettingsError` for a setting with which the weights or the ids of tokens lose their sense."""
+        fixed = {"arch", *VOCABULARY, *(f.name for f in fields_of(type(self.plan.model)) if f.name not in FREE)}
+        own = self.settings
+        for name in sorted(fixed & given.keys() & own.keys()):
+            if given[name] != own[name]:
+                source = "tokenizer" if name in VOCABULARY else "network"
+                raise SettingsError(
+                    f"{flag(name)} {as_typed(given[name])} is not that of {self.path}, {as_typed(own[name])}, and its "
+                    f"weights are for that {source} alone; leave it out, or start without --init-from",
+                    field=name,
+                )
+
+    @torch.no_grad()
+    def give(self, trainer: Trainer, record: Record) -> str:
+        """Set the weights of a training to the run's, note that in its record, and say what was taken and what is new.
+
+        Learned positions may be fewer. Raises `SettingsError` for a network of another shape.
+        """
+        tensors, metadata = self.saved.tensors()
+        modules = trainer.model.named_modules()
+        tables = {f"{name}.embed.weight" for name, module in modules if isinstance(module, Learned)}
+        taken, cut = 0, ""
+        for name, p in trainer.model.named_parameters():
+            t = tensors.get(name, torch.empty(0))
+            if name in tables and len(t) > len(p):
+                cut = f", the first {len(p)} of {len(t)} positions"
+                t = t[: len(p)]
+            if t.shape != p.shape:
+                raise SettingsError(self.misfit(name, t, p, learned=name in tables))
+            p.copy_(t)
+            taken += p.numel()
+        if trainer.average is not None:
+            trainer.average.load_state_dict(trainer.model.state_dict())
+        record.origin, step = self.to_json(), metadata.get("step")
+        return f"starts with the {taken:,} weights of {self.path}, step {step}{cut}; the optimizer begins anew"
+
+    def misfit(self, name: str, given: Tensor, wanted: Tensor, *, learned: bool) -> str:
+        """The error for weights of another shape."""
+        if learned:
+            return (
+                f"{self.path} has learned {len(given)} positions and {len(wanted)} are asked for; give a --seq-len, of "
+                f"pairs a --max-length, with which {len(given)} suffice"
+            )
+        shapes = f"{tuple(given.shape)} in {self.path} and would be {tuple(wanted.shape)}"
+        return f"{name} is {shapes}: with another --objective its weights do not fit; leave that out"
+
+    def to_json(self) -> dict[str, Any]:
+        """What config.json says of it."""
+        return {"run": str(self.path.resolve()), "weights": str(self.saved.file("best").name)}
