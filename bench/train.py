@@ -2,8 +2,8 @@
 
     python -m bench train [--device cpu|cuda] [--json FILE]
 
-The limit is a large fp32 matrix product measured in the same run; a model's work is counted as 6 x parameters x tokens,
-plus attention. `optimizer` and `data` are shares of a step's time.
+The limit is a large fp32 matrix product measured in the same run; a model's work is counted as 6 x multiply-adds per
+token (`charlm.work`) x tokens. `optimizer` and `data` are shares of a step's time.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ import torch
 import torch.nn.functional as F
 
 from bench._table import Row, machine, parser, rate, show
-from charlm.archs._blocks import BlockConfig
 from charlm.config import DataSpec
-from charlm.model import Network, parameter_count
 from charlm.plan import Plan
 from charlm.text.windows import Windows
 from charlm.training.loop import Trainer
+from charlm.work import multiply_adds
 
 GPT = {"arch": "transformer", "layers": 6, "hidden_size": 384, "heads": 6, "batch_size": 16, "seq_len": 256}
 VARIANTS: list[dict[str, Any]] = [
@@ -45,19 +44,19 @@ def peak(device: str) -> float:
     return 2 * 2048**3 * rate(lambda: (x @ x).sum().item(), seconds=2)
 
 
-def trainer(settings: dict[str, Any], device: str) -> Trainer:
-    plan = Plan.of({"steps": 10**9, "warmup": 0.0, "device": device, **settings})
+def trainer(plan: Plan) -> Trainer:
     s = plan.train
     windows = Windows(IDS, batch_size=s.batch_size, seq_len=s.seq_len, order="stream", seed=0)
     return Trainer.from_plan(plan, windows, DataSpec(VOCABULARY, plan.lengths))
 
 
 def speed(settings: dict[str, Any], device: str, seconds: float = 12) -> Row:
-    loop = trainer(settings, device)
+    plan = Plan.of({"steps": 10**9, "warmup": 0.0, "device": device, **settings})
+    loop = trainer(plan)
     steps = iter(loop)
     for _ in range(3):
         float(next(steps).nats)
-    work = flops(loop.model) * loop.batches.tokens
+    work = 6 * multiply_adds(plan.outline(loop.model.spec)) * loop.batches.tokens  # forward, and twice as much back
     steps_per_second = rate(lambda: float(next(steps).nats), seconds=seconds)
     updating = 1 / rate(lambda: update(loop), seconds=2)
     reading = 1 / rate(lambda: loop.feed(0.0, torch.Generator()), seconds=0.5)
@@ -80,13 +79,6 @@ def update(loop: Trainer) -> None:
         optimizer.step()
     if loop.device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def flops(model: Network) -> float:
-    """FLOP per token, forward and backward; attention is counted over all keys and values of a window."""
-    c = model.config
-    attention = 12 * c.layers * c.hidden_size * model.spec.lengths.window if isinstance(c, BlockConfig) else 0
-    return 6 * parameter_count(model) + attention
 
 
 def plain_gpt(device: str) -> float:

@@ -33,6 +33,7 @@ class Started(NamedTuple):
     path: Path
     plan: Plan
     params: int
+    multiply_adds: int  # per token, forward
     splits: dict[str, AnyPart]  # train, validation and test
     vocab_size: int
     where: str  # device, precision and why

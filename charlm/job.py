@@ -28,6 +28,7 @@ from charlm.scoring import run_data
 from charlm.timer import Timer
 from charlm.training.loop import Trainer
 from charlm.training.world import World
+from charlm.work import multiply_adds
 from charlm.writer import Writer
 
 VALIDATION_SHARE, SAMPLE_SHARE = 0.05, 0.02  # of the time, by default
@@ -158,7 +159,8 @@ class Job:
         """Report what is trained, and compile where the plan says so."""
         trainer, store = self.trainer, self.store
         splits = {"train": store.train, "validation": store.validation, "test": store.test}
-        sizes = parameter_count(trainer.model), splits, store.tokenizer.vocab_size
+        work = multiply_adds(self.plan.outline(trainer.model.spec))
+        sizes = parameter_count(trainer.model), work, splits, store.tokenizer.vocab_size
         yield Started(self.record.path, self.plan, *sizes, trainer.where)
         yield from self.warnings()
         if self.plan.train.compile == "on":

@@ -29,11 +29,13 @@ READ = 1024  # tokens taken at once when a long text is only read, so that memor
 class Features(NamedTuple):
     hidden: Tensor  # (B, T, D) one vector per input token
     state: State  # what to pass in next time
+    penalty: Tensor | None = None  # () nats per token to be minimised too; None where there is nothing, as in scoring
 
 
 class Output(NamedTuple):
     logits: Tensor  # (B, T, V) unnormalised log-probabilities of the next token
     state: State
+    penalty: Tensor | None = None  # as in `Features`
 
 
 class Part(NamedTuple):
@@ -68,7 +70,7 @@ class Network(nn.Module, ABC):
         parts: list[nn.Module] = []
         for child in self.children():
             parts += child if isinstance(child, nn.ModuleList) else [child]
-        return parts
+        return list(dict.fromkeys(parts))  # layers that share their weights are one part
 
     def hidden_states(self, tokens: Tensor, source: Tensor | None = None) -> dict[str, Tensor]:  # noqa: ARG002
         """Each layer's vectors (B, T, D) for `tokens` (B, T), by the layer's name, as the head would read them.
@@ -149,8 +151,8 @@ class LanguageModel(Network):
         """
         if source is not None:
             state = self.read(source)
-        hidden, state = self.features(tokens, self.start(len(tokens)) if state is None else state)
-        return Output(self.head(hidden), state)
+        hidden, state, penalty = self.features(tokens, self.start(len(tokens)) if state is None else state)
+        return Output(self.head(hidden), state, penalty)
 
     def attention_weights(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Where each of `tokens` (T,) looks to guess the next one: (L, H, T, S), rows sum to 1.
@@ -172,6 +174,15 @@ class LanguageModel(Network):
         raise SettingsError(
             f"{type(self).__name__} has no gates and cells: "
             + (remembers if self.window else "its file has no method traces")
+        )
+
+    def routing(self, tokens: Tensor) -> Mapping[int, Tensor]:  # noqa: ARG002
+        """The shares that a router gives its experts, by layer (from 1): (B, T) -> (B, T, N) each, rows sum to 1.
+
+        Raises `SettingsError` for a model without experts.
+        """
+        raise SettingsError(
+            "this run has no experts to choose from; train one with: charlm train FILE --arch transformer --experts 8"
         )
 
 
@@ -219,6 +230,16 @@ class PlainStepper:
     def __call__(self, token: Tensor) -> Tensor:
         logits, self.state = self.model.step(token, self.state)
         return logits
+
+
+def joined(parts: Sequence[Features]) -> Features:
+    """Those of a text, from the pieces that it was fed in."""
+    if len(parts) == 1:
+        return parts[0]
+    penalties = [(part.penalty, part.hidden.size(1)) for part in parts if part.penalty is not None]
+    total = [penalty * length for penalty, length in penalties]
+    mean = torch.stack(total).sum() / sum(length for _, length in penalties) if total else None
+    return Features(torch.cat([part.hidden for part in parts], 1), parts[-1].state, mean)
 
 
 def map_state(change: Callable[..., Tensor], state: State, *others: State) -> State:

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from charlm import archs, objectives, presets
 from charlm.config import DataSpec, Lengths, TrainSettings, fields_of, take
@@ -37,6 +39,7 @@ from charlm.text.windows import Windows
 from charlm.training.loop import Trainer
 from charlm.training.optim import build_optimizers
 from charlm.training.world import World
+from charlm.work import multiply_adds
 
 SPEC = DataSpec(11, Lengths.of_text(16))
 SMALL = {"layers": 2, "hidden_size": 16, "heads": 2, "dropout": 0.0}
@@ -183,6 +186,27 @@ def test_it_has_one_ability_and_keeps_its_laws(arch: str) -> None:
     assert isinstance(network, LanguageModel) + isinstance(network, Encoder) == 1
     for law in ENCODER_LAWS if isinstance(network, Encoder) else ():
         law(network)
+
+
+@every_network
+@torch.no_grad()
+def test_its_work_is_what_pytorch_counts(arch: str) -> None:
+    """In products whose numbers are really computed, of a whole row of training."""
+    kind = archs.load(arch)
+    config = take(kind.Config, SMALL)
+    spec = SPEC._replace(symbols=objectives.load(kind.objective).symbols)
+    with torch.device("meta"):
+        outline = kind(config, spec)
+    network, lengths = kind(config, spec), spec.lengths
+    sizes = (lengths.source, lengths.target) if isinstance(network, EncoderDecoder) else (lengths.training,)
+    *source, text = (tokens(1, size) for size in sizes)
+    torch.backends.mkldnn.enabled, was = False, torch.backends.mkldnn.enabled  # its fused LSTM is not counted
+    try:
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            network(text, source=source[0]) if source else network(text)
+    finally:
+        torch.backends.mkldnn.enabled = was
+    assert multiply_adds(outline) == pytest.approx(counter.get_total_flops() / 2 / sum(sizes), abs=0.5)
 
 
 @every_network

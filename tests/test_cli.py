@@ -388,7 +388,7 @@ def test_endless_text_ends_cleanly_when_the_reader_has_had_enough(trained: Path)
 
 def test_an_interrupt_ends_at_once_what_has_not_started_and_lets_the_rest_be_saved() -> None:
     signals, reading = Signals(Control(), quiet=True), Progress("reading whatever", 0, 1)
-    begun = Started(Path(), Plan.of({}), 1, {}, 1, "")
+    begun = Started(Path(), Plan.of({}), 1, 1, {}, 1, "")
     assert list(until_interrupted(iter([reading, begun]), signals)) == [reading, begun]
     signals.number = signal.SIGINT
     with pytest.raises(typer.Exit):

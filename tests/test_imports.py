@@ -20,7 +20,7 @@ FLOORS = [
     {"interval", "files", "discovery"},
     {"config"},
     {"timer", "model", "text", "presets", "sampling.settings", "sampling.stream"},
-    {"quantize", "evaluate"},
+    {"quantize", "evaluate", "work"},
     {"archs", "objectives", "device", "baselines"},
     {"kinds"},
     {"plan", "text.check"},

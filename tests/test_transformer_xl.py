@@ -145,7 +145,7 @@ def test_its_vectors_are_the_sums_of_the_paper(looks_back: int) -> None:
     for cuts in ([], [1, 2, 9]):
         state, parts = model.start(1), []
         for piece in torch.tensor_split(text, cuts, 1):
-            vectors, state = model.features(piece, state)
+            vectors, state, _ = model.features(piece, state)
             parts.append(vectors)
         close(torch.cat(parts, 1)[0], expected)
 
@@ -160,7 +160,7 @@ def test_text_in_pieces_means_the_same_with_any_memory_in_training_too(lengths: 
     model, text = build(**lengths).train(training), tokens(2, 200)
     state, parts = model.start(2), []
     for piece in torch.tensor_split(text, [1, 2, 9, 15, 16, 60, 150], 1):
-        vectors, state = model.features(piece, state)
+        vectors, state, _ = model.features(piece, state)
         parts.append(vectors)
     close(torch.cat(parts, 1), model.features(text, model.start(2)).hidden)
     close(model.features(text[:, 150:], model.read(text[:, :150])).hidden, parts[-1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -90,12 +90,14 @@ def norm(c: BlockConfig) -> nn.Module:
 
 
 class Block(nn.Module):
-    """Attention of a text over itself, perhaps over a source too (`cross`), and a feed-forward layer.
+    """Attention of a text over itself, perhaps over a source too (`cross`), and a feed-forward layer, or `experts`.
 
     Each is a sublayer: what it says is added to what it got, and the norm stands before it, or after the sum.
     """
 
-    def __init__(self, c: BlockConfig, *, cross: bool = False, inner: int | None = None) -> None:
+    def __init__(
+        self, c: BlockConfig, *, cross: bool = False, inner: int | None = None, experts: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.pre, self.dropout = c.norm_place == "pre", c.dropout
 
@@ -105,17 +107,23 @@ class Block(nn.Module):
         self.norm1, self.attention = norm(c), attention()
         self.norm2: nn.Module | None = norm(c) if cross else None
         self.cross: Attention | None = attention() if cross else None
-        self.norm3, self.feed_forward = norm(c), FeedForward(c, inner)
+        self.norm3, self.experts = norm(c), experts
+        self.feed_forward: FeedForward | None = None if experts else FeedForward(c, inner)
 
-    def forward(self, x: Tensor, past: KV | Slot, rotation: Tensor | None = None) -> tuple[Tensor, KV]:
-        """x (B, T, D), each place looking at `past` and at those up to itself; and the past with x behind it."""
+    def forward(self, x: Tensor, past: KV | Slot, rotation: Tensor | None = None) -> tuple[Tensor, KV, Tensor | None]:
+        """x (B, T, D), each place looking at `past` and at those up to itself; the past with x behind it; and what the
+        experts' imbalance costs in training, ()."""
         x, kv = self.causal_attention(x, past, rotation)
-        return self.feed(x), kv
+        if self.experts is None:
+            return self.feed(x), kv, None
+        y, penalty = self.experts(self.normed(x, self.norm3))
+        return self.residual(x, y, self.norm3), kv, penalty
 
-    def sublayers(self) -> dict[str, nn.Module]:
+    def sublayers(self) -> dict[str, Any]:
         """What adds to the residual stream, by name, in order."""
         cross = {} if self.cross is None else {"cross-attention": self.cross}
-        return {"attention": self.attention, **cross, "feed-forward": self.feed_forward}
+        last = {"feed-forward": self.feed_forward} if self.experts is None else {"experts": self.experts}
+        return {"attention": self.attention, **cross, **last}
 
     def causal_attention(self, x: Tensor, past: KV | Slot, rotation: Tensor | None = None) -> tuple[Tensor, KV]:
         """The first sublayer, causal."""
@@ -142,6 +150,7 @@ class Block(nn.Module):
 
     def feed(self, x: Tensor) -> Tensor:
         """The last sublayer, of each place by itself."""
+        assert self.feed_forward is not None
         return self.residual(x, self.feed_forward(self.normed(x, self.norm3)), self.norm3)
 
     def normed(self, x: Tensor, norm: nn.Module) -> Tensor:

@@ -84,7 +84,7 @@ class GraphStepper(WindowStepper):
 
         def work() -> Tensor:
             token, position = self.token[:, None], self.cache.position
-            hidden, _ = model.through(model.embedded(token, self.before), position, self.cache.slots())
+            hidden = model.through(model.embedded(token, self.before), position, self.cache.slots()).hidden
             self.before.copy_(torch.cat([self.before, token], 1)[:, 1:])
             position += 1
             logits: Tensor = model.head(hidden[:, 0])

@@ -7,7 +7,6 @@ meaning of its own: `tests/test_archs.py` holds each step to `features`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,41 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from charlm.archs._numpy_layers import ACTIVATIONS, ALL, Array, Experts, FeedForward, Linear, Norm, array
 from charlm.archs._window import Window, WindowStepper
 from charlm.config import fields_of
-from charlm.model import Head, State
-from charlm.quantize import Int8Linear, int8_matmul
-
-Array = NDArray[np.float32]
+from charlm.model import State
 
 FEW = 32  # rows; with more of them PyTorch is as fast
 EPSILON = float(np.finfo(np.float32).eps)  # of PyTorch's rms_norm where none is given
-ALL = slice(None)
 TABLE = 1 << 24  # numbers in a table that is kept instead of a product per token
-
-
-def array(t: Tensor) -> Array:
-    return t.detach().contiguous().numpy()
-
-
-class Linear:
-    """y = W x + b on rows (B, in). Few rows are faster as columns of the product's right side, W X."""
-
-    def __init__(self, module: nn.Linear | Int8Linear, order: NDArray[np.intp] | slice = ALL) -> None:
-        """`order` says which output stands where."""
-        self.bias = None if module.bias is None else array(module.bias)[order]
-        self.int8 = (module.weight[order], module.scale[order]) if isinstance(module, Int8Linear) else None
-        self.weight = array(module.output_weight if isinstance(module, Head) else module.weight)[order]
-
-    def __call__(self, x: Array) -> Array:
-        y: Array
-        if self.int8:
-            y = int8_matmul(torch.from_numpy(np.ascontiguousarray(x)), *self.int8).numpy()
-        else:
-            y = np.dot(self.weight, x[0])[None] if len(x) == 1 else np.dot(self.weight, x.T).T
-        if self.bias is not None:
-            y += self.bias
-        return y
 
 
 def on_cpu(model: nn.Module) -> bool:
@@ -116,45 +88,6 @@ class LSTMStepper:
         return torch.from_numpy(self.head(x[None]))
 
 
-class Norm:
-    """Root-mean-square or layer normalisation of rows (B, D)."""
-
-    def __init__(self, module: nn.RMSNorm | nn.LayerNorm) -> None:
-        self.gain, self.eps = array(module.weight), float(module.eps or 0)
-        self.centred = isinstance(module, nn.LayerNorm)
-        bias = getattr(module, "bias", None)
-        self.bias = None if bias is None else array(bias)
-
-    def __call__(self, x: Array) -> Array:
-        if self.centred:
-            x = x - x.mean(-1, keepdims=True)
-        y: Array = x * (np.einsum("bd,bd->b", x, x)[:, None] / x.shape[1] + self.eps) ** -0.5
-        y *= self.gain
-        if self.bias is not None:
-            y += self.bias
-        return y
-
-
-def gelu(x: Array) -> Array:
-    return np.asarray(0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))), np.float32)
-
-
-def relu2(x: Array) -> Array:
-    x = np.maximum(x, 0)
-    return x * x
-
-
-def swiglu(x: Array) -> Array:
-    gate, x = np.split(x, 2, -1)
-    return np.asarray(x * gate / (1 + np.exp(-np.maximum(gate, -80))))
-
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "relu": lambda x: np.maximum(x, 0),
-    "gelu": gelu,
-    "relu2": relu2,
-    "swiglu": swiglu,
-}
 KNOWN: dict[str, tuple[str, ...]] = {
     "activation": tuple(ACTIVATIONS),
     "norm": ("layer", "rms"),
@@ -162,7 +95,11 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "positions": ("sinusoidal", "learned", "rotary", "none"),
 }
 """The options of transformers that stand for code, with the values for which there is such code in this file."""
-NUMBERS = {"layers", "hidden_size", "heads", "qk_norm", "bias", "dropout", "tied", "init", "ngram"}  # no code differs
+NUMBERS = {
+    *("layers", "hidden_size", "heads", "qk_norm", "bias", "dropout", "tied", "init", "ngram"),
+    *("embedding_size", "share_layers", "experts", "capacity_factor", "balance"),
+}
+"""Options for whose every value the code in this file is the same."""
 
 
 class TransformerStepper(WindowStepper):
@@ -184,7 +121,6 @@ class TransformerStepper(WindowStepper):
         super().__init__(model, rows)
         c = model.config
         self.heads, self.pre, self.qk_norm = c.head_count, c.norm_place == "pre", c.qk_norm
-        self.activate = ACTIVATIONS[c.activation]
         self.keys, self.values = self.cache.keys.numpy(), self.cache.values.numpy()  # (L, B, H, W, D/H)
         self.width = c.hidden_size // c.head_count  # of a head
         self.order = np.arange(self.width).reshape(2, -1).T.reshape(-1)  # 0, D/2H, 1, D/2H + 1, …
@@ -192,23 +128,27 @@ class TransformerStepper(WindowStepper):
         earlier = model.earlier  # tables (V + 1, D), the last token's first
         self.earlier = [] if earlier is None else np.split(array(earlier.weight), model.ngram - 1)[::-1]
         places = slice(self.size)
-        nothing = torch.zeros(1, c.hidden_size)
-        self.places = array(model.positions.add(nothing, places).expand(self.size, -1))  # (W, D)
+        nothing = torch.zeros(1, model.embed.embedding_dim)
+        self.places = array(model.positions.add(nothing, places).expand(self.size, -1))  # (W, E)
         rotation = model.positions.rotation(places)  # (W, 2, D/2H)
         self.turns = None if rotation is None else array(rotation)[:, 0] + 1j * array(rotation)[:, 1]  # complex64
-        self.blocks = [
-            (
-                Norm(block.norm1),
-                Linear(block.attention.qkv, self.paired()),
-                Linear(block.attention.out),
-                Norm(block.norm3),
-                Linear(block.feed_forward.up),
-                Linear(block.feed_forward.out),
-            )
-            for block in model.blocks
-        ]
+        made = {block: self.made(block, c.activation) for block in model.blocks}  # once, if they share their weights
+        self.blocks = [made[block] for block in model.blocks]
+        self.widen = None if model.widen is None else Linear(model.widen)
         self.norm = Norm(model.norm) if self.pre else None
-        self.head = Linear(model.head)
+        head: Any = model.head if isinstance(model.head, nn.Sequential) else [model.head]
+        self.head = [Linear(part) for part in head]
+
+    def made(self, block: Any, activation: str) -> Any:
+        """Its parts, in their order."""
+        feed = FeedForward if block.experts is None else Experts
+        return (
+            Norm(block.norm1),
+            Linear(block.attention.qkv, self.paired()),
+            Linear(block.attention.out),
+            Norm(block.norm3),
+            feed(block.feed_forward or block.experts, activation),
+        )
 
     @torch.inference_mode()
     def begin(self, state: Window) -> None:
@@ -230,12 +170,16 @@ class TransformerStepper(WindowStepper):
         x = self.embedding[token.numpy()] + self.places[at]
         for back, earlier in enumerate(self.earlier, 2):
             x += earlier[self.tokens[-back].numpy() + 1 if back <= len(self.tokens) else 0]
-        for layer, (norm1, qkv, out, norm2, up, down) in enumerate(self.blocks):
+        x = x if self.widen is None else self.widen(x)
+        for layer, (norm1, qkv, out, norm2, feed) in enumerate(self.blocks):
             y = out(self.attend(qkv(norm1(x) if self.pre else x), self.keys[layer], self.values[layer], at))
             x = x + y if self.pre else norm1(x + y)
-            y = down(self.activate(up(norm2(x) if self.pre else x)))
+            y = feed(norm2(x) if self.pre else x)
             x = x + y if self.pre else norm2(x + y)
-        return torch.from_numpy(self.head(self.norm(x) if self.norm else x))
+        x = self.norm(x) if self.norm else x
+        for part in self.head:
+            x = part(x)
+        return torch.from_numpy(x)
 
     def attend(self, qkv: Array, keys: Array, values: Array, at: int) -> Array:
         """qkv (B, 3D) of the tokens at place `at`; keys and values (B, H, W, D/H) -> (B, D)."""

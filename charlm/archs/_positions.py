@@ -59,10 +59,10 @@ class Rotary(Positions):
         return self.table[places]
 
 
-def positions(kind: str, length: int, size: int, heads: int) -> Positions:
-    """Those of this name, for so many places and a width of `size`."""
+def positions(kind: str, length: int, size: int, head: int) -> Positions:
+    """Those of this name, for so many places, embeddings of `size` numbers, and heads of `head`."""
     if kind == "rotary":
-        return Rotary(length, size // heads)
+        return Rotary(length, head)
     kinds = {"learned": Learned, "sinusoidal": Sinusoidal}
     return kinds[kind](length, size) if kind in kinds else Positions()
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from charlm.archs._attention import KV
 from charlm.archs._graph import Recorded
-from charlm.archs._numpy import FEW, Array, Linear, Norm, array, on_cpu
+from charlm.archs._numpy import FEW, on_cpu
+from charlm.archs._numpy_layers import Array, Linear, Norm, array
 from charlm.archs._relative import RelativeBlock
 from charlm.model import Stepper
 

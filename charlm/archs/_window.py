@@ -10,7 +10,7 @@ from torch import Tensor
 
 from charlm.archs._attention import KV, Cache
 from charlm.errors import SettingsError
-from charlm.model import PAD, EncoderDecoder, Features, LanguageModel, State
+from charlm.model import PAD, EncoderDecoder, Features, LanguageModel, State, joined
 
 
 class Windowed(LanguageModel):
@@ -30,7 +30,7 @@ class Windowed(LanguageModel):
         """A state with room again, made from the tokens (B, P) of a full one."""
 
     @abstractmethod
-    def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+    def advance(self, tokens: Tensor, state: State) -> Features:
         """Vectors (B, T, D) for tokens that fit, and the state with them in it."""
 
     def refuse_longer(self, tokens: Tensor) -> None:
@@ -49,15 +49,14 @@ class Windowed(LanguageModel):
         return super().read(text[:, slides * fresh :])
 
     def features(self, tokens: Tensor, state: State) -> Features:
-        hidden = []
+        parts: list[Features] = []
         while tokens.size(1):
             if state.tokens.size(1) == self.capacity:
                 state = self.slide(state.tokens)
             room = self.capacity - state.tokens.size(1)
-            vectors, state = self.advance(tokens[:, :room], state)
-            hidden.append(vectors)
-            tokens = tokens[:, room:]
-        return Features(hidden[0] if len(hidden) == 1 else torch.cat(hidden, 1), state)
+            parts.append(self.advance(tokens[:, :room], state))
+            state, tokens = parts[-1].state, tokens[:, room:]
+        return joined(parts)
 
 
 class Window(NamedTuple):

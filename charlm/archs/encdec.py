@@ -30,7 +30,7 @@ from charlm.archs._inside import named_layers, stack_parts
 from charlm.archs._positions import positions
 from charlm.archs._window import SlidingEncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
-from charlm.model import PAD, Head, Init, Part, init_unigram
+from charlm.model import PAD, Features, Head, Init, Part, init_unigram
 
 
 class Memory(NamedTuple):
@@ -105,7 +105,8 @@ class EncDec(SlidingEncoderDecoder):
         size, c, inner = config.hidden_size, config.block, config.feed_forward
         self.embed = nn.Embedding(spec.input_size, size)
         self.source_embed = nn.Embedding(spec.source_vocab_size, size) if spec.source_vocab_size else None
-        self.positions = positions(c.positions, max(spec.lengths.source, spec.lengths.target), size, c.head_count)
+        longest = max(spec.lengths.source, spec.lengths.target)
+        self.positions = positions(c.positions, longest, size, size // c.head_count)
         self.encoder: Any = nn.ModuleList(Block(c, inner=inner) for _ in range(config.layers))
         self.decoder: Any = nn.ModuleList(Block(c, cross=True, inner=inner) for _ in range(config.layers))
         self.encoder_norm, self.decoder_norm = (
@@ -152,10 +153,10 @@ class EncDec(SlidingEncoderDecoder):
         copies = self.head.copies(source) if isinstance(self.head, CopyHead) else None
         return Memory(seen, mask, (KV(nothing, nothing),) * self.config.layers, source[:, :0], copies)
 
-    def advance(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
+    def advance(self, tokens: Tensor, state: Memory) -> Features:
         passed = self.through(tokens, state)
         state = state._replace(layers=passed.layers, tokens=torch.cat([state.tokens, tokens], 1))
-        return self.for_head(passed.vectors[-1], passed, state), state
+        return Features(self.for_head(passed.vectors[-1], passed, state), state)
 
     def through(self, tokens: Tensor, state: Memory) -> Passed:
         """tokens (B, T) through the decoder."""

@@ -35,7 +35,7 @@ from charlm.archs._reversible import reversible
 from charlm.archs._window import Windowed, WindowStepper
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import Head, Init, Part, Stepper, init_unigram
+from charlm.model import Features, Head, Init, Part, Stepper, init_unigram
 
 MOST_BUCKETS = 2048  # bucket times place is a number of 32 bits
 
@@ -151,12 +151,12 @@ class Reformer(Windowed):
         """The newer half."""
         return Tokens(tokens[:, -(self.capacity // 2) :])
 
-    def advance(self, tokens: Tensor, state: Tokens) -> tuple[Tensor, Tokens]:
+    def advance(self, tokens: Tensor, state: Tokens) -> Features:
         text = torch.cat([state.tokens, tokens], 1)
         dropout = self.config.dropout if self.training else 0.0
         x = F.dropout(self.embedded(text, slice(text.size(1))), dropout, self.training)
         hidden = self.norm(torch.cat(reversible(x, self.branches, dropout), -1))
-        return hidden[:, state.tokens.size(1) :], Tokens(text)
+        return Features(hidden[:, state.tokens.size(1) :], Tokens(text))
 
     def embedded(self, tokens: Tensor, places: Places) -> Tensor:
         """tokens (B, T) at these places -> (B, T, D)."""

@@ -42,7 +42,7 @@ from charlm.archs._recurrent import batch_first, fp32_on_cuda, layers_first
 from charlm.archs._window import SlidingEncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import PAD, Head, Init, Part, State, init_unigram, leaves, map_state
+from charlm.model import PAD, Features, Head, Init, Part, State, init_unigram, leaves, map_state
 
 CELLS = {"lstm": (nn.LSTM, _traces.lstm), "gru": (nn.GRU, _traces.gru)}
 PIECE = 1 << 20  # numbers that additive attention compares at once; more would not stay in a CPU's cache
@@ -186,12 +186,15 @@ class Seq2Seq(SlidingEncoderDecoder):
 
     def encode(self, source: Tensor, mask: Tensor) -> tuple[Tensor, State]:
         """Annotations (B, S, E) and the decoder's state before its first step."""
-        lengths = mask.sum(1).clamp(min=1).cpu()  # packing wants them on the host: a GPU is waited for
         x = self.embedded(source, self.source_embed or self.embed)
-        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        with fp32_on_cuda(packed):  # packed, so that a row ends, and is begun from behind, at its last token
-            packed, last = self.encoder(packed)
-        annotations, _ = pad_packed_sequence(packed, batch_first=True, total_length=source.size(1))
+        if x.is_meta:  # only sizes are wanted
+            annotations, last = self.encoder(x)
+        else:
+            lengths = mask.sum(1).clamp(min=1).cpu()  # packing wants them on the host: a GPU is waited for
+            packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            with fp32_on_cuda(packed):  # packed, so that a row ends, and is begun from behind, at its last token
+                packed, last = self.encoder(packed)
+            annotations, _ = pad_packed_sequence(packed, batch_first=True, total_length=source.size(1))
 
         def bridged(part: Tensor) -> Tensor:
             ways = batch_first(part).reshape(len(source), self.config.layers, -1)  # (B, L, E)
@@ -203,9 +206,9 @@ class Seq2Seq(SlidingEncoderDecoder):
     def embedded(self, tokens: Tensor, embed: nn.Embedding) -> Tensor:
         return F.dropout(embed(tokens), self.config.input_dropout, self.training)
 
-    def advance(self, tokens: Tensor, state: Memory) -> tuple[Tensor, Memory]:
+    def advance(self, tokens: Tensor, state: Memory) -> Features:
         steps, state = self.decode(tokens, state)
-        return self.for_head(steps, state), state
+        return Features(self.for_head(steps, state), state)
 
     def decode(self, tokens: Tensor, state: Memory) -> tuple[Decoded, Memory]:
         """All steps at once; with input feeding one after the other."""

@@ -29,7 +29,19 @@ from charlm.archs._relative import RelativeAttention, RelativeBlock, distance_ta
 from charlm.archs._relative_steppers import relative_stepper
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import Features, Head, Init, LanguageModel, Part, State, Stepper, detach, init_unigram, map_state
+from charlm.model import (
+    Features,
+    Head,
+    Init,
+    LanguageModel,
+    Part,
+    State,
+    Stepper,
+    detach,
+    init_unigram,
+    joined,
+    map_state,
+)
 
 PIECE = 64  # tokens or more are read at once; many more would cost scores that nothing sees
 
@@ -151,11 +163,11 @@ class TransformerXL(LanguageModel):
         return super().read(text[:, max(0, text.size(1) - self.config.layers * self.capacity) :])
 
     def features(self, tokens: Tensor, state: Memory) -> Features:
-        hidden = []
+        pieces = []
         for piece in torch.split(tokens, max(PIECE, self.reach + 1), 1):
-            vectors, state = self.advance(piece, state)
-            hidden.append(vectors)
-        return Features(hidden[0] if len(hidden) == 1 else torch.cat(hidden, 1), state)
+            pieces.append(self.advance(piece, state))
+            state = pieces[-1].state
+        return joined(pieces)
 
     def advance(self, tokens: Tensor, state: Memory) -> Features:
         """`features` of a piece, at once."""

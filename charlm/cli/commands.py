@@ -61,6 +61,10 @@ PANELS = {
             "ablate.ablate",
             "Show what each head, layer or unit is worth: the score without it. [dim]charlm ablate best[/]",
         ),
+        "experts": (
+            "experts.experts",
+            "Show how a model shares its tokens among its experts, and what each reads. [dim]charlm experts[/]",
+        ),
         "context": ("context.context", "Show how far back a model really looks. [dim]charlm context best[/]"),
         "novelty": (
             "novelty.novelty",

@@ -84,10 +84,10 @@ def compare(
         ),
     ] = None,
     match: Annotated[
-        Literal["time", "tokens", "params"] | None,
+        Literal["time", "tokens", "params", "work"] | None,
         typer.Option(
-            help="what is equal: time (--minutes), text read (--epochs, --steps), or parameters as well "
-            "\\[default: by the budget given]",
+            help="what is equal: time (--minutes), text read (--epochs, --steps), or the models' sizes as well: their "
+            "parameters, or their work, in multiply-adds per token \\[default: by the budget given]",
             show_default=False,
         ),
     ] = None,

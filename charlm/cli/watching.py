@@ -63,6 +63,7 @@ class JsonLines(Silent):
                 "path": event.path,
                 **event.plan.to_dict(),
                 "params": event.params,
+                "multiply_adds": event.multiply_adds,
                 "vocab_size": event.vocab_size,
             }
         print(jsonlib.dumps({"event": type(event).__name__.lower(), **fields}, default=str), flush=True)
@@ -221,7 +222,8 @@ def start_summary(event: events.Started) -> str:
     budget = ", ".join(f"{value} {name}" for name, value in plan.train.budgets.items())
     return (
         f"text: {shares} {kind.unit}; {event.vocab_size} different tokens ({plan.data.tokenizer})\n"
-        f"model: {plan.arch}, {count(event.params)} parameters, on {event.where}; budget: {budget}\n"
+        f"model: {plan.arch}, {count(event.params)} parameters, {count(event.multiply_adds)} multiply-adds per token, "
+        f"on {event.where}; budget: {budget}\n"
         f"run: {event.path}"
     )
 

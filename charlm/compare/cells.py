@@ -110,6 +110,7 @@ def as_csv(comparison: Comparison) -> str:
 FIGURES = (
     "nats_per_char",
     "params",
+    "multiply_adds",
     "context",
     "train_speed",
     "write_speed",

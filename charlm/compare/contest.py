@@ -7,7 +7,7 @@ adds what else must be equal (`charlm.kinds`).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,16 +28,17 @@ from charlm.config import (
 )
 from charlm.errors import SettingsError
 from charlm.kinds._base import AnyCorpus, AnyStore
-from charlm.model import parameter_count
+from charlm.model import Network, parameter_count
 from charlm.plan import Plan, merge, unknown_message
 from charlm.progress import Progress
+from charlm.work import multiply_adds
 
-Match = Literal["time", "tokens", "params"]
+Match = Literal["time", "tokens", "params", "work"]
 Stores = dict[DataSettings, AnyStore]  # the data as token ids, by the settings that made them
 MINUTES = 2.0
 TEXT_SETTINGS = {"val_frac", "test_frac", "encoding", "alphabet"}
 OBJECTIVE = Field("objective", str, Arg("what to train it for"), None)  # None: the default
-TOLERANCE = 0.02  # share of the parameters by which matched models may differ
+TOLERANCE = 0.02  # share of the size by which matched models may differ
 LARGEST = 16_384  # hidden size that is tried
 
 
@@ -162,11 +163,11 @@ class Contest:
         return stores
 
     def plans(self, stores: Stores) -> dict[str, list[Plan]]:
-        """{label: a plan per seed}. Raises `SettingsError` if the parameters cannot be matched."""
+        """{label: a plan per seed}. Raises `SettingsError` if the sizes cannot be matched."""
         plans = self.drafts
-        if self.match == "params":
+        if self.match in SIZES:
             fixed = ["hidden_size" in entrant.settings for entrant in self.entrants]
-            plans = match_sizes(plans, [stores[plan.data] for plan in plans], fixed=fixed)
+            plans = match_sizes(plans, [stores[plan.data] for plan in plans], self.match, fixed=fixed)
         plans = kinds.load(self.kind).level(plans, [stores[plan.data] for plan in plans])
         return {
             entrant.label: [
@@ -176,37 +177,55 @@ class Contest:
         }
 
 
-def match_sizes(plans: Sequence[Plan], stores: Sequence[AnyStore], *, fixed: Sequence[bool]) -> list[Plan]:
-    """The plans, with hidden sizes that give all of them as many parameters as the first; `fixed` ones stay unchanged.
+class Size(NamedTuple):
+    """What hidden sizes can make equal."""
 
-    Raises `SettingsError` if the parameters differ by more than 2 %.
+    noun: str
+    of: Callable[[Network], int]  # a network on the meta device
+
+
+SIZES = {
+    "params": Size("parameters", parameter_count),
+    "work": Size("multiply-adds per token", multiply_adds),
+}
+
+
+def match_sizes(
+    plans: Sequence[Plan], stores: Sequence[AnyStore], match: Match, *, fixed: Sequence[bool]
+) -> list[Plan]:
+    """The plans, with hidden sizes that make all of them as large as the first; `fixed` ones stay unchanged.
+
+    Raises `SettingsError` if they differ by more than 2 %.
     """
-    target = size(plans[0], stores[0])
+    target = size(plans[0], stores[0], match)
     sized = list(plans[:1])
     for plan, store, is_fixed in zip(plans[1:], stores[1:], fixed[1:], strict=True):
         if not is_fixed:
-            plan = nearest_size(plan, store, target)
-        if abs((params := size(plan, store)) - target) > TOLERANCE * target:
+            plan = nearest_size(plan, store, match, target)
+        if abs((nearest := size(plan, store, match)) - target) > TOLERANCE * target:
             raise SettingsError(
-                f"--match params: {plan.arch} comes no closer to {target:,} parameters than {params:,}; "
+                f"--match {match}: {plan.arch} comes no closer to {target:,} {SIZES[match].noun} than {nearest:,}; "
                 "change its other settings, such as --layers, or the first one's size"
             )
         sized.append(plan)
     return sized
 
 
-def nearest_size(plan: Plan, store: AnyStore, target: int) -> Plan:
-    """The plan with the hidden size that comes nearest to `target` parameters."""
+def nearest_size(plan: Plan, store: AnyStore, match: Match, target: int) -> Plan:
+    """The plan with the hidden size that comes nearest to the `target`."""
     low, high = 1, LARGEST
     while low < high:  # binary search for the smallest size that is large enough
         middle = (low + high) // 2
         above = next((p for h in range(middle, high + 1) if (p := resized(plan, h))), None)
-        if above and size(above, store) < target:
+        if above and size(above, store, match) < target:
             low = int(above.model.to_dict()["hidden_size"]) + 1
         else:
             high = middle
-    nearby = [p for h in range(max(1, low - 64), low + 65) if (p := resized(plan, h))]
-    return min(nearby, key=lambda p: abs(size(p, store) - target))
+    possible = [
+        next((p for h in way if (p := resized(plan, h))), None)
+        for way in (range(low - 1, 0, -1), range(low, 2 * LARGEST))
+    ]
+    return min((p for p in possible if p), key=lambda p: abs(size(p, store, match) - target))
 
 
 def resized(plan: Plan, hidden_size: int) -> Plan | None:
@@ -218,6 +237,5 @@ def resized(plan: Plan, hidden_size: int) -> Plan | None:
     return replace(plan, model=model)
 
 
-def size(plan: Plan, store: AnyStore) -> int:
-    """The number of parameters."""
-    return parameter_count(plan.outline(store.spec(plan.train)))
+def size(plan: Plan, store: AnyStore, match: Match) -> int:
+    return SIZES[match].of(plan.outline(store.spec(plan.train)))

@@ -47,6 +47,7 @@ def measure_run(run: Path, trial: Trial, score: Score | None = None) -> Trained:
         seed=config["train"]["seed"],
         score=score,
         params=config["params"],
+        multiply_adds=config.get("multiply_adds"),
         train_speed=tokens / seconds * score.chars / score.tokens,
         peak_memory=training.get("peak_memory"),
         tokens_seen=tokens,

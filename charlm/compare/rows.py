@@ -46,6 +46,7 @@ class Trained:
     seed: int
     score: Score
     params: int
+    multiply_adds: int | None  # per token; of a run that was made before they were counted None
     train_speed: float  # characters per second
     peak_memory: int | None
     tokens_seen: int
@@ -63,6 +64,7 @@ class Trained:
             measure.name: score.value,
             "nats_per_char": score.nats_per_char,
             "params": self.params,
+            "multiply_adds": self.multiply_adds,
             "context": score.context,
             "train_speed": self.train_speed,
             "write_speed": self.trial.speed,
@@ -137,7 +139,10 @@ class Row:
         }
 
 
-MEANS = ("nats_per_char", "params", "train_speed", "write_speed", "peak_memory", "context", "tokens_seen", "seconds")
+MEANS = (
+    *("nats_per_char", "params", "multiply_adds", "train_speed", "write_speed", "peak_memory", "context"),
+    *("tokens_seen", "seconds"),
+)
 
 
 class Example(NamedTuple):

@@ -12,7 +12,7 @@ import torch
 
 from charlm import kinds
 from charlm.baselines import Baselines
-from charlm.compare.contest import Contest, Stores
+from charlm.compare.contest import SIZES, Contest, Stores
 from charlm.compare.measure import measure_run, open_for, open_run
 from charlm.compare.rows import Row, examples, verdict
 from charlm.compare.worker import Task, TrainingEnded, TrainingProgress, run_tasks
@@ -73,7 +73,7 @@ class Planned(NamedTuple):
     path: Path
     plans: Runs
     done: set[Path]  # run folders that were finished by an earlier call
-    sized: bool  # whether hidden sizes were chosen to match the parameters
+    sized: bool  # whether hidden sizes were chosen so that all are as large
 
 
 Event = Progress | Note | Planned | TrainingProgress | TrainingEnded
@@ -107,7 +107,7 @@ def train_and_compare(
             folder.write_json(path / FILE, state)
         runs = {path / run_name(label, plan): (label, plan) for label, seeds in plans.items() for plan in seeds}
         done = {run for run in runs if is_finished(run)}
-        yield Planned(path, runs, done, contest.match == "params")
+        yield Planned(path, runs, done, contest.match in SIZES)
         failures = yield from train_all({run: runs[run][1] for run in runs if run not in done}, corpus, cache_dir, jobs)
         rows = yield from make_rows(runs, failures, stores, state["speeds"])
         folder.write_json(path / FILE, state)

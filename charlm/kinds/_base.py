@@ -111,6 +111,7 @@ class Column(NamedTuple):
 
 
 PARAMETERS = Column("parameters", "params", "{:,.0f}", more=False)
+WORK = Column("multiply-adds", "multiply_adds", "{:,.0f}", more=False)  # per token
 TRAINS = Column("trains char/s", "train_speed", "{:,.0f}", more=True)
 WRITES = Column("writes char/s", "write_speed", "{:,.0f}", more=True)
 MEMORY = Column("peak MB", "peak_memory", "{:,.0f}", more=False, scale=1e-6)
@@ -139,7 +140,12 @@ class Kind(ABC):
     batches: ClassVar[Mapping[str, Any]] = {"batch_size": TrainSettings.batch_size}
     """Settings of batches that must be the same for all in a comparison, with their defaults."""
     figures: ClassVar[tuple[str, ...]] = ()  # names of a trial's figures that are shown beside the score
-    columns: ClassVar[tuple[Column, ...]] = (PARAMETERS, TRAINS, MEMORY)  # of a comparison's table, beside the score
+    columns: ClassVar[tuple[Column, ...]] = (
+        PARAMETERS,
+        WORK,
+        TRAINS,
+        MEMORY,
+    )  # of a comparison's table, beside the score
     option: ClassVar[str] = "text"  # --text FILE names other data of the kind
     scored: ClassVar[str] = "{bytes} bytes to be scored on"  # describes a part; {size} is in units
     unequal: ClassVar[str] = "these runs are not scored on the same data, so their scores do not compare"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from charlm.config import Lengths, PairSettings, TrainSettings
-from charlm.kinds._base import MEMORY, PARAMETERS, TRAINS, WRITES, Column, Kind, Trial
+from charlm.kinds._base import MEMORY, PARAMETERS, TRAINS, WORK, WRITES, Column, Kind, Trial
 from charlm.kinds._quality import by_length, quality
 from charlm.progress import Progress
 from charlm.sampling.settings import TranslateSettings
@@ -39,6 +39,7 @@ class Pairs(Kind):
         Column("BLEU", "bleu", "{:.1f}", more=True),
         Column("chrF", "chrf", "{:.1f}", more=True),
         PARAMETERS,
+        WORK,
         TRAINS,
         WRITES._replace(title="translates char/s, in batches"),
         MEMORY,

@@ -13,7 +13,7 @@ import numpy as np
 from charlm.baselines import LONGEST_TRAIN, LONGEST_VALIDATION, Baselines, baselines
 from charlm.config import DataSettings, TrainSettings
 from charlm.errors import SettingsError
-from charlm.kinds._base import MEMORY, PARAMETERS, TRAINS, WRITES, Column, Kind, Trial
+from charlm.kinds._base import MEMORY, PARAMETERS, TRAINS, WORK, WRITES, Column, Kind, Trial
 from charlm.progress import Progress
 from charlm.sampling.settings import Request
 from charlm.text.corpus import Corpus
@@ -33,6 +33,7 @@ class Text(Kind):
     columns = (
         Column("nats/char", "nats_per_char", "{:.4f}", more=False),
         PARAMETERS,
+        WORK,
         TRAINS,
         WRITES,
         MEMORY,

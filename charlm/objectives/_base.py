@@ -29,6 +29,11 @@ class Batch(NamedTuple):
 class Loss(NamedTuple):
     nats: Tensor  # () summed over the scored targets
     state: State  # what the next batch goes on from
+    penalty: Tensor | None = None  # () nats to be minimised too, which are no part of the score: summed like `nats`
+
+    @property
+    def minimised(self) -> Tensor:
+        return self.nats if self.penalty is None else self.nats + self.penalty
 
 
 class Objective(Settings, ABC):

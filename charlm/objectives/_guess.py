@@ -15,7 +15,7 @@ from torch import Tensor
 
 from charlm.config import Arg
 from charlm.evaluate import evaluate
-from charlm.model import Output, State
+from charlm.model import PAD, Features, Output, State, joined
 from charlm.objectives._base import Batch, Loss, Objective, summed_nats
 from charlm.progress import Progress
 from charlm.score import Score
@@ -43,7 +43,8 @@ class Guessing(Objective):
             state = state if batch.source is None else network.read(batch.source)
             out = scheduled_sampling(network, batch.tokens, state, self.teacher_forcing)
         nats = summed_nats(out.logits, batch.targets, self.label_smoothing)
-        return Loss(nats, network.carry(out.state) if batch.source is None else ())
+        penalty = None if out.penalty is None else out.penalty * (batch.targets != PAD).sum()
+        return Loss(nats, network.carry(out.state) if batch.source is None else (), penalty)
 
     def score(self, network: Any, part: Any) -> Generator[Progress, None, Score]:
         """Bits per byte of a text, each byte given all that stands before it."""
@@ -55,14 +56,15 @@ def scheduled_sampling(network: Any, tokens: Tensor, state: State, teacher_forci
 
     It is fed token by token, which torch.compile has no part in.
     """
-    token, logits = tokens[:, :1], []
+    token, logits, parts = tokens[:, :1], [], list[Features]()
     for t in range(tokens.size(1)):
-        hidden, state = network.features(token, state)
-        logits.append(network.head(hidden))
+        parts.append(network.features(token, state))
+        state = parts[-1].state
+        logits.append(network.head(parts[-1].hidden))
         if t + 1 < tokens.size(1):
             share = logits[-1][:, -1].detach().float().softmax(-1)  # (B, V)
             # Drawn so, and not by `multinomial`: to that, a share that is no number is the end of a GPU's process.
             guess = (share / torch.empty_like(share).exponential_()).argmax(-1, keepdim=True)  # (B, 1)
             true = torch.rand_like(guess, dtype=torch.float) < teacher_forcing
             token = torch.where(true, tokens[:, t + 1 : t + 2], guess)
-    return Output(torch.cat(logits, 1), state)
+    return Output(torch.cat(logits, 1), state, joined(parts).penalty)

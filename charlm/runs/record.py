@@ -28,6 +28,7 @@ from charlm.runs import checkpoint, folder
 from charlm.score import Score
 from charlm.text.vocabulary import Vocabularies
 from charlm.training.loop import Step, Trainer
+from charlm.work import multiply_adds
 
 NOTES = ("stale", "validated", "losses", "pending")
 NO_CORPUS: dict[str, Any] = {"name": "-", "paths": [], "targets": [], "sha256": ""}  # of a run with weights of others
@@ -204,6 +205,7 @@ def describe_run(
         "lengths": network.spec.lengths._asdict(),
         "rows": rows,
         "params": parameter_count(network),
+        "multiply_adds": multiply_adds(plan.outline(network.spec)),
         "tokenizer_sha256": vocabularies.sha256,
         "corpus": corpus,
         "origin": origin,

@@ -153,7 +153,7 @@ class Trainer:
         torch.manual_seed(self.settings.seed)
         self.model.train()
         for batch, keep in self.feed(0.0, torch.Generator())[0].batches:
-            torch.autograd.backward(self.loss(batch, keep).nats)
+            torch.autograd.backward(self.loss(batch, keep).minimised)
         self.model.zero_grad()
 
     def pause(self) -> None:
@@ -237,9 +237,8 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         for batch, keep in feed.batches:
             loss = self.loss(batch, keep)
-            nats = loss.nats / feed.scored
-            torch.autograd.backward(nats)
-            total += nats.detach()
+            torch.autograd.backward(loss.minimised / feed.scored)
+            total += loss.nats.detach() / feed.scored
             map_state(Tensor.copy_, self.position.carried, loss.state)
         if self.world.size > 1:
             for p in self.model.parameters():  # what had no part in one process's rows may have had one in another's

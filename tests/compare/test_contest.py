@@ -17,6 +17,7 @@ from charlm.plan import Plan
 from charlm.progress import result
 from charlm.text.corpus import Corpus
 from charlm.text.windows import Windows
+from charlm.work import multiply_adds
 
 
 def plans(
@@ -84,6 +85,14 @@ def test_equal_parameters_are_equal_within_two_percent(verses: Path, order: list
     sizes = [parameter_count(p.outline(DataSpec(40, Lengths.of_text(p.train.seq_len)))) for (p,) in made.values()]
     assert max(sizes) / min(sizes) < 1.05  # the text has another number of characters than 40
     assert made[order[0]][0].model == Plan.of({"arch": order[0]}).model  # the first one sets the size
+
+
+def test_equal_work_is_equal_within_two_percent_and_experts_cost_next_to_none(verses: Path) -> None:
+    made = plans(["transformer", "transformer:experts=8:capacity_factor=1.0", "lstm"], verses, "work", minutes=1.0)
+    outlines = [p.outline(DataSpec(40, Lengths.of_text(p.train.seq_len))) for (p,) in made.values()]
+    work, sizes = [multiply_adds(o) for o in outlines], [parameter_count(o) for o in outlines]
+    assert max(work) / min(work) < 1.05
+    assert sizes[1] > 2 * sizes[0]
 
 
 def test_a_size_that_was_given_stays_and_is_refused_if_it_does_not_fit(verses: Path) -> None:

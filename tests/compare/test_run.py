@@ -133,6 +133,7 @@ def results(*bits: float) -> list[Trained]:
             seed,
             Score(b, b, 1, 1, 1, 1),
             params=1,
+            multiply_adds=1,
             train_speed=1.0,
             peak_memory=None,
             tokens_seen=1,

@@ -1,0 +1,27 @@
+"""How much a network computes."""
+
+from __future__ import annotations
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from charlm.model import EncoderDecoder, LanguageModel, Network
+
+
+def multiply_adds(outline: Network) -> int:
+    """Multiply-adds per token, forward: those of all matrix products, attention over all keys and values of a row.
+
+    A training step has three times as many. Counted on a row of training and, for an encoder-decoder, per token of
+    source and target. `outline` is on the meta device (`Plan.outline`), where nothing is computed.
+    """
+    lengths = outline.spec.lengths
+    if isinstance(outline, EncoderDecoder):
+        sizes = [lengths.source, lengths.target]
+    elif isinstance(outline, LanguageModel) and outline.window is None:
+        sizes = [1]  # each token is as much work as the first
+    else:
+        sizes = [lengths.training]
+    with FlopCounterMode(display=False) as counter, torch.device("meta"), torch.no_grad():
+        *source, tokens = (torch.zeros(1, size, dtype=torch.long) for size in sizes)
+        outline(tokens, source=source[0]) if source else outline(tokens)
+    return round(int(counter.get_total_flops()) / (2 * sum(sizes)))
