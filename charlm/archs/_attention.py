@@ -15,7 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from charlm.archs._patterns import Pattern
 from charlm.archs._positions import rotate
+from charlm.archs._sparse import PatternMask
+
+Mask = Tensor | PatternMask | None
+"""Where queries may look: (..., T, S) True there, or by a pattern; None is everywhere."""
 
 
 class KV(NamedTuple):
@@ -24,11 +29,13 @@ class KV(NamedTuple):
     keys: Tensor  # (B, H, P, D/H)
     values: Tensor  # (B, H, P, D/H)
 
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[KV, Tensor | None]:
+    def extend(self, keys: Tensor, values: Tensor, pattern: Pattern | None = None) -> tuple[KV, Mask]:
         """Append T keys and values. The mask (T, P + T) is True where a query may look. None needs none: a single query
-        sees all keys, and without a past attention is causal.
+        sees all keys, and without a past attention is causal. A pattern is its own mask.
         """
         past, new = self.keys.size(2), keys.size(2)
+        if pattern is not None:
+            return KV(torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)), PatternMask(pattern)
         if not past:
             return KV(keys, values), None
         mask = causal_mask(new, past, keys.device) if new > 1 else None
@@ -43,11 +50,14 @@ class Slot(NamedTuple):
     position: Tensor  # (1,) of the next token, on the device
     mask: Tensor  # (1, W) True at all tokens up to that one
 
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[KV, Tensor]:
+    def extend(self, keys: Tensor, values: Tensor, pattern: Pattern | None = None) -> tuple[KV, Tensor]:
         """keys and values (B, H, 1, D/H)"""
         self.keys.index_copy_(2, self.position, keys)
         self.values.index_copy_(2, self.position, values)
-        return KV(self.keys, self.values), self.mask
+        mask = self.mask
+        if pattern is not None:
+            mask = mask & pattern.mask(self.position, torch.arange(mask.size(1), device=mask.device))  # (H or 1, 1, W)
+        return KV(self.keys, self.values), mask
 
 
 class Cache:
@@ -114,19 +124,24 @@ class Attention(nn.Module):
         x = x.view(*x.shape[:2], x.size(2) // size, self.heads, size // self.heads)  # (B, T, N, H, D/H)
         return x.permute(2, 0, 3, 1, 4).unbind()
 
-    def forward(self, q: Tensor, kv: KV, mask: Tensor | None, causal: bool = False) -> Tensor:
+    def forward(self, q: Tensor, kv: KV, mask: Mask, causal: bool = False) -> Tensor:
         """What queries (B, H, T, D/H) get, (B, T, D): where `mask` (..., T, S) is True or, without one, from all keys
         or, if `causal`, from those up to their own place. Without a key to look at that is zeros, before `out`."""
         dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, *kv, mask, dropout, is_causal=causal)
+        if isinstance(mask, PatternMask):
+            y = mask.mix(q, *kv, dropout)
+        else:
+            y = F.scaled_dot_product_attention(q, *kv, mask, dropout, is_causal=causal)
         mixed: Tensor = self.out(y.transpose(1, 2).flatten(2))
         return mixed
 
-    def weights(self, q: Tensor, kv: KV, mask: Tensor | None, causal: bool = False) -> Tensor:
+    def weights(self, q: Tensor, kv: KV, mask: Mask, causal: bool = False) -> Tensor:
         """The shares (B, H, T, S) by which `forward` mixes the values, which the fused product in it never shows; in
         fp32, and zeros without a key to look at."""
         energy = q @ kv.keys.mT / math.sqrt(q.size(-1))
-        if causal:
+        if isinstance(mask, PatternMask):
+            mask = mask.dense(q, kv.keys)
+        elif causal:
             mask = causal_mask(q.size(2), 0, q.device)
         if mask is None:
             return energy.softmax(-1, dtype=torch.float)

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charlm.archs._attention import KV, Attention, Slot
+from charlm.archs._patterns import Pattern
+from charlm.archs._sparse import PatternMask
 from charlm.config import Arg, Settings
 from charlm.errors import SettingsError
 
@@ -92,14 +94,21 @@ def norm(c: BlockConfig) -> nn.Module:
 class Block(nn.Module):
     """Attention of a text over itself, perhaps over a source too (`cross`), and a feed-forward layer, or `experts`.
 
-    Each is a sublayer: what it says is added to what it got, and the norm stands before it, or after the sum.
+    Each is a sublayer: what it says is added to what it got, and the norm stands before it, or after the sum. With a
+    `pattern` the attention of the text over itself leaves out what that does not allow.
     """
 
     def __init__(
-        self, c: BlockConfig, *, cross: bool = False, inner: int | None = None, experts: nn.Module | None = None
+        self,
+        c: BlockConfig,
+        *,
+        cross: bool = False,
+        inner: int | None = None,
+        pattern: Pattern | None = None,
+        experts: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.pre, self.dropout = c.norm_place == "pre", c.dropout
+        self.pre, self.dropout, self.pattern = c.norm_place == "pre", c.dropout, pattern
 
         def attention() -> Attention:
             return Attention(c.hidden_size, c.head_count, bias=c.bias, dropout=c.dropout, qk_norm=c.qk_norm)
@@ -128,13 +137,14 @@ class Block(nn.Module):
     def causal_attention(self, x: Tensor, past: KV | Slot, rotation: Tensor | None = None) -> tuple[Tensor, KV]:
         """The first sublayer, causal."""
         q, k, v = self.attention.project(self.normed(x, self.norm1), rotation)
-        kv, mask = past.extend(k, v)
+        kv, mask = past.extend(k, v, self.pattern)
         return self.residual(x, self.attention(q, kv, mask, mask is None and q.size(2) > 1), self.norm1), kv
 
     def bidirectional_attention(self, x: Tensor, mask: Tensor | None, rotation: Tensor | None = None) -> Tensor:
         """The first sublayer, in both directions: x (B, S, D), `mask` (B, 1, 1, S) True at tokens."""
         q, k, v = self.attention.project(self.normed(x, self.norm1), rotation)
-        return self.residual(x, self.attention(q, KV(k, v), mask), self.norm1)
+        seen = mask if self.pattern is None else PatternMask(self.pattern, mask)
+        return self.residual(x, self.attention(q, KV(k, v), seen), self.norm1)
 
     def cross_attention(self, x: Tensor, source: KV, mask: Tensor) -> Tensor:
         """The second sublayer: x (B, T, D) over a source, `mask` (B, 1, 1, S) True at its tokens."""

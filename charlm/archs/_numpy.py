@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from charlm.archs._numpy_layers import ACTIVATIONS, ALL, Array, Experts, FeedForward, Linear, Norm, array
+from charlm.archs._patterns import PatternConfig
+from charlm.archs._sparse import keys_at
 from charlm.archs._window import Window, WindowStepper
 from charlm.config import fields_of
 from charlm.model import State
@@ -98,6 +100,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
 NUMBERS = {
     *("layers", "hidden_size", "heads", "qk_norm", "bias", "dropout", "tied", "init", "ngram"),
     *("embedding_size", "share_layers", "experts", "capacity_factor", "balance"),
+    *(field.name for field in fields_of(PatternConfig)),  # a list of keys is all that a step wants of a pattern
 }
 """Options for whose every value the code in this file is the same."""
 
@@ -121,6 +124,7 @@ class TransformerStepper(WindowStepper):
         super().__init__(model, rows)
         c = model.config
         self.heads, self.pre, self.qk_norm = c.head_count, c.norm_place == "pre", c.qk_norm
+        self.all_heads = np.arange(self.heads)[:, None]
         self.keys, self.values = self.cache.keys.numpy(), self.cache.values.numpy()  # (L, B, H, W, D/H)
         self.width = c.hidden_size // c.head_count  # of a head
         self.order = np.arange(self.width).reshape(2, -1).T.reshape(-1)  # 0, D/2H, 1, D/2H + 1, …
@@ -135,6 +139,7 @@ class TransformerStepper(WindowStepper):
         made = {block: self.made(block, c.activation) for block in model.blocks}  # once, if they share their weights
         self.blocks = [made[block] for block in model.blocks]
         self.widen = None if model.widen is None else Linear(model.widen)
+        self.patterns = [block.pattern for block in model.blocks]
         self.norm = Norm(model.norm) if self.pre else None
         head: Any = model.head if isinstance(model.head, nn.Sequential) else [model.head]
         self.head = [Linear(part) for part in head]
@@ -172,7 +177,7 @@ class TransformerStepper(WindowStepper):
             x += earlier[self.tokens[-back].numpy() + 1 if back <= len(self.tokens) else 0]
         x = x if self.widen is None else self.widen(x)
         for layer, (norm1, qkv, out, norm2, feed) in enumerate(self.blocks):
-            y = out(self.attend(qkv(norm1(x) if self.pre else x), self.keys[layer], self.values[layer], at))
+            y = out(self.attend(qkv(norm1(x) if self.pre else x), layer, at))
             x = x + y if self.pre else norm1(x + y)
             y = feed(norm2(x) if self.pre else x)
             x = x + y if self.pre else norm2(x + y)
@@ -181,8 +186,9 @@ class TransformerStepper(WindowStepper):
             x = part(x)
         return torch.from_numpy(x)
 
-    def attend(self, qkv: Array, keys: Array, values: Array, at: int) -> Array:
-        """qkv (B, 3D) of the tokens at place `at`; keys and values (B, H, W, D/H) -> (B, D)."""
+    def attend(self, qkv: Array, layer: int, at: int) -> Array:
+        """qkv (B, 3D) of the tokens at place `at` -> (B, D)."""
+        keys, values, pattern = self.keys[layer], self.values[layer], self.patterns[layer]  # (B, H, W, D/H)
         qkv = np.ascontiguousarray(qkv).reshape(len(qkv), 3, self.heads, self.width)
         qk, v = qkv[:, :2], qkv[:, 2]  # (B, 2, H, D/H), (B, H, D/H)
         if self.qk_norm:
@@ -193,9 +199,11 @@ class TransformerStepper(WindowStepper):
             turned *= self.turns[at]
         keys[:, :, at], values[:, :, at] = qk[:, 1], v
         q = qk[:, 0] * self.width**-0.5
-        scores = np.matmul(keys[:, :, : at + 1], q[..., None])[..., 0]  # (B, H, P)
+        seen = slice(at + 1) if pattern is None else keys_at(pattern, at)
+        heads = self.all_heads if isinstance(seen, np.ndarray) and seen.ndim > 1 else ALL
+        scores = np.matmul(keys[:, heads, seen], q[..., None])[..., 0]  # (B, H, P)
         scores -= scores.max(-1, keepdims=True)
         np.exp(scores, out=scores)
-        mixed = np.matmul(scores[:, :, None], values[:, :, : at + 1])[:, :, 0]  # (B, H, D/H)
+        mixed = np.matmul(scores[:, :, None], values[:, heads, seen])[:, :, 0]  # (B, H, D/H)
         mixed /= scores.sum(-1, keepdims=True)
         return np.asarray(mixed).reshape(len(mixed), -1)

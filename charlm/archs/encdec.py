@@ -27,9 +27,10 @@ from charlm.archs._attention import KV, Attention, watch
 from charlm.archs._blocks import Block, BlockConfig, Dropout, Heads, NormPlace, norm
 from charlm.archs._copy import Copy, CopyHead
 from charlm.archs._inside import named_layers, stack_parts
+from charlm.archs._patterns import PatternConfig
 from charlm.archs._positions import positions
 from charlm.archs._window import SlidingEncoderDecoder
-from charlm.config import Arg, DataSpec, Settings
+from charlm.config import Arg, DataSpec
 from charlm.model import PAD, Features, Head, Init, Part, init_unigram
 
 
@@ -66,7 +67,7 @@ class EncDec(SlidingEncoderDecoder):
     bf16_from = 128
 
     @dataclass(frozen=True)
-    class Config(Settings):
+    class Config(PatternConfig):
         layers: Annotated[int, Arg("blocks in encoder and decoder each", min=1, max=256)] = 3
         hidden_size: Annotated[int, Arg("width of the residual stream", min=1, max=65536)] = 128
         heads: Heads = None
@@ -107,7 +108,8 @@ class EncDec(SlidingEncoderDecoder):
         self.source_embed = nn.Embedding(spec.source_vocab_size, size) if spec.source_vocab_size else None
         longest = max(spec.lengths.source, spec.lengths.target)
         self.positions = positions(c.positions, longest, size, size // c.head_count)
-        self.encoder: Any = nn.ModuleList(Block(c, inner=inner) for _ in range(config.layers))
+        patterns = config.patterns(config.layers, heads=c.head_count, length=spec.lengths.source, causal=False)
+        self.encoder: Any = nn.ModuleList(Block(c, inner=inner, pattern=pattern) for pattern in patterns)
         self.decoder: Any = nn.ModuleList(Block(c, cross=True, inner=inner) for _ in range(config.layers))
         self.encoder_norm, self.decoder_norm = (
             norm(c) if config.norm_place == "pre" else nn.Identity() for _ in range(2)

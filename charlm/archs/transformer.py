@@ -26,6 +26,7 @@ from charlm.archs._experts import Experts, routed
 from charlm.archs._graph import GraphStepper
 from charlm.archs._inside import layer_vectors, named_layers, stack_parts
 from charlm.archs._numpy import TransformerStepper
+from charlm.archs._patterns import PatternConfig
 from charlm.archs._positions import Places, positions
 from charlm.archs._window import Window, Windowed
 from charlm.config import Arg, DataSpec
@@ -42,7 +43,7 @@ class Transformer(Windowed):
     compiles, bf16_from = True, 256
 
     @dataclass(frozen=True)
-    class Config(BlockConfig):
+    class Config(PatternConfig, BlockConfig):
         tied: Annotated[bool, Arg("let the output use the embedding's weights")] = False
         init: Init = "unigram"
         ngram: Annotated[
@@ -72,6 +73,11 @@ class Transformer(Windowed):
                     f"--embedding-size must be at most the --hidden-size {self.hidden_size}, got {self.embedding_size}",
                     field="embedding_size",
                 )
+            if self.share_layers and "," in self.pattern:
+                raise SettingsError(
+                    f"--share-layers makes all blocks alike, and --pattern {self.pattern} does not; give one pattern",
+                    field="pattern",
+                )
             if self.experts and (self.share_layers or self.layers < 2):
                 other = "--share-layers makes all blocks alike" if self.share_layers else "--layers 1 has no second one"
                 raise SettingsError(
@@ -91,7 +97,7 @@ class Transformer(Windowed):
         self.earlier = nn.Embedding(rows, narrow) if rows else None
         self.positions = positions(config.positions, length, narrow, size // config.head_count)
         self.widen = nn.Linear(narrow, size, bias=config.bias) if narrow < size else None
-        self.blocks: Any = nn.ModuleList(blocks(config))
+        self.blocks: Any = nn.ModuleList(blocks(config, length))
         self.norm = norm(config) if config.norm_place == "pre" else nn.Identity()
         guess = Head(narrow if config.tied else size, spec, bias=config.init == "unigram")
         self.head: nn.Module = guess
@@ -199,14 +205,15 @@ class Transformer(Windowed):
         return routed(routers, lambda: self.features(tokens[:, : self.capacity], self.start(len(tokens))))
 
 
-def blocks(c: Transformer.Config) -> list[Block]:
-    """One after the other: if they share their weights the same one again and again."""
+def blocks(c: Transformer.Config, length: int) -> list[Block]:
+    """In order, for a window of `length` tokens: if they share their weights the same one again and again."""
+    patterns = c.patterns(c.layers, heads=c.head_count, length=length)
     if c.share_layers:
-        return [Block(c)] * c.layers
+        return [Block(c, pattern=patterns[0])] * c.layers
 
     def experts(number: int) -> Experts | None:
         if not (c.experts and number % 2):
             return None
         return Experts(c, c.experts, capacity_factor=c.capacity_factor, balance=c.balance)
 
-    return [Block(c, experts=experts(number)) for number in range(c.layers)]
+    return [Block(c, pattern=pattern, experts=experts(number)) for number, pattern in enumerate(patterns)]
