@@ -36,6 +36,10 @@ class GPT(Family):
         "tied": True,
         "init": "published",
         "ngram": 1,
+        "pattern": "dense",
+        "embedding_size": None,
+        "share_layers": False,
+        "experts": None,
     }
     lr = 2.5e-4  # GPT's (Radford et al. 2018, section 4.1); of GPT-2 none was published
 
