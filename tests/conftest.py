@@ -15,14 +15,11 @@ import pytest
 import torch
 from clock import Time
 from shared import shared
-from texts import VERSES, backwards
+from small_runs import train_backwards, train_on_verses
+from texts import VERSES
 
-from charlm import job
 from charlm.cli.app import run
 from charlm.kinds import text as text_kind
-from charlm.plan import Plan
-from charlm.text.corpus import Corpus
-from charlm.text.pairs import PairCorpus
 
 Report = TypeVar("Report", pytest.CollectReport, pytest.TestReport)
 
@@ -134,24 +131,6 @@ def trained_once(name: str, factory: pytest.TempPathFactory, train: Callable[[Pa
         if not (folder / "run").exists():
             train(folder)
     return folder / "run"
-
-
-def train_on_verses(folder: Path, **settings: object) -> None:
-    """A small run in `folder`, beside its text."""
-    text = folder / "verses.txt"
-    text.write_text(VERSES, encoding="utf-8")
-    sizes = {"hidden_size": 48, "seq_len": 32, "batch_size": 8, "steps": 60, "lr": 1e-2}
-    plan = Plan.of({"arch": "lstm", "dropout": 0.0, **sizes, **settings})
-    for _ in job.train(plan, Corpus.open([text]), out=folder / "run", cache_dir=folder / "cache"):
-        pass
-
-
-def train_backwards(folder: Path) -> None:
-    """A small run on pairs in `folder`, beside them."""
-    sizes = {"hidden_size": 48, "batch_tokens": 256, "steps": 250, "lr": 1e-2, "dropout": 0.0, "val_frac": 0.2}
-    plan = Plan.of({"arch": "seq2seq", "attention": "additive", "tokenizer": "char", **sizes}, kind="pairs")
-    for _ in job.train(plan, PairCorpus.open([backwards(folder / "back.tsv")]), out=folder / "run"):
-        pass
 
 
 @pytest.fixture(scope="session")

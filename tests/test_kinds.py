@@ -200,7 +200,7 @@ def test_where_more_is_better_the_larger_score_comes_first_and_a_target_is_reach
     right = Measure("accuracy", "right", more=True)
     curve = [Point(float(step), step, step, 0.1 * step) for step in range(1, 6)]
     rows = [
-        Row(name, [Trained(Path(name), 0, Score(share, 1.0, 1, 1, 1, 1, right), 1, 1.0, None, 1, 1.0, curve)], [])
+        Row(name, [Trained(Path(name), 0, Score(share, 1.0, 1, 1, 1, 1, right), 1, 1, 1.0, None, 1, 1.0, curve)], [])
         for name, share in (("worse", 0.25), ("better", 0.5))
     ]
     assert verdict(rows).startswith("better reaches 0.250 right more than worse")

@@ -38,7 +38,7 @@ class CopyHead(nn.Module):
         twins = np.arange(spec.vocab_size) if spec.source_vocab_size is None else spec.twins
         assert twins is not None, "known wherever there are two vocabularies"
         nn.init.constant_(self.gate.bias, GUESSES)
-        self.register_buffer("twins", torch.from_numpy(twins), persistent=False)
+        self.register_buffer("twins", torch.tensor(twins), persistent=False)
 
     def copies(self, source: Tensor) -> Tensor:
         """The ids that copying tokens (B, S) of a source writes; PAD where nothing can be copied."""

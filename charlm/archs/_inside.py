@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from charlm.model import Part, map_state
+from charlm.inspection import Part
+from charlm.model import map_state
 
 WHOLE = "whole"
 ALL = slice(None)

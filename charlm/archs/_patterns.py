@@ -116,12 +116,17 @@ class PatternConfig(Settings):
     pattern: Annotated[str, Arg(f"where layers look, in turn: a comma list of {', '.join(NAMES)}")] = "dense"
     pattern_window: Annotated[
         int | None,
-        Arg("tokens that a query sees back, itself among them [default: a quarter of the window, at most 128]", min=1),
+        Arg(
+            "tokens that a query sees back, itself among them [default: a quarter of the window, at most 128]",
+            min=1,
+            max=1_000_000,
+        ),
     ] = None
     pattern_stride: Annotated[
-        int | None, Arg("stride, or block of fixed [default: about the square root of the window's length]", min=1)
+        int | None,
+        Arg("stride, or block of fixed [default: about the square root of the window]", min=1, max=1_000_000),
     ] = None
-    global_tokens: Annotated[int, Arg("first tokens of the window, which all see", min=1)] = 4
+    global_tokens: Annotated[int, Arg("first tokens of the window, which all see", min=1, max=1_000_000)] = 4
     random_blocks: Annotated[int, Arg("random blocks of bigbird that a block sees", min=1, max=64)] = 3
 
     def __post_init__(self) -> None:

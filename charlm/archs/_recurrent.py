@@ -23,7 +23,8 @@ from charlm.archs._graph import CarriedStepper
 from charlm.archs._inside import fused_parts, named_layers
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import Features, Head, Init, LanguageModel, Part, State, Stepper, detach, init_unigram, map_state
+from charlm.inspection import Part
+from charlm.model import Features, Head, Init, LanguageModel, State, Stepper, detach, init_unigram, map_state
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class _Reversible(torch.autograd.Function):
             a, b = b, a + dropped(y, dropout, seed + number)
             decisions.append(decided)
         ctx.branches, ctx.dropout, ctx.seed = branches, dropout, seed
-        kind = x.device.type
+        kind = "cpu" if x.is_meta else x.device.type  # the meta device has no autocast
         ctx.autocast = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind), False
         ctx.save_for_backward(a, b, *decisions)
         return a, b

@@ -31,7 +31,8 @@ from charlm.archs._patterns import PatternConfig
 from charlm.archs._positions import positions
 from charlm.archs._window import SlidingEncoderDecoder
 from charlm.config import Arg, DataSpec
-from charlm.model import PAD, Features, Head, Init, Part, init_unigram
+from charlm.inspection import Part
+from charlm.model import PAD, Features, Head, Init, init_unigram
 
 
 class Memory(NamedTuple):

@@ -19,7 +19,8 @@ from charlm.archs import _traces
 from charlm.archs._inside import layer_parts, without_outputs
 from charlm.archs._numpy import LSTMStepper, on_cpu
 from charlm.archs._recurrent import LSTMConfig, Recurrent, raise_forget_bias
-from charlm.model import Part, State, Stepper
+from charlm.inspection import Part
+from charlm.model import State, Stepper
 
 
 class LSTMCell(Recurrent):

@@ -35,7 +35,8 @@ from charlm.archs._reversible import reversible
 from charlm.archs._window import Windowed, WindowStepper
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import Features, Head, Init, Part, Stepper, init_unigram
+from charlm.inspection import Part
+from charlm.model import Features, Head, Init, Stepper, init_unigram
 
 MOST_BUCKETS = 2048  # bucket times place is a number of 32 bits
 
@@ -108,7 +109,7 @@ class Reformer(Windowed):
         super().__init__(config, spec)
         size, window = config.hidden_size, spec.lengths.window
         self.embed = nn.Embedding(spec.input_size, size)
-        places = positions(config.positions, window, size, config.head_count)
+        places = positions(config.positions, window, size, size // config.head_count)
         rotary = isinstance(places, Rotary)
         self.positions, turns = (Positions(), places) if rotary else (places, Positions())
         self.branches: Any = nn.ModuleList()

@@ -42,7 +42,8 @@ from charlm.archs._recurrent import batch_first, fp32_on_cuda, layers_first
 from charlm.archs._window import SlidingEncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
-from charlm.model import PAD, Features, Head, Init, Part, State, init_unigram, leaves, map_state
+from charlm.inspection import Part
+from charlm.model import PAD, Features, Head, Init, State, init_unigram, leaves, map_state
 
 CELLS = {"lstm": (nn.LSTM, _traces.lstm), "gru": (nn.GRU, _traces.gru)}
 PIECE = 1 << 20  # numbers that additive attention compares at once; more would not stay in a CPU's cache
@@ -103,7 +104,7 @@ class SourceAttention(nn.Module):
     def forward(self, hidden: Tensor, source: Source) -> tuple[Tensor, Tensor]:
         """Context vectors (B, T, E), and the weights."""
         weights = self.weights(hidden, source)
-        return weights @ source.annotations, weights
+        return weights.to(source.annotations.dtype) @ source.annotations, weights
 
 
 class Seq2Seq(SlidingEncoderDecoder):

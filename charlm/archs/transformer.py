@@ -31,7 +31,8 @@ from charlm.archs._positions import Places, positions
 from charlm.archs._window import Window, Windowed
 from charlm.config import Arg, DataSpec
 from charlm.errors import SettingsError
-from charlm.model import PAD, Features, Head, Init, Part, Stepper, init_unigram
+from charlm.inspection import Part
+from charlm.model import PAD, Features, Head, Init, Stepper, init_unigram
 
 SMALL = 512  # tokens in a vocabulary for which tables of earlier tokens cost little
 

@@ -29,12 +29,12 @@ from charlm.archs._relative import RelativeAttention, RelativeBlock, distance_ta
 from charlm.archs._relative_steppers import relative_stepper
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
+from charlm.inspection import Part
 from charlm.model import (
     Features,
     Head,
     Init,
     LanguageModel,
-    Part,
     State,
     Stepper,
     detach,
@@ -76,7 +76,11 @@ class TransformerXL(LanguageModel):
         ] = None
         clamp: Annotated[
             int | None,
-            Arg("distance in tokens that all further ones are taken for [default: the furthest in training]", min=0),
+            Arg(
+                "distance in tokens that all further ones are taken for [default: the furthest in training]",
+                min=0,
+                max=1_000_000,
+            ),
         ] = None
         norm_place: NormPlace = "post"
         dropout: Dropout = 0.0

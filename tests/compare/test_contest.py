@@ -105,7 +105,7 @@ def test_a_size_that_was_given_stays_and_is_refused_if_it_does_not_fit(verses: P
     [
         (["lstm", "lstm"], "time", {}, "names something twice"),
         (["lstm:hidden_size"], "time", {}, "after a colon comes setting=value"),
-        (["lstm:heads=2"], "time", {}, "--heads belongs to encdec, transformer"),
+        (["lstm:ngram=2"], "time", {}, "--ngram belongs to transformer"),
         (["lstm:steps=5"], "time", {}, "--steps must be the same for all"),
         (["lstm", "gru:val_frac=0.3"], "time", {}, "--val-frac must be the same for all"),
         (["lstm", "gru:batch_size=3"], "time", {}, "--batch-size must be the same for all"),

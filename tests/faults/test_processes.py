@@ -93,7 +93,7 @@ def second_process(parent: int) -> int:
     ("change", "message"),
     [
         ("--batch-size 1", "2 processes share the 1 rows of a batch; give a larger --batch-size"),
-        ("--heads 5", "--heads belongs to encdec, transformer"),
+        ("--ngram 5", "--ngram belongs to transformer"),
     ],
 )
 def test_an_error_is_one_message(change: str, message: str) -> None:

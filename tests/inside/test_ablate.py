@@ -20,7 +20,8 @@ from charlm.archs._attention import Attention
 from charlm.cli.ablate import Losses
 from charlm.errors import SettingsError
 from charlm.inside.ablate import Ablation, Loss, ablate
-from charlm.model import Network, Part
+from charlm.inspection import Part
+from charlm.model import Network
 from charlm.progress import result
 from charlm.score import Score
 from charlm.text.corpus import Corpus

@@ -87,7 +87,7 @@ def test_the_embedding_and_the_first_layer_are_those_of_shallower_transformers(b
     for depth in (1, 0):
         model.blocks = model.blocks[:depth]
         start = model.start(1)
-        hidden, _ = model.advance(tokens, start._replace(layers=start.layers[:depth]))
+        hidden = model.advance(tokens, start._replace(layers=start.layers[:depth])).hidden
         close(states[depth], hidden)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import train_on_verses
 from safetensors.torch import load_file
+from small_runs import train_on_verses
 from texts import VERSES
 
 from charlm import archs
