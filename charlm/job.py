@@ -44,7 +44,7 @@ def train(
     if origin:
         yield Note(origin.give(course.trainer, course.record))
     path = course.record.path = folder.claim(out, f"{corpus.name}-{plan.arch}")
-    with folder.locked(path), lead(course.trainer, course.plan, store, corpus.paths, corpus.targets):
+    with folder.locked(path), lead(course.trainer, course.plan, store, corpus.paths, corpus.targets, cache_dir):
         course.record.begin(course.plan, store, corpus, course.trainer, course.writer.model)
         yield from course.run(stop_after)
 
@@ -75,7 +75,7 @@ def resume(
     plan = replace(plan, train=TrainSettings(**merge(plan.train.to_dict(), changes)))
     store = yield from run_data(info, cache_dir)
     course, files = Course(plan, store, control, world), info.config["corpus"]
-    with folder.locked(path), lead(course.trainer, course.plan, store, files["paths"], files["targets"]):
+    with folder.locked(path), lead(course.trainer, course.plan, store, files["paths"], files["targets"], cache_dir):
         course.record.path = path
         if previous:
             course.record.go_back(course.trainer)

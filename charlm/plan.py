@@ -98,7 +98,7 @@ class Plan:
                 TrainSettings(**config["train"]),
                 kind.Settings(**config["data"]),
             )
-        except (KeyError, TypeError, SettingsError) as error:
+        except (KeyError, TypeError, ValueError, SettingsError) as error:
             raise RunError(f"config.json does not describe a run of this charlm: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:

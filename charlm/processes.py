@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from charlm import kinds
 from charlm.errors import RunError, SettingsError
-from charlm.kinds._base import AnyStore
+from charlm.kinds._base import AnyCorpus, AnyStore
+from charlm.launch import launched
 from charlm.plan import Plan
 from charlm.progress import result
 from charlm.runs import folder
@@ -21,7 +23,12 @@ from charlm.training.world import World
 
 @contextmanager
 def lead(
-    trainer: Trainer, plan: Plan, store: AnyStore, paths: Sequence[str | Path], targets: Sequence[str | Path]
+    trainer: Trainer,
+    plan: Plan,
+    store: AnyStore,
+    paths: Sequence[str | Path],
+    targets: Sequence[str | Path],
+    cache_dir: Path | None,
 ) -> Iterator[None]:
     """In the first process: let the others make the same trainer; they end when the context does.
 
@@ -31,7 +38,7 @@ def lead(
     if world.size > 1 and "-" in (*files[0], *files[1]):
         raise SettingsError("only one process can read standard input; save it to a file, which all of them can read")
     absolute = [[str(Path(path).resolve()) for path in side] for side in files]
-    world.tell((plan.to_dict(), absolute, store.vocabularies.to_json(), store.corpus_sha256))
+    world.tell((plan.to_dict(), absolute, cache_dir, store.vocabularies.to_json(), store.corpus_sha256))
     together.share(trainer)
     try:
         yield
@@ -39,12 +46,12 @@ def lead(
         together.end(trainer)
 
 
-def follow(world: World, cache_dir: Path | None = None) -> None:
+def follow(world: World) -> None:
     """In all other processes: take part in the training of the first one, from its beginning to its end.
 
     Nothing is read but the data, which must be where the first process has them. Raises `RunError` for other data.
     """
-    config, (paths, targets), vocabularies, sha256 = world.tell()
+    config, (paths, targets), cache_dir, vocabularies, sha256 = world.tell()
     plan = Plan.from_dict(config)
     kind = kinds.load(plan.kind)
     corpus = kind.open(paths, targets, plan.data.encoding)
@@ -54,12 +61,35 @@ def follow(world: World, cache_dir: Path | None = None) -> None:
     together.follow(Trainer.from_plan(plan, store.batches(plan.train), store.spec(plan.train), world))
 
 
-def begun_before(out: Path | None) -> Path | None:
-    """The unfinished run, `out` or the newest one, that the same call of torchrun has begun: it starts all processes
-    again if one has ended. None if there is no such run."""
-    launch, again = os.environ.get("TORCHELASTIC_RUN_ID"), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-    if launch is None or (launch == "none" and not again):  # what many calls are named
+def begun_before(plan: Plan, corpus: AnyCorpus, out: Path | None) -> Path | None:
+    """The unfinished run, `out` or the newest one, that the same launch has begun: torchrun starts all processes again
+    if one has ended. None if there is no such run. Raises `RunError` if it has other settings or another text."""
+    launch = launched()
+    if launch.id is None or (launch.id == "none" and not launch.again):  # what many launches are named
         return None
     runs = folder.list_runs()[-1:] if out is None else [folder.info(out)] if folder.is_run(out) else []
-    same = [run.path for run in runs if run.config.get("launch") == launch and not run.training.get("finished")]
-    return same[0] if same else None
+    for run in runs:
+        if run.config.get("launch") != launch.id or run.training.get("finished"):
+            continue
+        if others := sorted(differences(run.config, plan, corpus)):
+            raise RunError(
+                f"{run.path}, which the launch {launch.id!r} has begun, is of another {', '.join(others)}; "
+                f"give another --rdzv-id, or go on with it: charlm train --resume {run.path}"
+            )
+        return run.path
+    return None
+
+
+def differences(config: Mapping[str, Any], plan: Plan, corpus: AnyCorpus) -> set[str]:
+    """In what a run differs from a plan for a corpus: groups of settings, or the text."""
+    wanted = json.loads(json.dumps(plan.to_dict()))
+    settled = ("device", "precision", "compile")  # where `auto` has become something
+    groups = {
+        name: ({key: group[key] for key in group if key not in settled} for group in (config[name], value))
+        if isinstance(value, dict)
+        else (config[name], value)
+        for name, value in wanted.items()
+    }
+    different = {name for name, (one, other) in groups.items() if one != other}
+    files = [str(path.resolve()) for path in corpus.paths]
+    return different | ({"text"} if files != config["corpus"]["paths"] else set())

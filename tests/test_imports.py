@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1] / "charlm"
 
 # A room may use the rooms below it, never one above or beside it.
 FLOORS = [
-    {"errors", "progress", "score"},
+    {"errors", "launch", "progress", "score"},
     {"interval", "files", "discovery"},
     {"config"},
     {"timer", "inspection", "text", "presets", "sampling.settings", "sampling.stream"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Any
@@ -17,6 +17,7 @@ from charlm.cli.commands import PANELS
 from charlm.cli.console import close_quietly, err
 from charlm.cli.options import Command, Group
 from charlm.errors import CharlmError, out_of_memory
+from charlm.launch import launched
 
 LESS_MEMORY = "give a smaller --batch-size (of pairs --batch-tokens), --seq-len or --hidden-size, or free some"
 
@@ -78,10 +79,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(argv: list[str]) -> int:
     """The exit code of one command line."""
     argv = [*argv[1:], "--help"] if argv[:1] == ["help"] else argv
-    if os.environ.get("RANK", "0") != "0":  # one of the processes of torchrun, and not the first
+    if rank := launched().rank:
         from charlm.cli.following import follow
 
-        return follow(argv)
+        return explained(lambda: follow(argv), argv, who=f"process {rank}: ")
     if argv[:1] == ["train"]:
         from charlm.cli.train import complete_resume
 
@@ -89,23 +90,28 @@ def run(argv: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal or a file that cannot show a bar shows a question mark
+    return explained(lambda: build(argv)(args=argv, prog_name="charlm", standalone_mode=False), argv)
+
+
+def explained(command: Callable[[], Any], argv: list[str], who: str = "") -> int:
+    """The exit code of a command; what went wrong is told in one line, beginning with `who`."""
     try:
-        code = build(argv)(args=argv, prog_name="charlm", standalone_mode=False)
+        code = command()
         sys.stdout.flush()
     except typer.TyperException as error:
-        return complain(usage_message(error, argv)) if str(error) else 0  # empty: the help page was shown
+        return complain(who + usage_message(error, argv)) if str(error) else 0  # empty: the help page was shown
     except CharlmError as error:
-        return complain(str(error))
+        return complain(who + str(error))
     except BrokenPipeError:
         close_quietly()
         return 0
     except OSError as error:
         close_quietly()  # it may be standard output that cannot be written
-        return complain(f"{error.filename or 'the output'} cannot be read or written: {error.strerror or error}")
+        return complain(who + f"{error.filename or 'the output'} cannot be read or written: {error.strerror or error}")
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        return complain(f"there is not enough memory; {LESS_MEMORY}")
+        return complain(who + f"there is not enough memory; {LESS_MEMORY}")
     except (KeyboardInterrupt, typer.Abort):
         if sys.stdout.isatty():
             print()

@@ -124,7 +124,7 @@ def errors_name_source(layers: dict[str, dict[str, Any]], typed: Mapping[str, An
         source = next((source for source in reversed(layers) if name in layers[source].keys() - typed.keys()), None)
         if source is None:
             raise
-        if name in signature(train).parameters:
+        if name in signature(train).parameters.keys() - {"arch", "objective"}:  # those a preset may hold
             raise SettingsError(f"{source}: {name} is given on the command line, as {flag(name)}", field=name) from None
         arch = f", which is for {layers[source]['arch']}" if "arch" in layers[source] else ""
         raise error.at(f"{source}{arch}") from None
@@ -193,6 +193,7 @@ def train(
 ) -> None:
     from charlm import job
     from charlm.cli.watching import show
+    from charlm.events import Note
     from charlm.processes import begun_before
     from charlm.training.world import joined
 
@@ -211,10 +212,11 @@ def train(
             typed = given | {name: value for name, value in named.items() if value is not None}
             with errors_name_source(layers, typed):
                 plan, text = make_plan([*layers.values(), typed], corpus, source, target, origin)
-            begun = begun_before(out)
+            begun = begun_before(plan, text, out)
             new = {"out": out, "origin": origin, **session}
             events = job.resume(begun, changes={}, **session) if begun else job.train(plan, text, **new)
-            events = chain(hints(plan, text), events)
+            goes_on = [Note(f"goes on with {begun}, which this launch has begun")] if begun else []
+            events = chain(goes_on, hints(plan, text), events)
         finished = show(until_interrupted(events, signals), quiet=quiet, json=json)
     if signals.number and not finished:
         raise typer.Exit(128 + signals.number)

@@ -22,6 +22,7 @@ from charlm.errors import RunError
 from charlm.evaluate import describe
 from charlm.files import replacing
 from charlm.kinds._base import AnyCorpus, AnyStore
+from charlm.launch import launched
 from charlm.model import Network, parameter_count
 from charlm.plan import Plan
 from charlm.runs import checkpoint, folder
@@ -199,7 +200,7 @@ def describe_run(
         "charlm": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "launch": os.environ.get("TORCHELASTIC_RUN_ID"),  # of torchrun
+        "launch": launched().id,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **plan.to_dict(),
         "lengths": network.spec.lengths._asdict(),

@@ -17,6 +17,7 @@ from torch import Tensor, distributed
 from torch.distributed.rendezvous import rendezvous
 
 from charlm.errors import RunError
+from charlm.launch import launched
 
 WAIT = timedelta(days=1)  # for the first process, which may be reading a large text or validating
 
@@ -102,7 +103,8 @@ def reported() -> Iterator[None]:
 @contextmanager
 def joined() -> Iterator[World]:
     """Join the other processes that torchrun has started, as it says in the environment, if there are any."""
-    world = World(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+    launch = launched()
+    world = World(launch.rank, launch.size)
     if world.size == 1:
         yield World()
         return
