@@ -40,7 +40,7 @@ from charlm.text.corpus import Corpus
 from charlm.text.order import shuffle_advice
 from charlm.text.threads import in_threads
 from charlm.text.tokenizers import Tokenizer, utf8
-from charlm.text.vocabulary import Vocabularies, token_counts, train_tokenizer
+from charlm.text.vocabulary import Vocabularies, refuse_lost, token_counts, train_tokenizer
 from charlm.text.windows import Windows
 
 FORMAT = 2  # to be raised whenever the same settings would give other ids or sizes
@@ -187,13 +187,15 @@ def _build(
     validation, test = (round(corpus.chars * share) for share in (settings.val_frac, settings.test_frac))
     borders = (0, corpus.chars - validation - test, corpus.chars - test, corpus.chars)
     whole = settings.tokenizer == "char"
+    unknown = "nearest" if whole and settings.alphabet == "printable" else "error"
     if vocabularies:
         tokenizer = vocabularies.target
+        if unknown == "nearest":
+            yield Progress("checking the characters", 0, corpus.bytes)
+            refuse_lost(tokenizer, corpus.chunks())  # as learning does: every character has a likeness
     else:
         chunks = corpus.chunks if whole else lambda: _part(corpus, 0, borders[1])
         tokenizer = yield from train_tokenizer(settings, chunks)
-    # Learning the vocabulary refuses a text that printable ASCII cannot show, so here every character has a likeness.
-    unknown = "nearest" if whole and settings.alphabet == "printable" else "error"
     dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
 
     def encode(piece: str) -> tuple[bytes, Size, int]:

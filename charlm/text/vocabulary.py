@@ -122,18 +122,26 @@ def train_tokenizer(settings: DataSettings, chunks: Chunks) -> Generator[Progres
     return _train_pieces(settings.tokenizer, settings.vocab_size, chunks)
 
 
+def refuse_lost(tokenizer: Tokenizer, chunks: Iterable[str]) -> None:
+    """Raise `VocabularyError` for characters of which `--alphabet printable` would leave nothing.
+
+    Marks and formatting may be lost.
+    """
+    alphabet = text_of(np.flatnonzero(_count(chunks)))
+    visible = (c for c in alphabet if unicodedata.category(c) not in ("Mn", "Cf"))
+    lost = {c for c in visible if not tokenizer.encode(c, "nearest").size}
+    if lost:
+        raise VocabularyError(
+            f"nothing printable in ASCII looks like {listed(lost)}; use --alphabet corpus, or start from a run that did"
+        )
+
+
 def _train_char(settings: DataSettings, chunks: Chunks) -> CharTokenizer:
-    counts = _count(chunks())
     if settings.alphabet == "printable":
         tokenizer = CharTokenizer([ord(c) for c in string.printable], spell=False)
-        alphabet = text_of(np.flatnonzero(counts))
-        visible = (
-            c for c in alphabet if unicodedata.category(c) not in ("Mn", "Cf")
-        )  # marks and formatting may be lost
-        lost = {c for c in visible if not tokenizer.encode(c, "nearest").size}
-        if lost:
-            raise VocabularyError(f"nothing printable in ASCII looks like {listed(lost)}; use --alphabet corpus")
+        refuse_lost(tokenizer, chunks())
         return tokenizer
+    counts = _count(chunks())
     spell = bool(((counts > 0) & (counts < settings.min_count)).any())
     if spell:
         counts[:128] = 0  # these are bytes already

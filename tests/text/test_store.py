@@ -157,6 +157,20 @@ def test_printable_ascii_takes_what_is_nearest_and_counts_the_text_that_it_took(
         ids(tmp_path, "漢", alphabet="printable")
 
 
+def test_a_given_printable_alphabet_loses_no_character_either(tmp_path: Path) -> None:
+    """As of a run that another training starts from."""
+    simplified = {"alphabet": "printable", "val_frac": 0.0, "test_frac": 0.0}
+    given = ids(tmp_path, "plain", **simplified).vocabularies
+
+    def encoded(text: str) -> Store:
+        return result(prepare(write(tmp_path, text), DataSettings(**simplified), tmp_path / "cache", given))
+
+    assert texts(encoded("naïve — "))[0] == "naive -- "
+    for lost in ("a 漢", "漢"):
+        with pytest.raises(VocabularyError, match=r"U\+6F22.* or start from a run that did"):
+            encoded(lost)
+
+
 def test_only_characters_are_simplified(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--alphabet printable is for --tokenizer char; byte reads the text as it"):
         ids(tmp_path, "naïve", alphabet="printable", tokenizer="byte")
