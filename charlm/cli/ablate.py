@@ -61,7 +61,7 @@ def ablate(
     with errors_name_run(run, path):
         work = switch_off(path, corpus=others, max_bytes=max_bytes, opening=take(Opening, given))
         ablation = watch(work)
-    present(Losses(ablation, top), ablation.to_json(), json=json, html=html, svg=svg, png=png)
+    present(Losses(ablation, top), ablation.to_json, json=json, html=html, svg=svg, png=png)
 
 
 class Losses:

@@ -62,7 +62,7 @@ def attend(
     with open_run(run, path, take(Opening, given)) as writer:
         looked = attend_all(writer, text, source=source)
         attended = None if everything else looked.chosen(layer, head)
-    view, value = (AttentionMap(attended), attended.to_json()) if attended else (Thumbnails(looked), looked.to_json())
+    view, value = (AttentionMap(attended), attended.to_json) if attended else (Thumbnails(looked), looked.to_json)
     present(view, value, json=json, html=html, svg=svg, png=png)
 
 

@@ -52,8 +52,8 @@ def compress(
     sizes = {"the file": result.bytes, "xz -9e": xz, "charlm": result.compressed, "the model's ideal": result.ideal / 8}
     for name, size in sizes.items():
         table.add_row(name, f"{size:,.0f}", f"{8 * size / result.bytes:.4f}" if result.bytes else "")
-    value = {"run": str(path), "file": str(target), **result._asdict(), "xz": xz, "seconds": seconds}
-    present(table, value, json=json)
+    about = {"run": str(path), "file": str(target)}
+    present(table, lambda: {**about, **result._asdict(), "xz": xz, "seconds": seconds}, json=json)
     if not json:
         print(
             f"\n{result.tokens:,} tokens in {console.duration(seconds)}; the way back takes as long, with the same run:"

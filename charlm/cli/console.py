@@ -28,8 +28,8 @@ class Piped(Console):
         raise BrokenPipeError
 
 
-out = Piped(width=None if sys.stdout.isatty() else WIDE, highlight=False)
-err = Piped(stderr=True, width=None if sys.stderr.isatty() else WIDE, highlight=False)
+out = Piped(width=None if sys.stdout.isatty() else WIDE, highlight=False, emoji=False)
+err = Piped(stderr=True, width=None if sys.stderr.isatty() else WIDE, highlight=False, emoji=False)
 
 BARS = "▁▂▃▄▅▆▇█"
 

@@ -46,7 +46,7 @@ def context(
 
     with errors_name_run(run, path):
         reached = watch(reach(path, text=other, positions=positions, opening=take(Opening, given)))
-    present(view(reached), reached.to_json(), json=json, html=html, svg=svg, png=png)
+    present(view(reached), reached.to_json, json=json, html=html, svg=svg, png=png)
 
 
 def view(reached: Reach) -> Table:

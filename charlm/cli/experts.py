@@ -47,7 +47,7 @@ def experts(
 
     with errors_name_run(run, path):
         loaded = watch(load(path, text=other, top=top, opening=take(Opening, given)))
-    present(LoadMap(loaded), loaded.to_json(), json=json, html=html, svg=svg, png=png)
+    present(LoadMap(loaded), loaded.to_json, json=json, html=html, svg=svg, png=png)
 
 
 class LoadMap:

@@ -48,9 +48,15 @@ def explain(
         probabilities.add_row(repr(with_base(token)), *(cell(stage.probabilities[row]) for stage in stages))
     probabilities.add_row("others", *(cell(stage.rest) for stage in stages), style="dim")
     probabilities.add_row("possible", *(f"{stage.kept}" for stage in stages), style="dim")
-    value = {"prompt": request.prompt, "tokens": tokens, "stages": [stage._asdict() for stage in stages]}
     view = Group(Text(f"after {request.prompt!r}, from left to right:\n"), probabilities)
-    present(view, value, json=json, html=html, svg=svg, png=png)
+    present(
+        view,
+        lambda: {"prompt": request.prompt, "tokens": tokens, "stages": [stage._asdict() for stage in stages]},
+        json=json,
+        html=html,
+        svg=svg,
+        png=png,
+    )
 
 
 def cell(probability: float) -> str:

@@ -50,7 +50,7 @@ def lens(
 
     with open_run(run, path, take(Opening, given)) as writer:
         guesses = look(writer, text, source=source)
-    present(GuessTable(guesses), guesses.to_json(), json=json, html=html, svg=svg, png=png)
+    present(GuessTable(guesses), guesses.to_json, json=json, html=html, svg=svg, png=png)
 
 
 class GuessTable:

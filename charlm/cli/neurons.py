@@ -60,7 +60,7 @@ def neurons(
 
     with open_run(run, path, take(Opening, given)) as writer:
         result = look(writer, text, layer=layer, unit=unit, gate=gate, find=find, top=top)
-    present(Traces(result), result.to_json(), json=json, html=html, svg=svg, png=png)
+    present(Traces(result), result.to_json, json=json, html=html, svg=svg, png=png)
 
 
 class Traces:

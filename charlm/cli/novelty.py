@@ -75,18 +75,28 @@ def novelty(
     paths = info.config["corpus"]["paths"]
     name = paths[0] if len(paths) == 1 else "the training text"
     view = Group(*parts(result, examined, trained, name))
-    value = {
-        "run": str(info.path),
-        "text": examined,
+    present(
+        view,
+        lambda: {"run": str(info.path), **as_json(result, examined, trained)},
+        json=json,
+        html=html,
+        svg=svg,
+        png=png,
+    )
+
+
+def as_json(result: Novelty, text: str, trained: TrainingText) -> dict[str, Any]:
+    longest = result.longest
+    return {
+        "text": text,
         "searched_chars": len(trained.text),
         "shares": result.shares,
         "held_out_shares": result.held_out,
-        "longest": {**result.longest._asdict(), "known_at": trained.chars_before + result.longest.known_at}
-        | {"chars": len(result.longest.text), "line": line(result, trained)},
+        "longest": {**longest._asdict(), "known_at": trained.chars_before + longest.known_at}
+        | {"chars": len(longest.text), "line": line(result, trained)},
         "held_out_longest": result.longest_held_out,
         "copied": result.copied.tolist(),
     }
-    present(view, value, json=json, html=html, svg=svg, png=png)
 
 
 def parts(result: Novelty, text: str, trained: TrainingText, name: str) -> Iterator[Any]:

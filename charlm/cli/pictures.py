@@ -71,30 +71,30 @@ def background(rgb: tuple[int, int, int]) -> Style:
 
 def present(
     view: RenderableType,
-    value: dict[str, Any],
+    value: Callable[[], dict[str, Any]],
     *,
     json: bool,
     html: Path | None = None,
     svg: Path | None = None,
     png: Path | None = None,
 ) -> None:
-    """Print `view`, or `value` as JSON, and save the view to the paths that are given."""
+    """Print `view`, or what `value` returns as JSON, and save the view to the paths that are given."""
     for path, make in ((html, as_html), (svg, as_svg), (png, as_png)):
         if path is not None:
             save(path, make(view))
     if json:
-        print(jsonlib.dumps(value))
+        print(jsonlib.dumps(value()))
     else:
         console.show(view)
 
 
-def save_as_named(path: Path, view: RenderableType, value: dict[str, Any]) -> None:
+def save_as_named(path: Path, view: RenderableType, value: Callable[[], dict[str, Any]]) -> None:
     """Save in the format of the file's ending. Raises `SettingsError` for other endings."""
     formats: dict[str, Callable[[RenderableType], bytes]] = {
         ".html": as_html,
         ".svg": as_svg,
         ".png": as_png,
-        ".json": lambda _: jsonlib.dumps(value).encode(),
+        ".json": lambda _: jsonlib.dumps(value()).encode(),
     }
     if path.suffix.lower() not in formats:
         raise SettingsError(f"{path} names no kind of picture; it may end in {', '.join(formats)}")
@@ -112,7 +112,13 @@ def save(path: Path, data: bytes) -> None:
 def record(view: RenderableType) -> Console:
     """A console that has printed the view, to be exported."""
     recorder = Console(
-        record=True, width=WIDTH, file=StringIO(), force_terminal=True, color_system="truecolor", no_color=False
+        record=True,
+        width=WIDTH,
+        file=StringIO(),
+        force_terminal=True,
+        color_system="truecolor",
+        no_color=False,
+        emoji=False,
     )
     recorder.print(view, markup=False)
     return recorder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -49,13 +50,12 @@ def score(
             return watch(surprise(writer, text))
 
     first = score_with(run)
-    value = as_json(first)
     if diff is None:
-        view: RenderableType = Group(heat_map(first), Text(), summary(first))
+        view, value = Group(heat_map(first), Text(), summary(first)), partial(as_json, first)
     else:
         other = score_with(diff)
-        value = {"run": value, "other": as_json(other), "ahead": (other.bits - first.bits).round(4).tolist()}
         view = Group(difference_map(first, other), Text(), difference_summary(first, other, run, diff))
+        value = partial(difference_as_json, first, other)
     present(view, value, json=json, html=html, svg=svg, png=png)
 
 
@@ -124,6 +124,11 @@ def breakdowns(surprise: Surprise) -> dict[str, list[Total]]:
         "place in a word": surprise.by_place_in_word(),
         "text before it": surprise.by_distance(),
     }
+
+
+def difference_as_json(first: Surprise, other: Surprise) -> dict[str, Any]:
+    ahead = (other.bits - first.bits).round(4).tolist()
+    return {"run": as_json(first), "other": as_json(other), "ahead": ahead}
 
 
 def as_json(surprise: Surprise) -> dict[str, Any]:

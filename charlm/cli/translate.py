@@ -169,7 +169,7 @@ def draw(writer: Writer, best: Translation, target: str) -> None:
     if target == TERMINAL:
         err.print(AttentionMap(attended), markup=False)
     else:
-        save_as_named(Path(target), AttentionMap(attended), attended.to_json())
+        save_as_named(Path(target), AttentionMap(attended), attended.to_json)
 
 
 def blocks(file: str, encoding: str | None, *, whole: bool) -> Iterator[list[str]]:

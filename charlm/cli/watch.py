@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +29,7 @@ def watch(
 ) -> None:
     path = folder.find(run)
     if json or once or not out.is_terminal or not folder.is_locked(path):
-        present(view(path), state(path), json=json)
+        present(view(path), partial(state, path), json=json)
         return
     with Live(view(path), console=out, screen=False, auto_refresh=False) as live:
         while folder.is_locked(path):

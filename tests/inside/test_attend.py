@@ -305,6 +305,18 @@ def test_the_command_draws_all_heads_and_prints_their_weights(typed: Typed, look
     assert "leave out --layer and --head" in err
 
 
+def test_weights_are_listed_for_json_alone(
+    typed: Typed, looking: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a long text they are many."""
+    asked: list[AllHeads] = []
+    listed = AllHeads.to_json
+    monkeypatch.setattr(AllHeads, "to_json", lambda heads: asked.append(heads) or listed(heads))
+    line = ["attend", looking["transformer"], "--all", "--text", "The lamp\n"]
+    assert (typed(*line)[0], len(asked)) == (0, 0)
+    assert (typed(*line, "--json")[0], len(asked)) == (0, 1)
+
+
 def test_a_letter_and_its_marks_stand_upright_as_one_character() -> None:
     found = Attended(1, None, ["x"], ["किa", "e\u0301", "b" * 20], [[0.2, 0.3, 0.5]])
     assert [line.split() for line in drawn(found)[-6:-2]] == [["b"], ["b"], ["कि", "b"], ["a", "e\u0301", "…"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,14 @@ import pytest
 import torch
 
 import charlm
+from charlm import job
+from charlm.cli.console import show, table
 from charlm.inside.explain import explain
+from charlm.plan import Plan
 from charlm.sampling.filters import Picker
 from charlm.sampling.noise import streams
 from charlm.sampling.settings import Request
+from charlm.text.corpus import Corpus
 
 Typed = Callable[..., tuple[int, str, str]]
 ALL = Request("0.7", top_k=8, top_p=0.9, min_p=0.05, repetition_penalty=1.3, prompt="Two fools in a pu")
@@ -55,6 +60,26 @@ def test_the_command_shows_bars_and_saves_them(typed: Typed, trained: Path) -> N
     told = json.loads(typed("explain", trained, "--prompt", "WICK", "--top-k", "3", "--json")[1])
     assert [stage["name"] for stage in told["stages"]] == ["model", "temperature 0.8", "top-k 3"]
     assert told["stages"][-1]["kept"] == 3
+
+
+def test_what_rich_would_read_as_a_style_or_an_emoji_is_shown_as_it_is(
+    typed: Typed, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("a[/] b[#] " * 200)
+    plan = Plan.of({"hidden_size": 16, "seq_len": 16, "batch_size": 4, "steps": 2, "tokenizer": "bytebpe"})
+    for _ in job.train(plan, Corpus.open([text]), out=tmp_path / "run", cache_dir=tmp_path / "cache"):
+        pass
+    line = ["explain", tmp_path / "run", "--top", "500", "--prompt", "[b]", "--html", "a.html"]
+    assert {b"[/]", b"[#]"} <= {*charlm.load(tmp_path / "run").tokenizer.tokens}
+    code, out, error = typed(*line)
+    assert code == 0, error
+    for shown in (out, Path("a.html").read_text(encoding="utf-8")):
+        assert all(words in html.unescape(shown) for words in ("after '[b]'", "'[/]'", "'[#]'"))
+    rows = table("run")
+    rows.add_row(":key:[/]")
+    show(rows)
+    assert ":key:[/]" in capfd.readouterr().out
 
 
 def test_with_temperature_0_one_token_is_left(typed: Typed, trained: Path) -> None:
