@@ -1,8 +1,8 @@
 """Which of several answers a model finds likeliest after a prompt: zero-, one- and few-shot questions.
 
 Brown et al., "Language Models are Few-Shot Learners" (2020, arXiv:2005.14165, section 2.4). A choice is ranked by its
-log-probability after the prompt, by that per byte, and by what the prompt adds to it: minus its log-probability after a
-neutral prompt. The last two make up for long and for rare choices in different ways.
+log-probability after the prompt, by that per byte, and by its gain: what the prompt adds to it over a neutral one. The
+last two make up for long and for rare choices in different ways.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from charlm.text.tokenizers import Tokenizer, utf8
 from charlm.text.units import Ids
 from charlm.writer import Writer
 
-MEASURES = {"log_probability": "log-probability", "per_byte": "per byte", "gain": "minus neutral"}  # field -> in words
+MEASURES = {"log_probability": "log-probability", "per_byte": "per byte", "gain": "gain"}  # field -> in words
 BATCH_TOKENS = 1 << 14  # that are scored at once
 QUANTILE = 1.959964  # of the normal distribution, for intervals of 95 %
 
@@ -54,10 +54,16 @@ class Answered(NamedTuple):
     question: Question
     choices: list[Choice]
 
-    def best(self, measure: str) -> int:
-        """The index of the choice that is highest by one of `MEASURES`; of equal ones the first."""
+    def best(self, measure: str) -> list[int]:
+        """The indices of the choices that are highest by one of `MEASURES`: more than one where these are equal."""
         values = [getattr(choice, measure) for choice in self.choices]
-        return values.index(max(values))
+        highest = max(values)
+        return [index for index, value in enumerate(values) if value == highest]
+
+    def right(self, measure: str) -> float:
+        """1 if the best choice is the answer, 0 if it is not; of several that are equal, the chance to draw it."""
+        best = self.best(measure)
+        return 1 / len(best) if self.question.answer in best else 0.0
 
 
 class Accuracy(NamedTuple):
@@ -77,22 +83,26 @@ class Answers(NamedTuple):
         """By measure. Empty where the answer to a question is not known."""
         if any(one.question.answer is None for one in self.answered):
             return {}
-        rights = {
-            measure: sum(one.best(measure) == one.question.answer for one in self.answered) for measure in MEASURES
-        }
+        rights = {measure: sum(one.right(measure) for one in self.answered) for measure in MEASURES}
         return {measure: wilson(right, len(self.answered)) for measure, right in rights.items()}
 
     def baselines(self) -> dict[str, float]:
-        """What is reached without reading the questions, as shares of right answers."""
+        """What is reached without reading the questions, as shares of right answers.
+
+        Where all have the same choices, an answer is known by its text; where not, only by its position.
+        """
         questions = [one.question for one in self.answered]
         if any(question.answer is None for question in questions):
             return {}
-        labels, count = Counter(question.label for question in questions), len(questions)
+        alike = len({frozenset(question.choices) for question in (*questions, *self.shots)}) == 1
+        commonest, last = ("majority", "copy the last") if alike else ("commonest position", "position of the last")
+        answers = [question.label if alike else question.answer for question in (*questions, *self.shots)]
+        count, times = len(questions), Counter(answers[: len(questions)])
         shares = {
             "chance": sum(1 / len(question.choices) for question in questions) / count,
-            "majority": max(labels.values()) / count,
+            commonest: max(times.values()) / count,
         }
-        return shares | ({"copy the last": labels[self.shots[-1].label] / count} if self.shots else {})
+        return shares | ({last: times[answers[-1]] / count} if self.shots else {})
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -111,7 +121,7 @@ class Answers(NamedTuple):
         }
 
 
-def wilson(right: int, count: int) -> Accuracy:
+def wilson(right: float, count: int) -> Accuracy:
     """Wilson's interval of a share (Wilson 1927, doi:10.1080/01621459.1927.10502953)."""
     share, z2 = right / count, QUANTILE**2
     middle = (share + z2 / (2 * count)) / (1 + z2 / count)
@@ -122,18 +132,27 @@ def wilson(right: int, count: int) -> Accuracy:
 def read_questions(file: str, encoding: str) -> list[Question]:
     """The questions in a file of JSON lines: `{"prompt": "…", "choices": ["…", "…"], "answer": index or text}`.
 
-    Raises `CorpusError` for the first line that is no question.
+    Raises `CorpusError` for the first line that is no question, or that has an answer where others have none.
     """
     corpus, questions = Corpus.open([file], encoding), list[Question]()
     for number, line in enumerate(lines(corpus.raw()), 1):
         if line.strip():
             try:
                 questions.append(question_of(parse_json(line)))
+                refuse_mixed(questions)
             except SettingsError as error:
                 raise CorpusError(f"{file}: line {number}: {error}") from None
     if not questions:
         raise CorpusError(f"{file} holds no question")
     return questions
+
+
+def refuse_mixed(questions: Sequence[Question]) -> None:
+    """Raise `SettingsError` if just one of the first and the last of these has an answer."""
+    known, before = (question.answer is not None for question in (questions[-1], questions[0]))
+    if known != before:
+        has, had = ("an answer", "none") if known else ("no answer", "one")
+        raise SettingsError(f"has {has}, and the questions before it have {had}; answer all of them, or none")
 
 
 def question_of(value: Any) -> Question:

@@ -18,9 +18,9 @@ def visible(text: str, *, space: str = "·") -> str:
     return "".join((space if c[0] == " " else BLANKS.get(c[0]) or escaped(c[0])) + c[1:] for c in cut)
 
 
-def brief(text: str, longest: int) -> str:
+def brief(text: str, longest: int, *, space: str = "·") -> str:
     """As `visible`, in at most so many characters."""
-    cut = characters(visible(text))
+    cut = characters(visible(text, space=space))
     return "".join(cut if len(cut) <= longest else [*cut[: longest - 1], "…"])
 
 

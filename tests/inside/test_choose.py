@@ -6,13 +6,16 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 import charlm
+from charlm.cli.choose import accuracies, ranking
 from charlm.errors import CorpusError, SettingsError
 from charlm.inside.choose import (
     MEASURES,
@@ -129,8 +132,41 @@ def test_accuracies_and_baselines_are_shares_of_right_answers() -> None:
         {"log_probability": 1 / 3, "per_byte": 2 / 3, "gain": 2 / 3}
     )
     assert found.baselines() == pytest.approx({"chance": 1 / 2, "majority": 2 / 3})
-    last = found._replace(shots=[Question("a", ["yes", "no"], 0), Question("b", ["yes", "no"], 1)])
+    last = found._replace(shots=[Question("a", ["yes", "no"], 0), Question("b", ["no", "yes"], 0)])
     assert last.baselines()["copy the last"] == pytest.approx(1 / 3)
+
+
+def unread(questions: list[Question]) -> list[Answered]:
+    return [Answered(question, []) for question in questions]
+
+
+def test_where_each_question_has_its_own_choices_an_answer_is_known_by_its_position_alone() -> None:
+    asked = unread([Question("?", [f"a{n}", f"b{n}", f"c{n}"], position) for n, position in enumerate((2, 0, 2, 1))])
+    assert Answers(asked, [], 0).baselines() == pytest.approx({"chance": 1 / 3, "commonest position": 1 / 2})
+    shots = [Question("!", ["x", "y"], 0), Question("!", ["x", "y"], 1)]
+    assert Answers(asked, shots, 0).baselines()["position of the last"] == 1 / 4
+
+
+def test_equal_choices_share_what_is_right_wherever_the_answer_stands() -> None:
+    def answered(answer: int, *gains: float) -> Answered:
+        texts = ["a", "b", "c"]
+        choices = [Choice(text, gain, gain, gain) for text, gain in zip(texts, gains, strict=True)]
+        return Answered(Question("?", texts, answer), choices)
+
+    assert answered(0, 1.0, 2.0, 2.0).best("gain") == [1, 2]
+    assert [answered(n, 1.0, 2.0, 2.0).right("gain") for n in range(3)] == [0, 1 / 2, 1 / 2]
+    assert [answered(n, 0.0, 0.0, 0.0).right("gain") for n in range(3)] == [1 / 3] * 3
+    assert [answered(n, 1.0, 3.0, 2.0).right("gain") for n in range(3)] == [0, 1, 0]
+
+
+def test_prompts_that_say_nothing_add_nothing_and_are_right_by_chance(typed: Typed, trained: Path) -> None:
+    """Even if the answer stands first in all of them."""
+    file = write("q.jsonl", [Question("", choices, 0) for choices in ([" wet", " dry"], [" in", " out", " up", " on"])])
+    found = json.loads(typed("choose", trained, "--questions", file, "--json")[1])
+    assert [question["best"]["gain"] for question in found["questions"]] == [[0, 1], [0, 1, 2, 3]]
+    assert found["accuracy"]["gain"]["value"] == found["baselines"]["chance"] == (1 / 2 + 1 / 4) / 2
+    out = typed("choose", trained, "--choice", " wet", "--choice", " dry")[1]
+    assert out.count("* 0.000") == 2  # both are marked
 
 
 def test_examples_are_drawn_by_the_seed_with_labels_balanced_and_never_those_that_are_asked() -> None:
@@ -169,6 +205,19 @@ def test_a_line_that_is_no_question_is_named(line: str, complaint: str, tmp_path
         read_questions(str(file), "utf-8")
 
 
+@pytest.mark.parametrize(
+    ("answers", "complaint"),
+    [
+        ((0, 1, None, 0), "line 3: has no answer, and the questions before it have one; answer all of them, or none"),
+        ((None, 1, 0), "line 2: has an answer, and the questions before it have none"),
+    ],
+)
+def test_all_questions_of_a_file_have_an_answer_or_none_has(answers: tuple[int | None, ...], complaint: str) -> None:
+    file = write("q.jsonl", [Question(f"p{n}", ["a", "b"], answer) for n, answer in enumerate(answers)])
+    with pytest.raises(CorpusError, match=f"q.jsonl: {complaint}"):
+        read_questions(file, "utf-8")
+
+
 def test_an_answer_is_an_index_or_the_text() -> None:
     value: dict[str, Any] = {"prompt": "p", "choices": ["a", "b"]}
     assert [question_of(value | {"answer": answer}).answer for answer in (1, "b", None)] == [1, 1, None]
@@ -183,7 +232,7 @@ def test_the_command_shows_each_choice_and_marks_the_likeliest(typed: Typed, tra
     writer = charlm.load(trained)
     expected = [cost(writer, "WICK:\nThe lamp is", text) for text in (" out", " eoi")]
     assert [one["log_probability"] for one in found["questions"][0]["choices"]] == pytest.approx(expected, abs=1e-4)
-    assert found["questions"][0]["best"] == dict.fromkeys(MEASURES, 0)
+    assert found["questions"][0]["best"] == {measure: [0] for measure in MEASURES}
     assert found["accuracy"] == {}
 
 
@@ -193,12 +242,36 @@ def test_the_command_answers_a_file_with_examples_before_each_prompt(typed: Type
     line = ["choose", trained, "--questions", write("q.jsonl", questions), "--shots", "2", "--examples", examples]
     code, out, error = typed(*line)
     assert (code, error) == (0, "")
-    for words in [*MEASURES.values(), "chance", "majority", "copy the last", "6 questions, 2 shots"]:
+    for words in [*MEASURES.values(), "chance", "majority", "copy the last", "6 questions, 2 shots; gain: what the"]:
         assert words in out
     found = json.loads(typed(*line, "--json")[1])
     assert found["baselines"] == {"chance": 0.5, "majority": 0.5, "copy the last": 0.5}
     assert len(found["questions"]) == 6
     assert [shot["answer"] for shot in found["shots"]] in ([0, 1], [1, 0])
+
+
+def test_without_answers_the_command_shows_what_is_chosen_after_the_beginning_of_each_prompt(
+    typed: Typed, trained: Path
+) -> None:
+    long = Question("PEG: The lamp is out, the tide is in, and the bench is" + " wet" * 99, [" in", " out"])
+    code, out, error = typed("choose", trained, "--questions", write("q.jsonl", [long, Question("", [" in", " out"])]))
+    assert (code, error) == (0, "")
+    head, first, second, caption = out.splitlines()
+    assert head.split("  ")[0] == "prompt"
+    assert first.startswith("PEG: The lamp is out, the tid…  ")
+    assert first.split()[-1] in ("in", "out")
+    assert second.endswith("   in or  out")  # an empty prompt adds as much to both
+    assert caption == "gain: what the prompt adds over a neutral one"
+    assert [line.rstrip() for line in (head, first, second)] == [head, first, second]
+
+
+def test_long_prompts_and_choices_leave_room_for_what_is_said_of_them() -> None:
+    choices = [Choice("x" * 300, -1.25, -0.5, 0.75), Choice("y", -2.0, -1.0, 0.25)]
+    answered = Answered(Question("word " * 100, [choice.text for choice in choices]), choices)
+    for view, shown in ((ranking(answered), "* -1.250"), (accuracies(Answers([answered], [], 0)), "gain")):
+        console = Console(file=StringIO(), width=80, record=True)
+        console.print(view)
+        assert shown in console.export_text()
 
 
 @pytest.mark.parametrize(
