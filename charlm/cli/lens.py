@@ -82,8 +82,8 @@ class GuessTable:
         """Some of a layer's guesses, each on the colour of its probability, and perhaps above a bar."""
         row = Text(layer.name.rjust(side - 1) + " ", no_wrap=True)
         probabilities = layer.probabilities[part]
-        for guess, came, probability in zip(layer.guesses[part], self.came[part], probabilities, strict=True):
-            row.append(shown(guess), heat(probability) + Style(underline=guess == came))
+        for guess, right, probability in zip(layer.guesses[part], layer.right[part], probabilities, strict=True):
+            row.append(shown(guess), heat(probability) + Style(underline=right))
             row.append(" " * (cell - cell_len(shown(guess))), heat(probability))
         yield row
         if bars:

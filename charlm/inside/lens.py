@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from charlm import kinds
+from charlm.config import PAD
 from charlm.errors import SettingsError
 from charlm.evaluate import LOGITS
 from charlm.inside import refuse_empty
@@ -28,6 +30,7 @@ class Layer(NamedTuple):
 
     name: str  # "embedding", "layer 2"
     guesses: list[str]  # (T,) the likeliest next token after each
+    right: list[bool]  # (T,) whether it is what came
     probabilities: list[float]  # (T,) of these
     bits_per_byte: float  # of the tokens that came
     divergence: float  # from the last layer's guesses, Kullback-Leibler, mean bits per token
@@ -59,11 +62,13 @@ def lens(writer: Writer, text: str, *, source: str | None = None) -> Lens:
         raise SettingsError("this run has one layer, whose guesses are the model's own; a lens needs two or more")
     vectors = torch.cat(list(states.values()))  # (L, T, D)
     probabilities, ids, nats, divergence = read_out(writer.model, vectors, torch.from_numpy(following))
+    came = F.pad(torch.from_numpy(following), (0, len(fed) - len(following)), value=PAD)  # (T,)
     bytes = sum(len(writer.tokenizer.tokens[id]) for id in following.tolist())
     layers = [
         Layer(
             name,
             token_texts(writer.tokenizer, ids[n].numpy()),
+            (ids[n] == came).tolist(),
             probabilities[n].tolist(),
             float(nats[n].sum()) / math.log(2) / bytes,
             float(divergence[n].mean()) / math.log(2),

@@ -13,11 +13,12 @@ from charlm import archs, job
 from charlm.config import DataSpec, Lengths, take
 from charlm.plan import Plan
 from charlm.text.corpus import Corpus
-from charlm.text.tokenizers import CharTokenizer
+from charlm.text.tokenizers import CharTokenizer, Tokenizer
 from charlm.text.vocabulary import Vocabularies
 from charlm.writer import Writer
 
 ALPHABET = '\n "()ABabcde'
+CHARACTERS = CharTokenizer([ord(c) for c in ALPHABET], spell=False)
 SMALL = {"layers": 2, "hidden_size": 16, "heads": 2, "dropout": 0.0}
 
 Build = Callable[..., Writer]
@@ -25,16 +26,15 @@ Build = Callable[..., Writer]
 
 @pytest.fixture
 def build() -> Build:
-    """`build("lstm", seq_len=16, layers=1)`: an architecture with random weights and an alphabet of 12."""
+    """`build("lstm", seq_len=16, layers=1)`: an architecture with random weights and by default an alphabet of 12."""
 
-    def build_(arch: str, seq_len: int = 16, **changes: Any) -> Writer:
+    def build_(arch: str, seq_len: int = 16, tokenizer: Tokenizer = CHARACTERS, **changes: Any) -> Writer:
         torch.manual_seed(0)
         kind = archs.load(arch)
-        model = kind(take(kind.Config, {**SMALL, **changes}), DataSpec(len(ALPHABET), Lengths.of_text(seq_len)))
+        model = kind(take(kind.Config, {**SMALL, **changes}), DataSpec(tokenizer.vocab_size, Lengths.of_text(seq_len)))
         with torch.no_grad():  # branches that start at zero would hide what they do
             for p in model.parameters():
                 p.add_(0.1 * torch.randn_like(p))
-        tokenizer = CharTokenizer([ord(c) for c in ALPHABET], spell=False)
         return Writer(model, Vocabularies(tokenizer, tokenizer))
 
     return build_

@@ -18,6 +18,7 @@ from charlm.cli.lens import GuessTable
 from charlm.errors import CharlmError, SettingsError
 from charlm.inside.lens import Layer, Lens, lens
 from charlm.model import Encoder, Network
+from charlm.text.tokenizers import ByteTokenizer
 from charlm.writer import Writer
 
 Build = Callable[..., Writer]
@@ -115,6 +116,17 @@ def test_a_tied_recurrent_model_reads_its_embedding_too(build: Build) -> None:
     assert torch.equal(model.hidden_states(tokens)["embedding"], model.embed(tokens))
 
 
+def test_a_guess_is_right_if_it_is_the_token_that_came_and_not_if_it_only_looks_so(build: Build) -> None:
+    """The two bytes of "é" are both shown as �."""
+    writer = build("lstm", tokenizer=ByteTokenizer())
+    with torch.no_grad():
+        writer.model.head.bias[0xA9] = 100.0
+    shown = lens(writer, "é")
+    assert shown.following == ["�", "�"]
+    for layer in shown.layers:
+        assert (layer.guesses, layer.right) == (["�"] * 3, [False, True, False])
+
+
 def test_divergence_and_cost_are_those_of_the_definitions(build: Build) -> None:
     writer, text = build("transformer"), "abcde"
     ids = torch.from_numpy(writer.tokenizer.encode("\n" + text))
@@ -158,8 +170,8 @@ SHOWN = Lens(
     ["\n", "The", " lamp"],
     ["The", " lamp"],
     [
-        Layer("embedding", ["a", "é", " "], [0.1, 0.5, 1.0], 2.5, 1.25),
-        Layer("layer 1", ["The", "x", "y"], [1.0] * 3, 1, 0),
+        Layer("embedding", ["a", "é", " "], [False] * 3, [0.1, 0.5, 1.0], 2.5, 1.25),
+        Layer("layer 1", ["The", "x", "y"], [True, False, False], [1.0] * 3, 1, 0),
     ],
 )
 
@@ -206,7 +218,7 @@ def test_the_command_draws_prints_json_and_saves_pictures(typed: Typed, looking:
     code, out, err = typed("lens", looking["transformer"], "--text", "is out", *saved)
     shown = json.loads(out)
     assert set(shown) == {"tokens", "following", "layers"}
-    assert set(shown["layers"][0]) == {"name", "guesses", "probabilities", "bits_per_byte", "divergence"}
+    assert set(shown["layers"][0]) == {*("name", "guesses", "right", "probabilities", "bits_per_byte", "divergence")}
     assert "saved a.html" in err
     assert "background-color: #" in Path("a.html").read_text(encoding="utf-8")
     assert Path("a.svg").read_text(encoding="utf-8").startswith("<svg")
