@@ -13,7 +13,7 @@ from rich.text import Text
 from charlm import kinds
 from charlm.cli.console import table, watch
 from charlm.cli.opened import OPENING, errors_name_run
-from charlm.cli.options import Encoding, Json, Run, with_settings
+from charlm.cli.options import Encoding, Json, OtherText, Run, with_settings
 from charlm.cli.pictures import Html, Png, Svg, present, tilt
 from charlm.cli.texts import other_data, refuse_unused
 from charlm.config import take
@@ -30,10 +30,7 @@ MOST = 64  # different names of parts that get a column; units are more
 @with_settings(OPENING, without={"quantize"})
 def ablate(
     run: Run = "last",
-    text: Annotated[
-        list[str] | None,
-        typer.Option(help="another text than the run's held-out one: a file, folder or pattern", show_default=False),
-    ] = None,
+    text: OtherText = None,
     pairs: Annotated[
         list[str] | None,
         typer.Option(help="of a run that translates: other pairs, a .tsv or .jsonl file", show_default=False),
@@ -80,10 +77,9 @@ class Losses:
         shown = table("without", ">" + score.measure.words)
         for loss in ranked:
             shown.add_row(f"{loss.place}, {loss.name}", f"{loss.lost:+.4f}")
-        if len(ranked) < len(losses):
-            shown.caption = Text(f"the first {len(ranked)} of {len(losses)}")
-            shown.caption_justify = "left"
         yield shown
+        listed = f"the first {len(ranked)} of {len(losses)}" if len(ranked) < len(losses) else f"all {len(losses)}"
+        yield Text(f"{listed}, by {score.bytes:,} bytes each; a surer order: --max-bytes N", "dim")
 
 
 def grid(losses: list[Loss], width: int) -> Iterator[Text]:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from charlm.cli.console import table, watch
 from charlm.cli.opened import OPENING, errors_name_run
-from charlm.cli.options import Encoding, Json, Run, with_settings
+from charlm.cli.options import Encoding, Json, OtherText, Run, with_settings
 from charlm.cli.pictures import Html, Png, Svg, present
 from charlm.cli.texts import other_text, refuse_unused
 from charlm.config import take
@@ -26,10 +26,7 @@ WIDTH = 40  # columns of the longest bar
 @with_settings(OPENING, without={"quantize"})
 def context(
     run: Run = "last",
-    text: Annotated[
-        list[str] | None,
-        typer.Option(help="another text than the run's held-out one: a file, folder or pattern", show_default=False),
-    ] = None,
+    text: OtherText = None,
     encoding: Encoding = None,
     positions: Annotated[int, typer.Option(help="places that are scored", min=1, max=100_000)] = 500,
     json: Json = False,

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from charlm.cli.console import table, watch
 from charlm.cli.opened import OPENING, errors_name_run
-from charlm.cli.options import Encoding, Json, Run, with_settings
+from charlm.cli.options import Encoding, Json, OtherText, Run, with_settings
 from charlm.cli.pictures import Html, Png, Svg, heat, present
 from charlm.cli.texts import other_text, refuse_unused
 from charlm.config import take
@@ -27,10 +27,7 @@ CELL = 4  # columns of an expert in the picture
 @with_settings(OPENING, without={"quantize"})
 def experts(
     run: Run = "last",
-    text: Annotated[
-        list[str] | None,
-        typer.Option(help="another text than the run's held-out one: a file, folder or pattern", show_default=False),
-    ] = None,
+    text: OtherText = None,
     encoding: Encoding = None,
     top: Annotated[int, typer.Option(help="tokens to show of each expert", min=1, max=1000)] = 8,
     json: Json = False,
@@ -57,11 +54,12 @@ class LoadMap:
         self.loaded = loaded
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        layers = self.loaded.layers
+        layers, tokens, of = self.loaded.layers, self.loaded.tokens, self.loaded.of
+        read = f"{tokens:,}" if tokens == of else f"the first {tokens:,} of {of:,}"
         count = max(map(len, layers.values()))
         side = len(f"layer {max(layers)}") + 1
         even = 100 / count
-        yield Text(f"load of each expert in percent of {self.loaded.tokens:,} tokens; evenly shared it is {even:.3g}")
+        yield Text(f"load of each expert in percent of {read} tokens; evenly shared it is {even:.3g}")
         at_once = max(1, (options.max_width - side) // CELL)
         for first in range(0, count, at_once):
             yield Text()
@@ -77,6 +75,6 @@ class LoadMap:
         reads = table(">layer", ">expert", "its most frequent tokens, and the share of each that it gets")
         for layer, experts in layers.items():
             for number, expert in enumerate(experts, 1):
-                tokens = "  ".join(f"{visible(share.token)} {share.of_all:.0%}" for share in expert.tokens)
-                reads.add_row(str(layer), str(number), Text(tokens))
+                most = "  ".join(f"{visible(share.token)} {share.of_all:.0%}" for share in expert.tokens)
+                reads.add_row(str(layer), str(number), Text(most))
         yield reads

@@ -26,6 +26,10 @@ Encoding = Annotated[
         show_default=False,
     ),
 ]
+OtherText = Annotated[
+    list[str] | None,
+    typer.Option(help="another text than the run's held-out one: a file, folder or pattern", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="as a JSON object")]
 TYPE_NAMES = {  # of values, on the help pages, by Typer's own
     "bool": "",

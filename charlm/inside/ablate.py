@@ -18,8 +18,8 @@ from charlm.score import Score
 from charlm.scoring import part_to_score
 from charlm.writer import Writer
 
-WORK = 500_000  # bytes that are scored in all, over and over
-SHORTEST, LONGEST = 2_000, 50_000  # of a text, in bytes, where no size is asked for
+WORK = 500_000  # bytes that are scored in all where no size is asked for, about: a text once for each part
+SHORTEST, LONGEST = 2_000, 50_000  # bytes of that text, whatever the parts
 
 
 class Loss(NamedTuple):
@@ -48,8 +48,8 @@ def ablate(
 ) -> Generator[Progress, None, Ablation]:
     """Score the run whole and with each of its parts switched off, on the beginning of its validation part.
 
-    `corpus` are other data of the kind that it was trained on; `max_bytes` of them are scored, by default as many as
-    keep the work within `WORK` bytes.
+    `corpus` are other data of the kind that it was trained on. `max_bytes` are scored with each part off; by default
+    about `WORK` bytes are shared by the parts, but each gets `SHORTEST` at least and `LONGEST` at most.
 
     Raises `SettingsError` for a network that has no parts to switch off, and otherwise as `charlm.scoring.score_run`.
     """

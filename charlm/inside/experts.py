@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from charlm.errors import CorpusError
 from charlm.model import LanguageModel
 from charlm.progress import Progress
 from charlm.runs import folder
 from charlm.runs.opening import Opening
-from charlm.scoring import run_text
+from charlm.scoring import part_to_score
 from charlm.text.corpus import Corpus
 from charlm.text.units import Ids
 from charlm.writer import Writer
@@ -44,7 +43,8 @@ class Expert(NamedTuple):
 class Load(NamedTuple):
     """A text as the routers of a run distribute it."""
 
-    tokens: int  # read
+    tokens: int  # read, the first
+    of: int  # that the text has
     layers: dict[int, list[Expert]]  # by their number from 1, those that have experts
 
     def to_json(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class Load(NamedTuple):
             number: [{"load": e.load, "tokens": [share._asdict() for share in e.tokens]} for e in experts]
             for number, experts in self.layers.items()
         }
-        return {"tokens": self.tokens, "layers": layers}
+        return {"tokens": self.tokens, "of": self.of, "layers": layers}
 
 
 def load(
@@ -60,28 +60,20 @@ def load(
 ) -> Generator[Progress, None, Load]:
     """The load of a run's experts on `text`, or on its validation text, and the `top` tokens of each.
 
-    Raises `SettingsError` for a run without experts, `CorpusError` for an empty text, and what
-    `charlm.scoring.score_run` raises.
+    At most the first `LONGEST` tokens are read. Raises `SettingsError` for a run without experts, and otherwise as
+    `charlm.scoring.score_run`.
     """
     path = folder.find(run)
     writer = Writer.load(path, opening)
     writer.check_can_continue()
     writer.model.routing(torch.zeros(1, 1, dtype=torch.long, device=writer.device))  # raises where there are none
-    if text:
-        ids = writer.tokenizer.encode("".join(text.chunks()))[:LONGEST]
-    else:
-        store = yield from run_text(folder.info(path))
-        ids = store.validation.ids[:LONGEST].astype(np.int64)
-        if not len(ids):
-            raise CorpusError(f"{path} has no validation text; name a text with --text")
-    if not len(ids):
-        raise CorpusError("the text is empty; there is nothing to read")
+    data, _ = yield from part_to_score(folder.info(path), writer.vocabularies, corpus=text)
+    ids = data.ids[:LONGEST].astype(np.int64)
     counts = yield from count(writer.model, ids)
     tokens = writer.tokenizer.tokens
     names = [token.decode("utf-8", "replace") for token in tokens]
-    return Load(
-        len(ids), {number: [expert(row, table, names, top) for row in table] for number, table in counts.items()}
-    )
+    layers = {number: [expert(row, table, names, top) for row in table] for number, table in counts.items()}
+    return Load(len(ids), len(data), layers)
 
 
 def expert(row: NDArray[np.int64], table: NDArray[np.int64], names: list[str], top: int) -> Expert:

@@ -236,7 +236,7 @@ def test_the_grid_has_a_row_for_a_place_and_a_column_for_a_part() -> None:
         ["layer", "1,", "whole", "+1.5000"],
         ["layer", "1", "attention,", "whole", "+0.5000"],
     ]
-    assert lines[10] == "the first 2 of 4"
+    assert lines[10] == "the first 2 of 4, by 9 bytes each; a surer order: --max-bytes N"
 
 
 def test_what_is_missed_is_red_and_what_is_better_left_out_blue() -> None:
@@ -263,7 +263,7 @@ def test_the_command_shows_a_table_prints_json_and_saves_pictures(typed: Typed, 
     lines = out.splitlines()
     assert "bits per byte on 40 bytes" in lines[0]
     assert lines[3].split() == ["whole", "head", "1"]
-    assert lines[-1] == "the first 3 of 16"
+    assert lines[-1] == "the first 3 of 16, by 40 bytes each; a surer order: --max-bytes N"
     Path("other.txt").write_text("The lamp is out.\n" * 9, encoding="utf-8")
     saved = ["--json", "--html", "a.html", "--svg", "a.svg"]
     code, out, err = typed("ablate", looking["seq2seq"], "--text", "other.txt", "--max-bytes", "34", *saved)
@@ -274,6 +274,17 @@ def test_the_command_shows_a_table_prints_json_and_saves_pictures(typed: Typed, 
     assert lost == sorted(lost, reverse=True)
     assert "background-color: #" in Path("a.html").read_text(encoding="utf-8")
     assert Path("a.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
+def test_without_a_size_the_parts_share_the_work_and_each_gets_some(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has 49 parts."""
+    Path("other.txt").write_text("The lamp is out.\n" * 30, encoding="utf-8")
+    monkeypatch.setattr("charlm.inside.ablate.SHORTEST", 100)
+    for work, size in ((49 * 150, 150), (49 * 20, 100)):
+        monkeypatch.setattr("charlm.inside.ablate.WORK", work)
+        assert result(ablate(trained, corpus=Corpus.open(["other.txt"]))).score.bytes == size
 
 
 def test_the_command_changes_no_file(typed: Typed, looking: dict[str, Path]) -> None:

@@ -82,8 +82,22 @@ def test_it_is_drawn_told_and_saved(run: Path, typed: Typed, tmp_path: Path) -> 
     assert (tmp_path / "load.html").stat().st_size > 1000 < (tmp_path / "load.svg").stat().st_size
     (tmp_path / "other.txt").write_text("the tide, the tide\n")
     told = json.loads(typed("experts", run, "--text", tmp_path / "other.txt", "--top", "2", "--json")[1])
-    assert told["tokens"] == 19
+    assert (told["tokens"], told["of"]) == (19, 19)
     assert all(len(expert["tokens"]) <= 2 for expert in told["layers"]["2"])
+
+
+def test_of_a_long_text_the_beginning_is_read_and_that_is_said(
+    run: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "in percent of 122 tokens;" in typed("experts", run)[1]
+    monkeypatch.setattr("charlm.inside.experts.LONGEST", 100)
+    assert "in percent of the first 100 of 122 tokens;" in typed("experts", run)[1]
+
+
+def test_an_empty_text_is_refused(run: Path, typed: Typed) -> None:
+    Path("empty.txt").write_text("")
+    code, out, error = typed("experts", run, "--text", "empty.txt")
+    assert (code, out, error.count("\n")) == (2, "", 1)
 
 
 def test_a_run_without_experts_is_refused_with_the_way_to_one(
