@@ -90,8 +90,13 @@ def alone(name: str, length: int, device: str) -> Row:
     for what in ("training", "writing"):
         command = [sys.executable, "-m", "bench", "length", "--one", what, name, str(length), "--device", device]
         done = subprocess.run(command, capture_output=True, text=True)
-        row |= json.loads(done.stdout) if not done.returncode else {"failed": done.stderr.strip().splitlines()[-1][:60]}
+        row |= json.loads(done.stdout) if not done.returncode else {"failed": last_line(done)}
     return row
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    """What a process that failed said in the end; one that was killed says nothing."""
+    return (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1][:60]
 
 
 def exponent(measured: Sequence[Row]) -> float:

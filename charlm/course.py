@@ -20,6 +20,7 @@ from charlm.plan import Plan
 from charlm.runs.record import Record
 from charlm.score import BITS
 from charlm.timer import Timer
+from charlm.training import together
 from charlm.training.loop import Trainer
 from charlm.training.world import World
 from charlm.work import multiply_adds
@@ -93,7 +94,7 @@ class Course:
         yield from self.warnings()
         if self.plan.train.compile == "on":
             yield Note("compiling; the clock has not started")
-            trainer.compile()
+            together.translate(trainer)
 
     def finish(self) -> Iterator[Event]:
         """Validate the last step, mark the run as finished, and report."""

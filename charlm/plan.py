@@ -80,7 +80,14 @@ class Plan:
                 raise SettingsError(unknown_message(name, arch), field=name)
         recipes = [kind, data.long] if data.long and is_long(given) else [kind]
         values = merge({"minutes": MINUTES}, *(network.recipes.get(name, {}) for name in recipes), given)
-        return cls(kind, arch, *(take(group, values) for group in groups))  # type: ignore[arg-type]  # in field order
+        plan = cls(kind, arch, *(take(group, values) for group in groups))  # type: ignore[arg-type]  # in field order
+        if plan.objective.by_token and getattr(plan.model, "experts", None):
+            raise SettingsError(
+                "--teacher-forcing below 1 feeds token by token, and the load of --experts is balanced over a row; "
+                "leave one of them out",
+                field="experts",
+            )
+        return plan
 
     @classmethod
     def from_dict(cls, config: Values) -> Plan:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from charlm import kinds
-from charlm.errors import RunError, SettingsError
+from charlm.errors import CharlmError, RunError, SettingsError
 from charlm.kinds._base import AnyCorpus, AnyStore
 from charlm.launch import launched
 from charlm.plan import Plan
@@ -38,12 +38,14 @@ def lead(
     if world.size > 1 and "-" in (*files[0], *files[1]):
         raise SettingsError("only one process can read standard input; save it to a file, which all of them can read")
     absolute = [[str(Path(path).resolve()) for path in side] for side in files]
-    world.tell((plan.to_dict(), absolute, cache_dir, store.vocabularies.to_json(), store.corpus_sha256))
+    world.broadcast_object((plan.to_dict(), absolute, cache_dir, store.vocabularies.to_json(), store.corpus_sha256))
     together.share(trainer)
     try:
         yield
-    finally:
+    except (CharlmError, GeneratorExit):
         together.end(trainer)
+        raise
+    together.end(trainer)  # not after other errors: the others may be in the midst of a step, and end with this process
 
 
 def follow(world: World) -> None:
@@ -51,7 +53,7 @@ def follow(world: World) -> None:
 
     Nothing is read but the data, which must be where the first process has them. Raises `RunError` for other data.
     """
-    config, (paths, targets), cache_dir, vocabularies, sha256 = world.tell()
+    config, (paths, targets), cache_dir, vocabularies, sha256 = world.broadcast_object()
     plan = Plan.from_dict(config)
     kind = kinds.load(plan.kind)
     corpus = kind.open(paths, targets, plan.data.encoding)
@@ -73,7 +75,7 @@ def begun_before(plan: Plan, corpus: AnyCorpus, out: Path | None) -> Path | None
             continue
         if others := sorted(differences(run.config, plan, corpus)):
             raise RunError(
-                f"{run.path}, which the launch {launch.id!r} has begun, is of another {', '.join(others)}; "
+                f"{run.path}, which the launch {launch.id!r} has begun, has other settings ({', '.join(others)}); "
                 f"give another --rdzv-id, or go on with it: charlm train --resume {run.path}"
             )
         return run.path
@@ -92,4 +94,6 @@ def differences(config: Mapping[str, Any], plan: Plan, corpus: AnyCorpus) -> set
     }
     different = {name for name, (one, other) in groups.items() if one != other}
     files = [str(path.resolve()) for path in corpus.paths]
-    return different | ({"text"} if files != config["corpus"]["paths"] else set())
+    targets = [str(path.resolve()) for path in corpus.targets]
+    same = (files, targets) == (config["corpus"]["paths"], config["corpus"]["targets"])
+    return different | (set() if same else {"text"})

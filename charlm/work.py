@@ -9,9 +9,11 @@ from charlm.model import EncoderDecoder, LanguageModel, Network
 
 
 def multiply_adds(outline: Network) -> int:
-    """Multiply-adds per token, forward: those of all matrix products, attention over all keys and values of a row.
+    """Multiply-adds per token, forward: those of all matrix products that are computed, of attention over a row too.
 
-    A training step has three times as many. Counted on a row of training and, for an encoder-decoder, per token of
+    A training step has three times as many; four times where the backward pass computes again (`reformer`). Patterns
+    are cheaper than dense attention from rows of some 500 tokens on, and experts count the places of their capacity
+    that stay empty. Counted on a row of training and, for an encoder-decoder, per token of
     source and target. `outline` is on the meta device (`Plan.outline`), where nothing is computed.
     """
     lengths = outline.spec.lengths

@@ -18,7 +18,7 @@ from charlm.archs import _sparse
 from charlm.archs._graph import GraphStepper
 from charlm.archs._numpy import TransformerStepper
 from charlm.archs._patterns import NAMES, Pattern, PatternConfig, pattern
-from charlm.archs._sparse import PatternMask, flex, grouped, parts
+from charlm.archs._sparse import PatternMask, flex, grouped, groups
 from charlm.config import DataSpec, Lengths
 from charlm.device import can_compile
 from charlm.errors import SettingsError
@@ -148,7 +148,7 @@ def test_groups_of_queries_get_what_the_mask_gives(name: str, past: int, new: in
     tokens = None if causal else (torch.arange(end) < torch.tensor([[end], [end - 9]]))[:, None, None]
     rows = slice(made.readers, None if causal else end - 9)  # what padding itself gets is nobody's
     dense = F.scaled_dot_product_attention(q, k, v, PatternMask(made, tokens).dense(q, k))[:, :, rows]
-    sparse = grouped(q, k, v, parts(made, past, end, CPU), tokens, 0.0)[:, :, rows]
+    sparse = grouped(q, k, v, groups(made, past, end, CPU), tokens, 0.0)[:, :, rows]
     torch.testing.assert_close(sparse, dense, atol=1e-5, rtol=1e-5)
     weight = torch.randn_like(dense)
     for a, b in zip(*(torch.autograd.grad((y * weight).sum(), (q, k, v)) for y in (sparse, dense)), strict=True):
@@ -263,7 +263,7 @@ def test_a_compiled_model_computes_the_same(name: str) -> None:
 
 def scored(name: str, length: int, **given: int) -> int:
     made = make(name, length=length, heads=1, **given)
-    return sum(part.work for part in parts(made, 0, length, CPU))
+    return sum(part.work for part in groups(made, 0, length, CPU))
 
 
 def test_work_grows_with_the_length_or_its_power_of_one_and_a_half() -> None:

@@ -19,6 +19,7 @@ from charlm.errors import SettingsError
 from charlm.plan import Plan
 from charlm.presets import read
 from charlm.quantize import quantize
+from charlm.work import multiply_adds
 
 SPEC = DataSpec(29, Lengths.of_text(24))
 
@@ -293,6 +294,13 @@ def test_every_mixture_of_two_options_streams(positions: str, rounds: int, chunk
         logits, state, _ = model(piece, state)
         parts.append(logits)
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-4, rtol=1e-4)
+
+
+def test_its_work_is_counted_with_any_number_of_buckets() -> None:
+    """On the outline of a network, which has no numbers."""
+    plans = [Plan.of({"arch": "reformer", "chunk": 4, "rounds": rounds}) for rounds in (1, 4)]
+    one, four = (multiply_adds(plan.outline(SPEC)) for plan in plans)
+    assert one < four
 
 
 @torch.no_grad()

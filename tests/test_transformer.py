@@ -6,7 +6,7 @@ import pytest
 import torch
 from pairwise import pairwise
 
-from charlm.archs._numpy import KNOWN, NUMBERS, TransformerStepper
+from charlm.archs._numpy import ANY_VALUE, KNOWN, TransformerStepper
 from charlm.archs._positions import Rotary, rotate, sinusoids
 from charlm.config import DataSpec, Lengths
 from charlm.errors import SettingsError
@@ -82,7 +82,7 @@ def test_an_option_that_the_fast_step_does_not_know_is_left_to_the_slow_one(monk
     model = build()
     monkeypatch.setitem(KNOWN, "activation", ("relu", "gelu", "swiglu"))  # as if squared ReLU were new
     assert not isinstance(model.stepper(1), TransformerStepper)
-    monkeypatch.setattr("charlm.archs._numpy.NUMBERS", NUMBERS - {"ngram"})  # as if that were a new option
+    monkeypatch.setattr("charlm.archs._numpy.ANY_VALUE", ANY_VALUE - {"ngram"})  # as if that were a new option
     assert not isinstance(build(activation="gelu").stepper(1), TransformerStepper)
 
 

@@ -106,16 +106,17 @@ class Block(nn.Module):
         inner: int | None = None,
         pattern: Pattern | None = None,
         experts: nn.Module | None = None,
+        attention: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.pre, self.dropout, self.pattern = c.norm_place == "pre", c.dropout, pattern
 
-        def attention() -> Attention:
+        def plain() -> Attention:
             return Attention(c.hidden_size, c.head_count, bias=c.bias, dropout=c.dropout, qk_norm=c.qk_norm)
 
-        self.norm1, self.attention = norm(c), attention()
+        self.norm1, self.attention = norm(c), attention or plain()
         self.norm2: nn.Module | None = norm(c) if cross else None
-        self.cross: Attention | None = attention() if cross else None
+        self.cross: Attention | None = plain() if cross else None
         self.norm3, self.experts = norm(c), experts
         self.feed_forward: FeedForward | None = None if experts else FeedForward(c, inner)
 

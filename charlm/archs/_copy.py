@@ -7,6 +7,7 @@ Manning 2017, arXiv:1704.04368, section 2.2: a gate g mixes copying with guessin
 
 Where we differ: every tokenizer spells any word, so there is no extended vocabulary. Attention to what cannot be
 copied, a token that the target's vocabulary lacks, counts as guessing; so does all of it where no source was read.
+Coverage (section 2.3) is left out.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
 """Experts: many feed-forward layers, of which each token gets one. So a model has more weights for as much work.
 
 Fedus, Zoph & Shazeer 2022, arXiv:2101.03961: the router (section 2.1), capacity and the loss that balances the load
-(2.2), its arithmetic and its noise (2.4). The router gives each token shares p of all experts, and
+(2.2), its arithmetic (2.4), and its noise, from the paper's appendix. The router gives each token shares p of all
+experts, and
 
     y = p_i FeedForward_i(x), with i = argmax p
 
 In training an expert takes so many tokens of a row, the first ones; what comes too late gets zeros, and its residual
 carries it on. Where a text is scored or written there is no such limit: what a token gets would depend on how the text
-was cut. The paper counts tokens by device; here each row counts for itself, so no row depends on its batch.
+was cut. The paper counts tokens by device; here each row counts for itself, so no row depends on its batch. Initial
+weights are those of other layers, not a tenth, and experts have no dropout of their own.
 """
 
 from __future__ import annotations

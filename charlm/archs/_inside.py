@@ -13,8 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from charlm.errors import SettingsError
 from charlm.inspection import Part
 from charlm.model import map_state
+
+
+def refuse_source(network: nn.Module, source: Tensor | None) -> None:
+    """Raise `SettingsError` if a source is given, to look inside, to a network that reads none."""
+    if source is not None:
+        name = type(network).__name__
+        raise SettingsError(f"a {name} looks back at the text itself and reads no other; leave --source out")
+
 
 WHOLE = "whole"
 ALL = slice(None)

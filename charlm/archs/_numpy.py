@@ -97,7 +97,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "positions": ("sinusoidal", "learned", "rotary", "none"),
 }
 """The options of transformers that stand for code, with the values for which there is such code in this file."""
-NUMBERS = {
+ANY_VALUE = {
     *("layers", "hidden_size", "heads", "qk_norm", "bias", "dropout", "tied", "init", "ngram"),
     *("embedding_size", "share_layers", "experts", "capacity_factor", "balance"),
     *(field.name for field in fields_of(PatternConfig)),  # a list of keys is all that a step wants of a pattern
@@ -116,7 +116,7 @@ class TransformerStepper(WindowStepper):
     def suits(model: Any, rows: int) -> bool:
         """Whether this is faster than PyTorch, and knows all that the model's options mean."""
         options = {field.name: getattr(model.config, field.name) for field in fields_of(type(model.config))}
-        code = {name: value for name, value in options.items() if name not in NUMBERS}
+        code = {name: value for name, value in options.items() if name not in ANY_VALUE}
         return rows <= FEW and on_cpu(model) and all(value in KNOWN.get(name, ()) for name, value in code.items())
 
     @torch.inference_mode()

@@ -8,8 +8,8 @@
 - Beltagy, Peters & Cohan 2020, arXiv:2004.05150 (Longformer, section 3.1): `longformer`, without dilation. The global
   tokens are the first of the window and have no projections of their own. In an encoder (section 7) they see all too.
 - Zaheer et al. 2020, arXiv:2007.14062 (BigBird, section 2 and appendix D): `bigbird`, in blocks of half of
-  `--pattern-window`; the first is global. One random block is drawn from each of equal parts of the candidates, by a
-  hash of layer and block, so it depends on nothing else.
+  `--pattern-window`; the first is global, and not the last too. One random block is drawn from each of equal parts of
+  the candidates, by a hash of layer and block, so it depends on nothing else.
 
 Where attention is causal no rule lets a query see what comes later, so a global token is seen by all and sees only what
 is before it. Places are those in the window, so that a text in pieces means the same as at once.
@@ -89,14 +89,15 @@ NAMES = {
 
 def pattern(name: str, c: PatternConfig, *, layer: int, heads: int, length: int, causal: bool = True) -> Pattern | None:
     """That of this name for a layer and a window of `length`; None is dense."""
-    reach = c.pattern_window or max(1, min(128, length // 4))
-    stride = c.pattern_stride or 2 ** round(math.log2(length) / 2)
+    reach = min(c.pattern_window or max(1, min(128, length // 4)), length)
+    stride = min(c.pattern_stride or 2 ** round(math.log2(length) / 2), length)
+    first = min(c.global_tokens, length)
     block = max(1, reach // 2)
     rules: dict[str, tuple[tuple[Rule, ...], int]] = {
         "window": ((Near(causal, reach),), block),
         "strided": ((Near(causal, stride), Column(causal, stride)), stride),
         "fixed": ((Blocks(causal, stride), Summary(causal, stride, heads)), stride),
-        "longformer": ((Near(causal, reach), First(causal, c.global_tokens)), block),
+        "longformer": ((Near(causal, reach), First(causal, first)), block),
         "bigbird": (
             (
                 Blocks(causal, block, 1),
@@ -145,6 +146,12 @@ class PatternConfig(Settings):
                     f"{flag(field.name)} is for --pattern {' or '.join(users)}; {self.pattern} does not use it",
                     field=field.name,
                 )
+
+    @property
+    def derived(self) -> list[str]:
+        """Settings that are used, were not given, and so follow from the window's length."""
+        used = {name for pattern in self.pattern.split(",") for name in NAMES[pattern]}
+        return [name for name in ("pattern_window", "pattern_stride") if name in used and getattr(self, name) is None]
 
     def patterns(self, layers: int, **sizes: Any) -> list[Pattern | None]:
         """Those of all layers, by turns; the arguments are those of `pattern`."""

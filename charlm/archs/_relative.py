@@ -72,11 +72,10 @@ class RelativeAttention(nn.Module):
 class RelativeBlock(Block):
     """A block whose first sublayer is relative attention, over a memory and the tokens after it."""
 
-    attention: RelativeAttention  # type: ignore[assignment]
+    attention: RelativeAttention
 
     def __init__(self, c: BlockConfig) -> None:
-        super().__init__(c)
-        self.attention = RelativeAttention(c.hidden_size, c.head_count, dropout=c.dropout)
+        super().__init__(c, attention=RelativeAttention(c.hidden_size, c.head_count, dropout=c.dropout))
 
     def forward(self, seen: Tensor, new: int, table: Tensor, unknown: Tensor) -> Tensor:  # type: ignore[override]
         """(B, T, D) for the `new` newest of what this layer has `seen` (B, P + T, D).

@@ -142,7 +142,7 @@ class Drawn(Rule):
         behind = (block + 2).clamp(max=self.blocks)
         candidates = aside - 1 if self.causal else aside - 1 + self.blocks - behind
         low, high = candidates * part // self.count, candidates * (part + 1) // self.count
-        number = 1 + low + mixed(mixed(mixed(block) + part) + self.layer) % (high - low).clamp(min=1)
+        number = 1 + low + hashed(hashed(hashed(block) + part) + self.layer) % (high - low).clamp(min=1)
         number = torch.where(number < aside, number, number + behind - aside)
         return torch.where(high > low, number, -1)
 
@@ -156,7 +156,7 @@ class Drawn(Rule):
         return (blocks[..., None] * self.size + torch.arange(self.size, device=first.device)).flatten(1)
 
 
-def mixed(x: Tensor) -> Tensor:
+def hashed(x: Tensor) -> Tensor:
     """A hash of integers below 2 ** 32, to such integers: one number for all devices and versions."""
     for _ in range(2):
         x = ((x ^ (x >> 16)) * 0x45D9F3B) & 0xFFFFFFFF

@@ -2,8 +2,9 @@
 
 Whole sequences are cut into groups of queries, and each group gets the keys that its queries may see: the work grows
 with the number of these keys, not with the square of the length. Two forms do that: on CUDA PyTorch's `flex_attention`
-(Dong et al. 2024, arXiv:2412.05496) with a block mask of the same predicate; elsewhere, and where that does not work,
-keys that are gathered by their places. The dense mask is the reference of both.
+(Dong et al. 2024, arXiv:2412.05496) with a block mask of the same predicate; elsewhere, and with dropout, padding or
+torch.compile, or where that does not work, keys that are gathered by their places. The dense mask is the reference of
+both.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class PatternMask(NamedTuple):
 
     def dense(self, q: Tensor, k: Tensor) -> Tensor:
         """The mask (..., T, S) for queries (B, H, T, D/H) and keys (B, H, S, D/H)."""
-        places = torch.arange(k.size(2), device=k.device)
-        mask = self.pattern.mask(places[k.size(2) - q.size(2) :], places)
+        make = dense if torch.compiler.is_compiling() else kept_dense
+        mask = make(self.pattern, k.size(2) - q.size(2), k.size(2), k.device)
         return mask if self.tokens is None else mask & self.tokens
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
@@ -50,10 +51,10 @@ class PatternMask(NamedTuple):
             self.tokens is None
             and not dropout
             and not compiling
-            and flex_works(self.pattern, q.device, q.dtype, q.size(3))
+            and flex_works(self.pattern, v.device, v.dtype, v.size(3))
         ):
-            return flex(q, k, v, self.pattern)
-        make = parts if compiling else kept_parts
+            return flex(q.to(v.dtype), k.to(v.dtype), v, self.pattern)  # autocast leaves queries and keys in fp32
+        make = groups if compiling else kept_groups
         pieces = make(self.pattern, k.size(2) - q.size(2), k.size(2), k.device)
         if sum(part.work for part in pieces) > SPARSE_UP_TO * pairs:
             return F.scaled_dot_product_attention(q, k, v, self.dense(q, k), dropout)
@@ -64,7 +65,13 @@ class PatternMask(NamedTuple):
         return torch.cat([all_seen, y[:, :, wide:]], 2)
 
 
-class Part(NamedTuple):
+def dense(pattern: Pattern, past: int, end: int, device: torch.device) -> Tensor:
+    """(H or 1, T, S) the mask for queries at places `past` to `end` and keys before `end`."""
+    places = torch.arange(end, device=device)
+    return pattern.mask(places[past:], places)
+
+
+class Groups(NamedTuple):
     """Some pairs of queries and keys, in N groups of G queries with K keys."""
 
     stride: int  # queries of a group stand so far apart; 1: they are neighbours
@@ -99,7 +106,7 @@ class Part(NamedTuple):
         return self.mask[None] if tokens is None else self.mask & tokens[:, 0, 0, self.keys].unsqueeze(3)
 
 
-def parts(pattern: Pattern, past: int, end: int, device: torch.device) -> list[Part]:
+def groups(pattern: Pattern, past: int, end: int, device: torch.device) -> list[Groups]:
     """All pairs of queries at places `past` to `end` and keys before `end`, each pair once."""
     result, size = [], pattern.size
     start = past - past % size
@@ -108,23 +115,23 @@ def parts(pattern: Pattern, past: int, end: int, device: torch.device) -> list[P
         rules = tuple(rule for rule in pattern.rules if isinstance(rule, Column) == column)
         if rules:
             keys, mask = pattern.candidates(queries.T if column else queries, rules, end)
-            result.append(Part(size if column else 1, past - start, keys, mask))
+            result.append(Groups(size if column else 1, past - start, keys, mask))
     return result
 
 
-kept_parts = lru_cache(maxsize=32)(torch.inference_mode(False)(parts))  # those of a training stay
+kept_groups = lru_cache(maxsize=32)(torch.inference_mode(False)(groups))  # those of a training stay
+kept_dense = lru_cache(maxsize=32)(torch.inference_mode(False)(dense))
 
 
-def grouped(q: Tensor, k: Tensor, v: Tensor, pieces: Sequence[Part], tokens: Tensor | None, dropout: float) -> Tensor:
-    """(B, H, T, D/H) what the queries get, by the parts of a pattern."""
+def grouped(q: Tensor, k: Tensor, v: Tensor, pieces: Sequence[Groups], tokens: Tensor | None, dropout: float) -> Tensor:
+    """(B, H, T, D/H) what the queries get, by the groups of a pattern."""
     length, masks = q.size(2), [part.visible(tokens) for part in pieces]
     if len(pieces) == 1:  # all energies of a query stand together: the fused product keeps none of them
         (part,), (mask,) = pieces, masks
-        if mask.shape[:2] != (1, 1):
-            mask = mask.expand(*q.shape[:2], *mask.shape[2:])
-        a, b, c = (t.flatten(0, 1) for t in (part.group(q), part.gather(k), part.gather(v)))  # (B H, N, G or K, D/H)
-        y = F.scaled_dot_product_attention(a, b, c, mask.flatten(0, 1), dropout)
-        return part.ungroup(y.view(*q.shape[:2], *y.shape[1:]), length)
+        a, b, c = (t.flatten(1, 2) for t in (part.group(q), part.gather(k), part.gather(v)))  # (B, H N, G or K, D/H)
+        mask = mask.expand(-1, q.size(1), -1, -1, -1).flatten(1, 2)  # (B or 1, H N, G, K)
+        y = F.scaled_dot_product_attention(a, b, c, mask, dropout)
+        return part.ungroup(y.unflatten(1, (q.size(1), -1)), length)
     q = q / math.sqrt(q.size(-1))
     energies = []
     for part, mask in zip(pieces, masks, strict=True):
@@ -161,7 +168,10 @@ def key_lists(pattern: Pattern, start: int) -> list[Keys]:
     return result
 
 
-compiled: Callable[[Any], Any] = lru_cache(torch.compile)
+@lru_cache
+def compiled(function: Callable[..., Any], pattern: Pattern) -> Any:  # noqa: ARG001
+    """For each pattern anew: of one function torch.compile keeps few forms."""
+    return torch.compile(function)
 
 
 @lru_cache(maxsize=32)
@@ -172,14 +182,15 @@ def block_mask(pattern: Pattern, past: int, end: int, device: torch.device) -> A
     def allows(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:  # noqa: ARG001
         return pattern.allows(head, q + past, k)
 
-    make = compiled(create_block_mask) if device.type == "cuda" else create_block_mask  # else it holds all pairs
+    cuda = device.type == "cuda"
+    make = compiled(create_block_mask, pattern) if cuda else create_block_mask  # not compiled it holds all pairs
     return make(allows, None, pattern.heads, end - past, end, device)
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
     """(B, H, T, D/H) what the queries get, by `flex_attention`."""
     mask = block_mask(pattern, k.size(2) - q.size(2), k.size(2), k.device)
-    attend = compiled(flex_attention) if k.device.type == "cuda" else flex_attention
+    attend = compiled(flex_attention, pattern) if k.device.type == "cuda" else flex_attention
     y: Tensor = attend(q, k, v, block_mask=mask)
     return y
 

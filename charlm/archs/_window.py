@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from charlm.archs._attention import KV, Cache
+from charlm.archs._inside import refuse_source
 from charlm.errors import SettingsError
 from charlm.model import PAD, EncoderDecoder, Features, LanguageModel, State, joined
 
@@ -32,6 +33,11 @@ class Windowed(LanguageModel):
     @abstractmethod
     def advance(self, tokens: Tensor, state: State) -> Features:
         """Vectors (B, T, D) for tokens that fit, and the state with them in it."""
+
+    def refuse_unreadable(self, tokens: Tensor, source: Tensor | None) -> None:
+        """Raise `SettingsError` for a source, and for a text (..., T) that does not fit at once, to look inside."""
+        refuse_source(self, source)
+        self.refuse_longer(tokens)
 
     def refuse_longer(self, tokens: Tensor) -> None:
         """Raise `SettingsError` for a text (..., T) that does not fit at once, to look inside."""

@@ -97,6 +97,11 @@ class Reformer(Windowed):
         def head_count(self) -> int:
             return self.block.head_count
 
+        @property
+        def derived(self) -> list[str]:
+            """Settings that were not given, and so follow from the window's length."""
+            return ["buckets"] if self.buckets is None else []
+
         def buckets_of(self, window: int) -> int:
             """How many a hash has. In a window of one chunk all tokens are in one bucket: there is nothing to save."""
             derived = min(2 * (window // self.chunk), MOST_BUCKETS) if window > self.chunk else 1
@@ -124,7 +129,7 @@ class Reformer(Windowed):
                 chunk=config.chunk,
                 seed=layer,
             )
-            self.branches.extend([attention, Feed(config.block)])
+            self.branches.extend([attention, FeedBranch(config.block)])
         self.norm = norm(replace(config.block, hidden_size=2 * size))
         self.head = Head(2 * size, spec, bias=config.init == "unigram")
         self.initialise()
@@ -133,9 +138,11 @@ class Reformer(Windowed):
 
     @torch.no_grad()
     def initialise(self) -> None:
+        """With branches that start at zero or, by `--init published`, as the class of the library transformers does."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.0 if name.endswith("out") else module.in_features**-0.5)
+                own = 0.0 if name.endswith("out") else module.in_features**-0.5
+                nn.init.normal_(module.weight, std=0.02 if self.config.init == "published" else own)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for table in (self.head, self.embed):
@@ -187,11 +194,6 @@ class Reformer(Windowed):
         halves = self.layers(x, lambda _, attention, x: attention(x)[0])
         return named_layers([self.norm(both) for both in halves])
 
-    def refuse_unreadable(self, tokens: Tensor, source: Tensor | None) -> None:
-        if source is not None:
-            raise SettingsError("a reformer looks back at the text itself and reads no other; leave --source out")
-        self.refuse_longer(tokens)
-
     def parts(self) -> list[Part]:
         layers = enumerate(zip(self.branches[::2], self.branches[1::2], strict=True), 1)
         return [
@@ -201,7 +203,7 @@ class Reformer(Windowed):
         ]
 
 
-class Feed(nn.Module):
+class FeedBranch(nn.Module):
     """A branch of a reversible stream: norm and feed-forward layer."""
 
     def __init__(self, c: BlockConfig) -> None:

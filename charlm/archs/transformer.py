@@ -29,7 +29,7 @@ from charlm.archs._numpy import TransformerStepper
 from charlm.archs._patterns import PatternConfig
 from charlm.archs._positions import Places, positions
 from charlm.archs._window import Window, Windowed
-from charlm.config import Arg, DataSpec
+from charlm.config import Arg, DataSpec, fields_of
 from charlm.errors import SettingsError
 from charlm.inspection import Part
 from charlm.model import PAD, Features, Head, Init, Stepper, init_unigram
@@ -79,6 +79,10 @@ class Transformer(Windowed):
                     f"--share-layers makes all blocks alike, and --pattern {self.pattern} does not; give one pattern",
                     field="pattern",
                 )
+            for field in fields_of(type(self)):
+                idle = field.name in ("capacity_factor", "balance") and not self.experts
+                if idle and getattr(self, field.name) != field.default:
+                    raise SettingsError(f"{field.flag} is for experts; give --experts N too", field=field.name)
             if self.experts and (self.share_layers or self.layers < 2):
                 other = "--share-layers makes all blocks alike" if self.share_layers else "--layers 1 has no second one"
                 raise SettingsError(
@@ -189,11 +193,6 @@ class Transformer(Windowed):
         self.refuse_unreadable(tokens, source)
         vectors = layer_vectors(self.blocks, lambda: self.features(tokens, self.start(len(tokens))))
         return named_layers([self.norm(x) for x in vectors])
-
-    def refuse_unreadable(self, tokens: Tensor, source: Tensor | None) -> None:
-        if source is not None:
-            raise SettingsError("a transformer looks back at the text itself and reads no other; leave --source out")
-        self.refuse_longer(tokens)
 
     def parts(self) -> list[Part]:
         return stack_parts("layer", self.blocks)

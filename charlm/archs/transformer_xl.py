@@ -10,7 +10,8 @@ number of tokens before it (`same_length` in the authors' code, which is how the
 end in training or `--eval-memory`, and what is carried is all that cuts segments short.
 
 Where we differ: u and v are of each layer its own (as in XLNet), embeddings are not multiplied by sqrt(D), dropout is
-not applied to the sinusoids, and there is no adaptive softmax. `--init unigram` starts residual branches at zero.
+not applied to the sinusoids, within feed-forward layers or after the last layer, and there is no adaptive softmax.
+`--init unigram` starts residual branches at zero.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from charlm.archs._attention import watch
 from charlm.archs._blocks import BlockConfig, Dropout, Heads, NormPlace, norm
-from charlm.archs._inside import layer_vectors, named_layers, stack_parts
+from charlm.archs._inside import layer_vectors, named_layers, refuse_source, stack_parts
 from charlm.archs._relative import RelativeAttention, RelativeBlock, distance_table
 from charlm.archs._relative_steppers import relative_stepper
 from charlm.config import Arg, DataSpec, Settings
@@ -90,6 +91,11 @@ class TransformerXL(LanguageModel):
         def __post_init__(self) -> None:
             super().__post_init__()
             _ = self.block  # which checks that the heads divide the hidden size
+
+        @property
+        def derived(self) -> list[str]:
+            """Settings that were not given, and so follow from the length of a segment."""
+            return [name for name in ("eval_memory", "clamp") if getattr(self, name) is None]
 
         @property
         def block(self) -> BlockConfig:
@@ -209,8 +215,7 @@ class TransformerXL(LanguageModel):
         return named_layers([self.norm(x[:, -tokens.size(1) :]) for x in vectors])
 
     def refuse_unreadable(self, tokens: Tensor, source: Tensor | None) -> None:
-        if source is not None:
-            raise SettingsError("a transformer looks back at the text itself and reads no other; leave --source out")
+        refuse_source(self, source)
         if tokens.size(-1) > self.window:
             raise SettingsError(
                 f"the text has {tokens.size(-1)} tokens and a guess of this run looks back on {self.window}; "

@@ -11,10 +11,10 @@ def follow(argv: Sequence[str]) -> int:
     if argv[:1] != ["train"] or {"-h", "--help"} & {*argv}:
         return 0
     from charlm import processes
-    from charlm.training.world import LostProcessError, joined
+    from charlm.training.world import LostProcessError, joined_world
 
     try:
-        with joined() as world:
+        with joined_world() as world:
             for number in (signal.SIGINT, signal.SIGTERM):  # the first one saves, and lets this one end
                 signal.signal(number, signal.SIG_IGN)
             processes.follow(world)

@@ -195,9 +195,9 @@ def train(
     from charlm.cli.watching import show
     from charlm.events import Note
     from charlm.processes import begun_before
-    from charlm.training.world import joined
+    from charlm.training.world import joined_world
 
-    with handle_signals(quiet=quiet) as signals, joined() as world:
+    with handle_signals(quiet=quiet) as signals, joined_world() as world:
         session: Any = {"cache_dir": cache_dir, "stop_after": stop_after, "control": signals.control, "world": world}
         if resume is not None:
             if corpus or source or target or arch or objective or out or preset or config or init_from:

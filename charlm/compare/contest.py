@@ -56,6 +56,11 @@ class Entrant(NamedTuple):
     label: str  # such as lstm:hidden_size=512
     settings: dict[str, Any]  # with the architecture
 
+    @property
+    def sized(self) -> bool:
+        """Whether it was given a hidden size after a colon; that of a preset may be changed."""
+        return any(setting(pair.partition("=")[0].strip()) == "hidden_size" for pair in self.label.split(":")[1:])
+
     @classmethod
     def parse(cls, label: str) -> Entrant:
         """Read `NAME` or `NAME:setting=value:setting=value`, where a name is an architecture's or a preset's.
@@ -166,7 +171,7 @@ class Contest:
         """{label: a plan per seed}. Raises `SettingsError` if the sizes cannot be matched."""
         plans = self.drafts
         if self.match in SIZES:
-            fixed = ["hidden_size" in entrant.settings for entrant in self.entrants]
+            fixed = [entrant.sized for entrant in self.entrants]
             plans = match_sizes(plans, [stores[plan.data] for plan in plans], self.match, fixed=fixed)
         plans = kinds.load(self.kind).level(plans, [stores[plan.data] for plan in plans])
         return {

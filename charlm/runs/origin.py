@@ -55,6 +55,14 @@ class Origin:
                     field=name,
                 )
 
+        for name in LENGTHS:
+            if given.get(name, own.get(name)) != own.get(name) and (derived := getattr(self.plan.model, "derived", [])):
+                raise SettingsError(
+                    f"{flag(name)} {given[name]} is not that of {self.path}, {own[name]}, from which its "
+                    f"{', '.join(map(flag, derived))} followed; leave it out, or start without --init-from",
+                    field=name,
+                )
+
     @torch.no_grad()
     def give(self, trainer: Trainer, record: Record) -> str:
         """Set the weights of a training to the run's, note that in its record, and say what was taken and what is new.

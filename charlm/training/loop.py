@@ -121,9 +121,10 @@ class Trainer:
         Raises `SettingsError` for what the device cannot compute or hold.
         """
         world = world or World()
-        if batches.batch_size < world.size and plan.objective.start(plan.outline(spec), 1):
+        if batches.batch_size < world.size and leaves(plan.objective.start(plan.outline(spec), 1)):
             raise SettingsError(
-                f"{world.size} processes share the {batches.batch_size} rows of a batch; give a larger --batch-size"
+                f"{world.size} processes share the {batches.batch_size} rows of a batch; "
+                "give a larger --batch-size, or a longer text"
             )
         place, objective = device.choose_device(plan.train.device, several=world.size > 1), plan.objective
         size = parameter_count(plan.outline(spec))
@@ -212,7 +213,7 @@ class Trainer:
             rows = tuple(torch.from_numpy(array) for array in arrays)
             batch = self.objective.batch(rows, self.model.spec, draws)
             scored += int((batch.targets != PAD).sum())
-            keep = torch.rand(len(batch.tokens), generator=draws) >= (2.0 if fresh else RESET_SHARE)
+            keep = (torch.rand(len(batch.tokens), generator=draws) >= RESET_SHARE) & (not fresh)
             batches.append((self.own(batch), keep[self.world.rows]))
         fed = Feed(tuple(batches), torch.tensor(float(max(scored, 1))))  # a batch may hold nothing to be scored
         if self.fed is None or [t.shape for t in leaves(fed)] != [t.shape for t in leaves(self.fed)]:
@@ -243,7 +244,7 @@ class Trainer:
         if self.world.size > 1:
             for p in self.model.parameters():  # what had no part in one process's rows may have had one in another's
                 p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-            self.world.sum([total, *(p.grad for p in self.model.parameters() if p.grad is not None)])
+            self.world.all_reduce([total, *(p.grad for p in self.model.parameters() if p.grad is not None)])
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip or math.inf)
         finite = norm.isfinite() & total.isfinite()
         self.skipped.add_(1).masked_fill_(finite, 0)

@@ -16,24 +16,24 @@ import torch
 from torch import Tensor, distributed
 from torch.distributed.rendezvous import rendezvous
 
-from charlm.errors import RunError
+from charlm.errors import CharlmError, RunError
 from charlm.launch import launched
 
 WAIT = timedelta(days=1)  # for the first process, which may be reading a large text or validating
 
 
 class World(NamedTuple):
-    """One process among `size`, which `torch.distributed` has joined where there are several."""
+    """One process among `size`, which `torch.distributed` has joined_world where there are several."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def rows(self) -> slice:
-        """Which rows of a batch are this process's: every so-manieth, so that all have about equally long lines."""
+        """Which rows of a batch are this process's: every N-th, so that all have about equally long lines."""
         return slice(self.rank, None, self.size)
 
-    def sum(self, values: Iterable[Tensor]) -> None:
+    def all_reduce(self, values: Iterable[Tensor]) -> None:
         """Replace all values, in place, by the sums of what the processes have: in one exchange."""
         if self.size == 1:
             return
@@ -44,7 +44,7 @@ class World(NamedTuple):
         for value, part in zip(values, torch.split(together, [value.numel() for value in values]), strict=True):
             value.copy_(part.view_as(value))
 
-    def share(self, values: Iterable[Tensor]) -> None:
+    def broadcast(self, values: Iterable[Tensor]) -> None:
         """Replace all values, in place, by those of the first process."""
         if self.size > 1:
             with reported():
@@ -57,15 +57,15 @@ class World(NamedTuple):
             return mine
         rows = mine.new_zeros(count, *mine.shape[1:])
         rows[self.rows] = mine
-        self.sum([rows])
+        self.all_reduce([rows])
         return rows
 
     def announce(self, what: float) -> None:
         """In the first process: let the others know what all are to do next. In those it does nothing."""
         if not self.rank:
-            self.agreed(what)
+            self.broadcast_number(what)
 
-    def agreed(self, number: float) -> float:
+    def broadcast_number(self, number: float) -> float:
         """The number of the first process, in all of them."""
         if self.size == 1:
             return number
@@ -74,7 +74,7 @@ class World(NamedTuple):
             distributed.broadcast(sent, 0)
         return float(sent)
 
-    def tell(self, value: Any = None) -> Any:
+    def broadcast_object(self, value: Any = None) -> Any:
         """The value of the first process, in all of them."""
         if self.size == 1:
             return value
@@ -84,7 +84,7 @@ class World(NamedTuple):
         return box[0]
 
 
-class LostProcessError(RunError):
+class LostProcessError(CharlmError):
     """Another process has ended, and with it the training."""
 
 
@@ -93,29 +93,34 @@ def reported() -> Iterator[None]:
     """Turns PyTorch's error for a process that ended into one line."""
     try:
         yield
-    except RuntimeError:
+    except RuntimeError as error:
+        cause = str(error).partition("\n")[0]
         raise LostProcessError(
-            "another process of this training has ended; torchrun --max-restarts N starts all of them again from the "
-            "last checkpoint, and charlm train --resume goes on from there too"
-        ) from None
+            f"another process of this training has ended ({cause}); torchrun --max-restarts N starts all of them again "
+            "from the last checkpoint, and charlm train --resume goes on from there too"
+        ) from error
 
 
 @contextmanager
-def joined() -> Iterator[World]:
+def joined_world() -> Iterator[World]:
     """Join the other processes that torchrun has started, as it says in the environment, if there are any."""
     launch = launched()
     world = World(launch.rank, launch.size)
     if world.size == 1:
         yield World()
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    local = int(os.environ["LOCAL_RANK"])
+    if local < torch.cuda.device_count():  # else on the CPU
+        torch.cuda.set_device(local)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    with reported():
+    try:
         store, rank, size = next(rendezvous("env://", timeout=WAIT))
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # where the addresses of processes that ended stay
             store = distributed.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)  # type: ignore[attr-defined]
         distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WAIT)
+    except RuntimeError as error:
+        cause = str(error).partition("\n")[0]
+        raise RunError(f"the processes of this training do not find each other: {cause}") from error
     try:
         yield world
     finally:

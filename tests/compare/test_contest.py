@@ -45,6 +45,14 @@ def test_a_preset_enters_without_what_must_be_the_same_for_all(verses: Path) -> 
         plans(["small", "lstm"], verses)
 
 
+def test_the_hidden_size_of_a_preset_may_be_matched_and_one_after_a_colon_may_not(verses: Path) -> None:
+    made = plans(["gpt2-tiny", "switch-tiny"], verses, "work", minutes=1.0)
+    sizes = [plan.model.to_dict()["hidden_size"] for (plan,) in made.values()]
+    assert sizes[0] == 128 > sizes[1]
+    with pytest.raises(SettingsError, match="comes no closer"):
+        plans(["gpt2-tiny", "switch-tiny:hidden_size=128"], verses, "work", minutes=1.0)
+
+
 def test_the_family_is_every_small_preset_that_guesses_each_next_token(verses: Path) -> None:
     first, *family = labels("lstm, family")
     assert first == "lstm"

@@ -94,8 +94,8 @@ def test_rows_are_dealt_out_one_by_one() -> None:
 
 def test_alone_a_process_has_all_rows_and_decides_for_itself() -> None:
     world, some = World(), torch.ones(3)
-    world.sum([some])
+    world.all_reduce([some])
     assert torch.equal(some, torch.ones(3))
     assert world.rows == slice(0, None, 1)
-    assert world.agreed(0.25) == 0.25
-    assert world.tell("word") == "word"
+    assert world.broadcast_number(0.25) == 0.25
+    assert world.broadcast_object("word") == "word"
