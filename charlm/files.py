@@ -1,15 +1,31 @@
-"""Atomic writing: whatever happens meanwhile, a file has its old content or its new one."""
+"""Atomic writing: whatever happens meanwhile, a file has its old content or its new one. Reading within bounds."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from charlm.errors import CharlmError, RunError
+
+LARGEST_JSON = 100_000_000  # bytes; the vocabulary of a million words has a fifth of that
+
+
+def bounded(path: Path) -> bytes:
+    """The content of a file that may come from anywhere, such as JSON.
+
+    Raises `RunError` for a file of absurd size or none at all, such as a pipe, and `OSError` if it cannot be read.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise RunError(f"{path} is no file")
+    if about.st_size > LARGEST_JSON:
+        raise RunError(f"{path} is damaged: no such file has {about.st_size:,} bytes")
+    return path.read_bytes()
 
 
 @contextmanager
@@ -24,8 +40,7 @@ def replacing(
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
     try:
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        flush(temporary)
         if keep and path.exists():
             link(path, keep)
         temporary.replace(path)
@@ -45,6 +60,38 @@ def writing(path: Path, *, error: type[CharlmError], hint: str) -> Iterator[Bina
         yield file
 
 
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yields a folder to write to, which becomes `path` in the end, its files flushed to the disk; else nothing stays.
+
+    Raises `RunError` if that cannot be written, or if something was at `path` that is not `free`.
+    """
+    beside = path.parent / f".{path.name}.{os.urandom(6).hex()}.tmp"
+    try:
+        beside.mkdir(parents=True)
+        yield beside
+        for file in beside.iterdir():
+            flush(file)
+        flush_folder(beside)
+        if path.is_dir():
+            path.rmdir()  # it is empty, and Windows would not replace it
+        beside.rename(path)
+        flush_folder(path.parent)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}") from None
+    except RunError as error:
+        raise RunError(str(error).replace(str(beside), str(path))) from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def free(path: Path) -> bool:
+    """Whether `new_folder` may make this folder: nothing is there, or an empty folder."""
+    if not os.path.lexists(path):
+        return True
+    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+
+
 def link(path: Path, target: Path) -> None:
     """Make `target` a hard link to `path`, which must never be changed in place, or a copy where there are no links."""
     with replacing(target) as temporary:
@@ -52,6 +99,12 @@ def link(path: Path, target: Path) -> None:
             os.link(path, temporary)
         except OSError:
             shutil.copyfile(path, temporary)
+
+
+def flush(path: Path) -> None:
+    """Flush the content of a file to the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def flush_folder(path: Path) -> None:

@@ -18,6 +18,7 @@ from charlm.cli.console import close_quietly, err
 from charlm.cli.options import Command, Group
 from charlm.errors import CharlmError, out_of_memory
 from charlm.launch import launched
+from charlm.text.visible import printable
 
 LESS_MEMORY = "give a smaller --batch-size (of pairs --batch-tokens), --seq-len or --hidden-size, or free some"
 
@@ -121,7 +122,8 @@ def explained(command: Callable[[], Any], argv: list[str], who: str = "") -> int
 
 def complain(message: str) -> int:
     """Print an error in one line, and return the exit code."""
-    err.print("charlm: " + " ".join(message.split()), markup=False, style="red", soft_wrap=True)
+    line = printable(" ".join(message.split()))  # a name in it may come from anywhere
+    err.print(f"charlm: {line}", markup=False, style="red", soft_wrap=True)
     return 2
 
 

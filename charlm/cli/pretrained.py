@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from charlm.cli.console import count, watch
+from charlm.cli.console import count, note, watch
 from charlm.cli.opened import OPENING, errors_name_run
 from charlm.cli.options import RUN, with_settings
 from charlm.runs import folder
+from charlm.text.visible import printable
+
+PYTHON = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({0})
+model = AutoModelForCausalLM.from_pretrained({0})
+prompt = tokenizer("Once upon", return_tensors="pt")
+written = model.generate(**prompt, max_new_tokens=20)
+print(tokenizer.decode(written[0]))"""
 
 
 def import_model(
@@ -23,7 +34,7 @@ def import_model(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="folder for the run \\[default: a new one under runs/]", show_default=False)
+        Path | None, typer.Option(help="new folder for the run \\[default: one under runs/]", show_default=False)
     ] = None,
 ) -> None:
     from charlm.pretrained.read import import_model as read  # imports torch
@@ -32,8 +43,11 @@ def import_model(
     info = folder.info(path)
     config, lengths = info.config, info.config["lengths"]
     sizes = f"{count(config['params'])} weights, a window of {lengths['window']:,} tokens"
-    print(f"{path}: {config['origin']['model_type']}, {sizes}")
-    print(f'\ncharlm sample {path} --prompt "Once upon"\ncharlm train FILE --init-from {path}')
+    print(printable(f"{path}: {config['origin']['model_type']}, {sizes}"))
+    for difference in config["origin"]["differences"]:
+        note(difference)
+    typed = shlex.quote(str(path))
+    print(printable(f'\ncharlm sample {typed} --prompt "Once upon"\ncharlm train FILE --init-from {typed}'))
 
 
 @with_settings(OPENING, without={"device", "quantize"})
@@ -52,6 +66,4 @@ def export(
 
     with errors_name_run(run, path):
         name = watch(export_run(path, target, **given))
-    print(f"{target}: {name}\n")
-    print("from transformers import AutoModelForCausalLM, AutoTokenizer")
-    print(f'model, tokenizer = (Auto.from_pretrained("{target}") for Auto in (AutoModelForCausalLM, AutoTokenizer))')
+    print(f"{target}: {name}\n\n{PYTHON.format(repr(str(target)))}")

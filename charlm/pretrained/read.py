@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import shlex
+from collections.abc import Generator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from charlm.errors import RunError, SettingsError
-from charlm.files import link
+from charlm.files import free, link, new_folder
 from charlm.plan import Plan
 from charlm.pretrained import families, tokenizers, weights
 from charlm.pretrained.families._base import Family
+from charlm.pretrained.foreign import read_json
 from charlm.progress import Progress
 from charlm.runs import checkpoint, folder
 from charlm.runs.record import UNTRAINED, describe_run
@@ -21,14 +23,18 @@ from charlm.text.vocabulary import Vocabularies
 
 
 def import_model(source: Path, out: Path | None = None) -> Generator[Progress, None, Path]:
-    """Make a run of the model in `source`, in the folder `out` or in a new one under `runs/`; returns its path.
+    """Make a run of the model in `source`, in the free folder `out` or in a new one under `runs/`; returns its path.
 
-    Raises `RunError` for a folder that is not whole, `SettingsError` for a model that we do not compute. No run is left
+    Raises `RunError` for a folder that is not whole, `SettingsError` for a model that we do not compute. Nothing stays
     behind then.
     """
+    if out is not None and not free(out):
+        raise RunError(f"{out} exists already; give another --out, a new folder or an empty one")
     if not source.is_dir():
         raise RunError(f"{source} is no folder; give one with config.json, {weights.WEIGHTS} and the like")
-    config = weights.read_json(source / "config.json")
+    config = read_json(source / "config.json")
+    if config.keys() >= {"charlm", "arch"}:
+        raise RunError(f"{source} is a run already; to see what it is: charlm info {shlex.quote(str(source))}")
     try:
         family = families.load(str(config.get("model_type")))
         tokenizer = tokenizers.read(source, vocab_size(config))
@@ -39,16 +45,25 @@ def import_model(source: Path, out: Path | None = None) -> Generator[Progress, N
     outline = plan.outline(vocabularies.spec(plan.lengths))
     with weights.opened(source, family) as opened:
         tensors = yield from weights.convert(opened, family, checkpoint.shapes(outline))
-    path = folder.claim(out, source.resolve().name)
-    origin = {"folder": str(source.resolve()), "model_type": config["model_type"]}
+    origin = {
+        "folder": str(source.resolve()),
+        "model_type": config["model_type"],
+        "differences": family.differences(config),
+    }
     said = describe_run(plan, outline, vocabularies, rows=plan.train.batch_size, origin=origin)
-    with whole(path):
-        yield Progress("writing the run", 0, 1)
-        folder.write_json(path / "tokenizer.json", vocabularies.to_json())
-        checkpoint.save_tensors(path / "model.safetensors", tensors, {"step": 0, "score": None})
-        link(path / "model.safetensors", path / "last.safetensors")
-        folder.write_json(path / "training.json", UNTRAINED)
-        folder.write_json(path / "config.json", said)
+    path = folder.claim(None, source.resolve().name) if out is None else out
+    try:
+        with new_folder(path) as beside:
+            yield Progress("writing the run", 0, 1)
+            folder.write_json(beside / "tokenizer.json", vocabularies.to_json())
+            checkpoint.save_tensors(beside / "model.safetensors", tensors, {"step": 0, "score": None})
+            link(beside / "model.safetensors", beside / "last.safetensors")
+            folder.write_json(beside / "training.json", UNTRAINED)
+            folder.write_json(beside / "config.json", said)
+    finally:
+        if out is None and free(path):  # it was claimed, and nothing came
+            with suppress(OSError):
+                path.rmdir()
     return path
 
 
@@ -64,17 +79,3 @@ def plan_of(family: type[Family], config: Mapping[str, Any], tokenizer: Tokenize
     plan = Plan.of(family.settings(config), {"tokenizer": tokenizer.kind})
     data = replace(plan.data, vocab_size=max(tokenizer.vocab_size, plan.data.vocab_size))
     return replace(plan, train=replace(plan.train, minutes=None), data=data)
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[None]:
-    """Deletes what was written of a run that could not be written whole."""
-    before = set(path.iterdir())
-    try:
-        yield
-    except BaseException:
-        for file in set(path.iterdir()) - before:
-            file.unlink()
-        with suppress(OSError):  # it held something before
-            path.rmdir()
-        raise

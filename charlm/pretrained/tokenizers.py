@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from charlm.errors import RunError, SettingsError, VocabularyError
-from charlm.pretrained.weights import read_json
+from charlm.pretrained.foreign import read_json, read_optional, read_text
 from charlm.text.byte_bpe import PRINTED, ByteBPE
 from charlm.text.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
 
@@ -32,25 +32,78 @@ def read(folder: Path, size: int) -> ByteBPE:
 
     Raises `RunError` if there is none of GPT-2's kind, or if it is not that of the model.
     """
-    if (folder / "tokenizer.json").exists():
-        vocab, merges = from_json(folder / "tokenizer.json")
+    described = read_optional(folder / "tokenizer.json")
+    if described:
+        vocab, merges = from_json(folder / "tokenizer.json", described)
     elif (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
         vocab, merges = from_files(folder)
     else:
         raise RunError(f"{folder} has no tokenizer that charlm reads: vocab.json and merges.txt, or tokenizer.json")
-    if not size - PADDING <= len(vocab) <= size:
-        raise RunError(
-            f"the tokenizer in {folder} has {len(vocab):,} tokens and the model {size:,}: they are not of one model"
-        )
+    special = special_tokens(folder, described, {*PRINTED.values(), *(f"{left}{right}" for left, right in merges)})
+    count = len(vocab | special)
+    if not size - PADDING <= count <= size:
+        beyond = [text for text, id in special.items() if id >= size]
+        if 0 < count - size == len(beyond):
+            cause = (
+                f"{', '.join(map(repr, beyond[:3]))} was added without resizing the model; take it out of the "
+                "tokenizer's files, or call model.resize_token_embeddings"
+            )
+        else:
+            cause = "they are not of one model"
+        raise RunError(f"the tokenizer in {folder} has {count:,} tokens and the model {size:,}: {cause}")
     try:
-        return ByteBPE.from_gpt2(vocab | {f"<|unused{id}|>": id for id in range(len(vocab), size)}, merges)
+        taken = {*vocab.values(), *special.values()}
+        unused = {f"<|unused{id}|>": id for id in range(size) if id not in taken}
+        return ByteBPE.from_gpt2(vocab | unused, merges, special)
     except (VocabularyError, TypeError) as error:
         raise RunError(f"the tokenizer in {folder} is none of GPT-2's kind: {error}") from None
 
 
-def from_json(path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """(ids by token, merges) of a tokenizer.json."""
-    value = read_json(path)
+def special_tokens(folder: Path, described: Mapping[str, Any], ordinary: Set[str]) -> dict[str, int]:
+    """Ids, by their text, of the tokens that were added to a vocabulary, whose other tokens are `ordinary`.
+
+    Raises `RunError` for one that is more than special: transformers finds it in a text before anything is merged.
+    """
+    settings = read_optional(folder / "tokenizer_config.json")
+    if settings.get("add_prefix_space"):
+        raise RunError(f"{folder / 'tokenizer_config.json'} has add_prefix_space, which GPT-2's tokenizer has not")
+    try:
+        added = added_tokens(folder, settings, described)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"the added tokens of the tokenizer in {folder} cannot be read: {error!r}") from None
+    for text, (_, special) in added.items():
+        if not special or text in ordinary:
+            raise RunError(
+                f"the tokenizer in {folder} takes the added token {text[:40]!r} out of a text before it merges "
+                f"anything, which charlm does not; of added tokens it reads special ones alone, such as {END}"
+            )
+    return {text: id for text, (id, _) in added.items()}
+
+
+def added_tokens(
+    folder: Path, settings: Mapping[str, Any], described: Mapping[str, Any]
+) -> dict[str, tuple[int, bool]]:
+    """(id, whether it is special) by text, of all files that may say so; the last one in which it stands is right."""
+    named = {**read_optional(folder / "special_tokens_map.json"), **settings}
+    extra = named.get("extra_special_tokens") or ()
+    several = [
+        *(value for name, value in named.items() if name.endswith("_token")),
+        *(named.get("additional_special_tokens") or ()),
+        *(extra.values() if isinstance(extra, dict) else extra),
+    ]
+    special = {value["content"] if isinstance(value, dict) else value for value in several}
+    oldest = read_optional(folder / "added_tokens.json").items()
+    tokens = [{"content": text, "id": id} for text, id in oldest]
+    tokens += [token | {"id": id} for id, token in (settings.get("added_tokens_decoder") or {}).items()]
+    tokens += described.get("added_tokens") or ()
+    return {
+        str(token["content"]): (int(token["id"]), token.get("special") is True or token["content"] in special)
+        for token in tokens
+    }
+
+
+def from_json(path: Path, value: Mapping[str, Any]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """(ids by token, merges) of what a tokenizer.json says."""
     for place, allowed in EXPECTED.items():
         part: Any = value
         for name in place:
@@ -62,22 +115,18 @@ def from_json(path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
             )
     try:
         pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in value["model"]["merges"]]
-        added = {token["content"]: token["id"] for token in value.get("added_tokens") or ()}
-        return dict(value["model"]["vocab"]) | added, [(left, right) for left, right in pairs]
+        return dict(value["model"]["vocab"]), [(left, right) for left, right in pairs]
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path} is damaged: {error!r}") from None
 
 
 def from_files(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """The same from vocab.json, merges.txt and, where there is one, added_tokens.json."""
-    vocab = read_json(folder / "vocab.json")
-    if (folder / "added_tokens.json").exists():
-        vocab |= read_json(folder / "added_tokens.json")
+    """The same from vocab.json and merges.txt."""
+    lines = read_text(folder / "merges.txt").replace("\r\n", "\n").split("\n")
     try:
-        lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
         pairs = [line.split(" ") for line in lines if line.strip() and not line.startswith("#version")]
-        return vocab, [(left, right) for left, right in pairs]
-    except (OSError, ValueError) as error:
+        return read_json(folder / "vocab.json"), [(left, right) for left, right in pairs]
+    except ValueError as error:
         raise RunError(f"{folder / 'merges.txt'} cannot be read: {error}") from None
 
 
@@ -90,7 +139,7 @@ def files(tokenizer: Tokenizer, window: int) -> dict[str, Any]:
     }
     if isinstance(tokenizer, ByteBPE):
         vocab, merges = tokenizer.to_gpt2()
-        special = specials(tokenizer)
+        special = tokenizer.special
         if END in special:
             settings |= {"bos_token": END, "eos_token": END}
         described = description(vocab, merges, BYTE_LEVEL, BYTE_LEVEL, special)
@@ -108,19 +157,9 @@ def files(tokenizer: Tokenizer, window: int) -> dict[str, Any]:
     return {"tokenizer.json": described, "tokenizer_config.json": settings, **own}
 
 
-def specials(tokenizer: ByteBPE) -> dict[str, int]:
-    """Ids by the text of tokens that no text encodes to: neither bytes, nor made by a merge."""
-    made = {tokenizer.tokens[left] + tokenizer.tokens[right] for left, right in tokenizer.merges}
-    return {
-        token.decode("utf-8", "replace"): id
-        for id, token in enumerate(tokenizer.tokens)
-        if len(token) > 1 and token not in made
-    }
-
-
 def end_id(tokenizer: Tokenizer) -> int | None:
     """The id of the token that ends a text; None if there is none."""
-    return specials(tokenizer).get(END) if isinstance(tokenizer, ByteBPE) else None
+    return tokenizer.special.get(END) if isinstance(tokenizer, ByteBPE) else None
 
 
 def of_characters(tokenizer: CharTokenizer) -> dict[str, Any]:

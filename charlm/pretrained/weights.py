@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shlex
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,30 +15,19 @@ from torch import Tensor
 
 from charlm.errors import RunError
 from charlm.pretrained.families._base import Family, Shape
+from charlm.pretrained.foreign import read_json
 from charlm.progress import Progress
 
 WEIGHTS, INDEX, PICKLE = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 CONVERT = (
-    "python -c \"from transformers import AutoModelForCausalLM as M; M.from_pretrained('{0}').save_pretrained('{0}')\""
+    'python -c "import sys; from transformers import AutoModelForCausalLM as M; '
+    'M.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[1])"'
 )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of others. Raises `RunError` if it is missing or none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{path.parent} has no {path.name}; a folder of a model for transformers has one") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from None
-    if not isinstance(value, dict):
-        raise RunError(f"{path} holds no JSON object")
-    return value
 
 
 def files(folder: Path) -> list[Path]:
     """The files of weights in a folder. Raises `RunError` if there is none, or one is missing."""
-    if (folder / WEIGHTS).exists():
+    if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).exists():
         index = read_json(folder / INDEX).get("weight_map")
@@ -52,7 +41,7 @@ def files(folder: Path) -> list[Path]:
     if any(folder.glob(PICKLE + "*")):
         raise RunError(
             f"{folder} has its weights in {PICKLE}, whose reading can run any code, so charlm does not; if you trust "
-            f"it, convert it once: {CONVERT.format(folder)}"
+            f"it, convert it once: {CONVERT} {shlex.quote(str(folder))}"
         )
     raise RunError(f"{folder} has no {WEIGHTS}, and no {INDEX}, so there are no weights to read")
 
@@ -61,16 +50,18 @@ class Weights:
     """Open files: where each tensor is, by its name without the family's prefix."""
 
     def __init__(self, family: type[Family], handles: Mapping[Path, Any]) -> None:
+        self.family = family
         self.places: dict[str, tuple[Path, str]] = {}  # name -> file, and the name in that
         self.handles = handles
         for path, handle in handles.items():
             for name in handle.keys():  # noqa: SIM118  it is no dict
                 bare = name.removeprefix(family.prefix)
-                if family.is_weight(bare):
+                if not bare.endswith(family.buffers):
                     self.places[bare] = path, name
 
-    def check(self, wanted: Mapping[str, Shape], model: str) -> None:
-        """Raise `RunError` unless there are just the `wanted` tensors, in their shapes."""
+    def check(self, wanted: Mapping[str, Shape]) -> None:
+        """Raise `RunError` unless there are just the `wanted` tensors, in their shapes, and copies of them."""
+        model = self.family.model
         for name, shape in wanted.items():
             if name not in self.places:
                 raise RunError(f"{name} is missing in {self.names}")
@@ -78,8 +69,14 @@ class Weights:
             given = tuple(self.handles[path].get_slice(full).get_shape())
             if given != shape:
                 raise RunError(f"{path}: {full} has the shape {given}; by config.json it would have to be {shape}")
-        for name in sorted(self.places.keys() - wanted.keys()):
+        for name in sorted(self.places.keys() - wanted.keys() - self.family.copies.keys()):
             raise RunError(f"{self.places[name][0]} has {name}, which a {model} has not")
+        for copy, name in self.family.copies.items():
+            if copy in self.places and not torch.equal(self.read(copy), self.read(name)):
+                raise RunError(
+                    f"{self.places[copy][0]}: its {copy} differs from its {name}; charlm computes a {model} whose head "
+                    f"is its embedding (tie_word_embeddings)"
+                )
 
     @property
     def names(self) -> str:
@@ -111,7 +108,7 @@ def convert(
     """Our tensors, of these shapes by name. Of theirs only one is in memory at a time."""
     sources = {name: family.source(name) for name in shapes}
     wanted = {theirs: s for name, shape in shapes.items() for theirs, s in sources[name].shapes(shape).items()}
-    weights.check(wanted, family.model)
+    weights.check(wanted)
     ours: dict[str, Tensor] = {}
     for number, (name, source) in enumerate(sources.items()):
         yield Progress("reading the weights", number, len(sources))

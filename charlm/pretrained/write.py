@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from charlm import kinds
-from charlm.errors import RunError, SettingsError
-from charlm.files import flush_folder
+from charlm.errors import SettingsError
+from charlm.files import new_folder
 from charlm.pretrained import families, tokenizers
 from charlm.pretrained.families._base import Family
 from charlm.pretrained.weights import WEIGHTS
@@ -42,7 +40,10 @@ def export_run(run: Path, target: Path, weights: str = "best") -> Generator[Prog
         theirs |= family.source(ours).to_theirs(p.detach())
     tensors = {family.prefix + of_theirs: t.contiguous() for of_theirs, t in theirs.items()}
     with new_folder(target) as beside:
-        save_file(tensors, beside / WEIGHTS, {"format": "pt"})
+        try:
+            save_file(tensors, beside / WEIGHTS, {"format": "pt"})
+        except SafetensorError as error:
+            raise OSError(str(error)) from None  # its only cause: the disk
         (beside / WEIGHTS).chmod(0o644)
         for file, content in {"config.json": config, **files}.items():
             text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, indent=1) + "\n"
@@ -66,18 +67,3 @@ def family_of(saved: Saved, network: Any) -> tuple[str, type[Family], dict[str, 
             return name, family, {**about, **sizes, **config}
     name = min(problems, key=lambda name: len(problems[name]))
     raise SettingsError(f"{saved.path} is no {families.load(name).model}: {'; '.join(problems[name])}")
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Yields a folder to write to, which becomes `path` in the end. Raises `RunError` if that cannot be written."""
-    beside = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
-    try:
-        beside.mkdir(parents=True)
-        yield beside
-        beside.rename(path)
-        flush_folder(path.parent)
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)

@@ -20,6 +20,7 @@ import difflib
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -30,12 +31,11 @@ from filelock import FileLock, Timeout
 
 from charlm import kinds
 from charlm.errors import RunError
-from charlm.files import replacing
+from charlm.files import LARGEST_JSON, bounded, replacing
 from charlm.score import BITS, Measure, Score
 
 ROOT = Path("runs")
 FORMAT = 2
-LARGEST_JSON = 100_000_000  # bytes; the vocabulary of a million words has a fifth of that
 CONFIG = {  # what config.json must have
     "kind": str,
     "arch": str,
@@ -163,13 +163,12 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """What `write_json` wrote. Raises `RunError` if the file is missing, damaged, or was changed since."""
     try:
-        if (size := plain_file(path).stat().st_size) > LARGEST_JSON:
-            raise RunError(f"{path} is damaged: no such file has {size:,} bytes")
-        value = json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
+        value = json.loads(bounded(plain_file(path)).decode("utf-8", "surrogatepass"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}") from None
     if isinstance(value, dict) and "model_type" in value:
-        raise RunError(f"{path.parent} is no run but a model of Hugging Face's library: charlm import {path.parent}")
+        command = f"charlm import {shlex.quote(str(path.parent))}"
+        raise RunError(f"{path.parent} is no run but a model of Hugging Face's library: {command}")
     if not isinstance(value, dict) or value.pop("sha256", None) != digest(path.name, value):
         raise RunError(f"{path} is damaged or was edited: its checksum is not that of what it says")
     return value
@@ -197,7 +196,7 @@ def claim(out: Path | None, name: str) -> Path:
     try:
         if out is not None:
             if is_run(out):
-                raise RunError(f"{out} already holds a run; give another --out, or delete it first")
+                raise RunError(f"{out} already holds a run or another model; give another --out")
             out.mkdir(parents=True, exist_ok=True)
             return out
         ROOT.mkdir(parents=True, exist_ok=True)

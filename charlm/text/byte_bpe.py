@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 from typing import Any
@@ -48,10 +48,13 @@ class ByteBPE(Tokenizer):
     def __init__(self, tokens: Sequence[str], merges: Sequence[Sequence[int]]) -> None:
         """`tokens` are all tokens by id, as `printed` writes them; `merges` pairs of ids, the first to be merged first.
 
-        Raises `VocabularyError` if one of the 256 bytes, or what a merge makes, is not among the tokens.
+        Raises `VocabularyError` if one of the 256 bytes, or what a merge makes, is not among the tokens, or one is
+        there twice.
         """
         super().__init__([read(token) for token in tokens])
         ids = {token: id for id, token in enumerate(self.tokens)}
+        if twice := [token for id, token in enumerate(self.tokens) if ids[token] != id]:
+            raise VocabularyError(f"two tokens of the vocabulary have the same bytes, {twice[0]!r}")
         if lacking := [byte for byte in BYTES if byte not in ids]:
             raise VocabularyError(f"the vocabulary lacks {len(lacking)} of the 256 bytes, such as {lacking[0]!r}")
         self.merges = [(left, right) for left, right in merges]
@@ -64,23 +67,48 @@ class ByteBPE(Tokenizer):
         self._remembered = lru_cache(CACHED)(self._merge)
 
     @classmethod
-    def from_gpt2(cls, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> ByteBPE:
-        """From GPT-2's files: `vocab.json`, and the pairs of `merges.txt`. Special tokens are entries like others.
+    def from_gpt2(
+        cls, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], special: Mapping[str, int] = {}
+    ) -> ByteBPE:
+        """From GPT-2's files: `vocab.json`, the pairs of `merges.txt`, and ids of special tokens by their text.
+
+        The vocabulary may hold special tokens too; a text that could be another token's bytes is known by `special`.
 
         Raises `VocabularyError` as the constructor does, and for ids that are not 0, 1, 2, ….
         """
-        tokens = sorted(vocab, key=vocab.__getitem__)
-        if [vocab[token] for token in tokens] != [*range(len(tokens))]:
+        ids = {**vocab, **special}
+        tokens = sorted(ids, key=ids.__getitem__)
+        if [ids[token] for token in tokens] != [*range(len(tokens))]:
             raise VocabularyError(f"the {len(tokens)} ids of the vocabulary must be those from 0 to {len(tokens) - 1}")
         unknown = [part for pair in merges for part in pair if part not in vocab]
         if unknown:
             raise VocabularyError(f"merges name {unknown[0]!r}, which the vocabulary lacks")
-        return cls(tokens, [(vocab[left], vocab[right]) for left, right in merges])
+        pairs = [(ids[left], ids[right]) for left, right in merges]
+        return cls([printed(utf8(token)) if token in special else token for token in tokens], pairs)
+
+    @cached_property
+    def special(self) -> dict[str, int]:
+        """Ids, by their text, of tokens that no text encodes to: neither bytes, nor made by a merge."""
+        made = {self.tokens[id] for id in self._made}
+        texts = {
+            token.decode("utf-8", "ignore"): id
+            for id, token in enumerate(self.tokens)
+            if len(token) > 1 and token not in made
+        }
+        return {text: id for text, id in texts.items() if utf8(text) == self.tokens[id]}
 
     def to_gpt2(self) -> tuple[dict[str, int], list[tuple[str, str]]]:
-        """(vocab.json, merges.txt), the arguments of `from_gpt2`."""
+        """(vocab.json, merges.txt) as `from_gpt2` reads them with `special`, whose tokens stand there as their text.
+
+        Raises `VocabularyError` if a special token's text is how another token's bytes are written.
+        """
         names = [printed(token) for token in self.tokens]
-        return {name: id for id, name in enumerate(names)}, [(names[left], names[right]) for left, right in self.merges]
+        for text, id in self.special.items():
+            names[id] = text
+        vocab = {name: id for id, name in enumerate(names)}
+        if twice := [name for id, name in enumerate(names) if vocab[name] != id]:
+            raise VocabularyError(f"the special token {twice[0]!r} is written as another token is in GPT-2's files")
+        return vocab, [(names[left], names[right]) for left, right in self.merges]
 
     def encode_lines(self, text: str) -> Ids:
         return self._spread(pieces(text, lines=True))

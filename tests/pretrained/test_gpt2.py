@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from texts import VERSES
 
 import charlm
+from charlm.errors import SettingsError
 from charlm.pretrained.families import load, names
 from charlm.pretrained.families._base import Family, Match
 from charlm.pretrained.read import import_model
@@ -88,7 +90,8 @@ def test_there_and_back_again(theirs: Path, typed: Typed) -> None:
     assert typed("train", "verses.txt", "--init-from", "run", "--steps", "3", "--lr", "1e-3", "--out", "mine")[0] == 0
     code, out, _ = typed("export", "mine", "back", "--format", "huggingface")
     assert code == 0
-    assert "AutoModelForCausalLM" in out
+    exec(out.partition("\n\n")[2], lines := {})
+    assert type(lines["model"]).__name__ == "GPT2LMHeadModel"
     same_logits(Path("mine"), Path("back"))
     same_greedy_text(Path("mine"), Path("back"), PROMPT)
     changed, before = (load_file(folder / "model.safetensors") for folder in (Path("back"), theirs))
@@ -238,6 +241,17 @@ def of_another_kind(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps({"model": model, "normalizer": None}))
 
 
+def as_pipe(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+
+
+def names_a_shard_in_red(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {"wte.weight": "\x1b[31mred.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
 C_ATTN = "transformer.h.1.attn.c_attn.weight"
 
 
@@ -279,6 +293,25 @@ C_ATTN = "transformer.h.1.attn.c_attn.weight"
         (lambda f: (f / "merges.txt").write_text("a b c\n"), "merges.txt cannot be read"),
         (of_another_kind, "another kind than GPT-2's: its model type is 'WordPiece' and would have to be 'BPE'"),
         (lambda f: change(f, "vocab.json", a=1), "is none of GPT-2's kind"),
+        (
+            lambda f: change(f, "config.json", sinks=4),
+            "it has sinks, of which charlm does not know what a GPT2LMHeadModel",
+        ),
+        (lambda f: change(f, "config.json", quantization_config={"bits": 4}), "it has quantization_config, of which"),
+        (lambda f: change(f, "config.json", reorder_and_upcast_attn=True), "its reorder_and_upcast_attn is True"),
+        (
+            lambda f: change_tensor(f, "lm_head.weight", torch.ones(320, 32)),
+            "its lm_head.weight differs from its wte.weight; charlm computes a GPT2LMHeadModel whose head",
+        ),
+        (lambda f: change_tensor(f, "lm_head.weight", torch.ones(1)), "its lm_head.weight differs from its wte.weight"),
+        (lambda f: os.truncate(f / "config.json", 1 << 40), "config.json is damaged: no such file has"),
+        (lambda f: os.truncate(f / "merges.txt", 1 << 40), "merges.txt is damaged: no such file has"),
+        (names_a_shard_in_red, r"gpt2 lacks \\x1b\[31mred.safetensors, which"),
+        pytest.param(
+            as_pipe,
+            "config.json is no file",
+            marks=pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes"),
+        ),
     ],
 )
 def test_what_cannot_be_read_is_named_in_one_line_and_leaves_nothing(
@@ -288,17 +321,106 @@ def test_what_cannot_be_read_is_named_in_one_line_and_leaves_nothing(
     code, out, err = typed("import", theirs, "--out", "run")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert re.search(message, err), err
+    assert "\x1b" not in err
     assert not Path("run").exists()
 
 
-def test_an_import_that_cannot_be_written_takes_back_what_it_wrote(original: Path, typed: Typed) -> None:
-    Path("run/model.safetensors").mkdir(parents=True)
-    code, _, err = typed("import", original, "--out", "run")
+@pytest.mark.parametrize("out", [[], ["--out", "new"], ["--out", "empty"]])
+def test_an_import_that_cannot_be_written_leaves_what_was_there(out: list[str], original: Path, typed: Typed) -> None:
+    """As on a full disk: no file may be longer than the tokenizer's."""
+    resource = pytest.importorskip("resource", reason="this system has no quotas for a process")
+    Path("empty").mkdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        code, _, err = typed("import", original, *out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert code == 2
-    assert "run/model.safetensors cannot be written" in err
-    assert [p.name for p in Path("run").iterdir()] == ["model.safetensors"]
-    typed("import", original, "--out", "whole")
-    assert "already holds a run" in typed("import", original, "--out", "whole")[2]
+    assert f"{out[-1] if out else 'runs/gpt2'}/model.safetensors cannot be written: File too large" in err
+    assert {p.name for p in Path().rglob("*")} <= {"empty", "runs"}
+    assert Path("empty").is_dir()
+    assert typed("import", original, *out)[0] == 0
+
+
+def test_an_import_takes_a_new_or_an_empty_folder_alone(original: Path, theirs: Path, typed: Typed) -> None:
+    Path("filled").mkdir()
+    Path("filled/letter.txt").write_text("mine")
+    Path("file").touch()
+    before = sorted(p.name for p in theirs.iterdir())
+    for out in ("filled", "file", str(theirs)):
+        code, _, err = typed("import", original, "--out", out)
+        assert code == 2
+        assert f"{out} exists already; give another --out, a new folder or an empty one" in " ".join(err.split())
+    Path("verses.txt").write_text(VERSES)
+    code, _, err = typed("train", "verses.txt", "--out", theirs)
+    assert code == 2
+    assert "already holds a run or another model; give another --out" in err
+    assert "delete" not in err
+    assert sorted(p.name for p in theirs.iterdir()) == before
+    assert [p.name for p in Path("filled").iterdir()] == ["letter.txt"]
+
+
+def test_a_run_is_not_imported_again(trained: Path, typed: Typed) -> None:
+    code, _, err = typed("import", trained)
+    assert code == 2
+    assert f"{trained} is a run already; to see what it is: charlm info {trained}" in " ".join(err.split())
+
+
+def test_commands_are_suggested_as_a_shell_reads_them(original: Path, typed: Typed) -> None:
+    assert "charlm train FILE --init-from 'my run'" in typed("import", original, "--out", "my run")[1]
+    Path("a model").mkdir()
+    shutil.copy(original / "config.json", "a model")
+    assert "charlm import 'a model'" in typed("sample", "a model")[2]
+    Path("a model/pytorch_model.bin").touch()
+    shutil.copy(original / "vocab.json", "a model")
+    shutil.copy(original / "merges.txt", "a model")
+    assert typed("import", "a model")[2].endswith("save_pretrained(sys.argv[1])\" 'a model'\n")
+
+
+def test_an_export_is_on_the_disk_before_it_has_its_name(
+    original: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed("import", original, "--out", "run")
+    flushed = set[int]()
+    fsync = os.fsync
+
+    def noted(file: int) -> None:
+        if not Path("out").exists():
+            flushed.add(os.fstat(file).st_ino)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    assert typed("export", "run", "out")[0] == 0
+    assert {p.stat().st_ino for p in Path("out").iterdir()} <= flushed
+    assert len(list(Path("out").iterdir())) == 6
+
+
+OLDER = """{
+"n_ctx": 32, "n_special": 0, "predict_special_tokens": true, "output_past": true, "pruned_heads": {}, "num_beams": 1,
+"task_specific_params": {"text-generation": {"do_sample": true, "max_length": 50}}, "torch_dtype": "float16",
+"_name_or_path": "gpt2", "_num_labels": 1, "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}, "prefix": null,
+"gradient_checkpointing": false, "_attn_implementation_autoset": true, "finetuning_task": null, "use_bfloat16": false,
+"return_dict_in_generate": false, "begin_suppress_tokens": null, "encoder_no_repeat_ngram_size": 0,
+"cross_attention_hidden_size": null, "tie_encoder_decoder": false, "torchscript": false, "is_decoder": false
+}"""  # what published models have, of versions before 5
+
+
+@pytest.mark.parametrize(("name", "config"), [("gpt2", "GPT2Config"), ("openai-gpt", "OpenAIGPTConfig")])
+def test_options_that_change_no_number_are_none_of_our_business(name: str, config: str) -> None:
+    written = getattr(transformers, config)(**SIZES).to_dict()
+    assert load(name).settings(written) == load(name).settings(written | json.loads(OLDER))
+    for option, value in {"hidden_act": "silu", "auto_map": {"AutoModel": "mine.Model"}, "rope_theta": 1e4}.items():
+        with pytest.raises(SettingsError, match=f"it has {option}, of which charlm does not know"):
+            load(name).settings(written | {option: value})
+
+
+def test_dropouts_that_are_one_in_charlm_are_noted_where_they_differ(theirs: Path, typed: Typed) -> None:
+    change(theirs, "config.json", resid_pdrop=0.1, embd_pdrop=0.0, attn_pdrop=0.1)
+    code, _, err = typed("import", theirs, "--out", "run")
+    assert code == 0
+    note = "resid_pdrop is 0.1, embd_pdrop is 0.0, attn_pdrop is 0.1; charlm has one --dropout, and takes 0.1"
+    assert note in " ".join(err.split())
 
 
 @pytest.mark.parametrize(

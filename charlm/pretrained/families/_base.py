@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -16,6 +17,17 @@ from charlm.model import Network
 from charlm.plan import Plan
 
 Shape = tuple[int, ...]
+HARMLESS = (  # patterns of options that every model may have and that change no number that it computes
+    *("model_type", "architectures", "transformers_version", "dtype", "torch_dtype", "use_bfloat16", "torchscript"),
+    *("name_or_path", "_name_or_path", "_commit_hash", "attn_implementation", "_attn_implementation*"),
+    *("vocab_size", "*_token_id", "tokenizer_class", "prefix", "task_specific_params", "finetuning_task"),
+    *("id2label", "label2id", "num_labels", "_num_labels", "problem_type", "initializer_range"),
+    *("use_cache", "return_dict*", "output_*", "gradient_checkpointing", "chunk_size_feed_forward", "tf_legacy_loss"),
+    *("is_decoder", "is_encoder_decoder", "tie_encoder_decoder", "pruned_heads"),  # what they change, tensors show
+    *("max_length", "min_length", "do_sample", "early_stopping", "num_beam*", "diversity_penalty", "temperature"),
+    *("top_k", "top_p", "typical_p", "*repetition_penalty", "length_penalty", "exponential_decay_length_penalty"),
+    *("*no_repeat_ngram_size", "bad_words_ids", "num_return_sequences", "*suppress_tokens", "remove_invalid_values"),
+)
 
 
 class Match(NamedTuple):
@@ -54,10 +66,11 @@ class Family(ABC):
     arch: ClassVar[str] = "transformer"
     prefix: ClassVar[str]  # of all names but the head's; files that were saved without a head lack it
     matches: ClassVar[tuple[Match, ...]]
-    copies: ClassVar[tuple[str, ...]] = ()  # names of tensors that are another one's again (tied), or left out
+    copies: ClassVar[Mapping[str, str]] = {}  # names of tensors that are left out, or the same as another (tied)
     buffers: ClassVar[tuple[str, ...]] = ()  # ends of names of tensors that are no weights
     options: ClassVar[Mapping[str, tuple[str, ...]]]
     """Theirs by our name. The first that a config.json has is read, and all are written."""
+    harmless: ClassVar[tuple[str, ...]] = ()  # further patterns as in `HARMLESS`
     ours: ClassVar[Mapping[str, Any]] = {}  # settings of the model for which the family has one value
     lr: ClassVar[float]  # peak learning rate from fresh weights
 
@@ -73,7 +86,15 @@ class Family(ABC):
 
     @classmethod
     def settings(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Our settings for their config.json. Raises `SettingsError` if one is missing, or is none that we compute."""
+        """Our settings for their config.json.
+
+        Raises `SettingsError` if an option is missing, is unknown, or has a value that we do not compute.
+        """
+        known = {*cls.theirs(config), *(option for options in cls.options.values() for option in options)}
+        for option, value in config.items():
+            harmless = any(fnmatchcase(option, pattern) for pattern in (*HARMLESS, *cls.harmless))
+            if option not in known and value is not None and not harmless:
+                raise SettingsError(f"it has {option}, of which charlm does not know what a {cls.model} does with it")
         for option, allowed in cls.theirs(config).items():
             if (value := config.get(option, allowed[0])) not in allowed:
                 choices = " or ".join(map(repr, allowed))
@@ -85,6 +106,17 @@ class Family(ABC):
                 raise SettingsError(f"it lacks {options[0]}")
             values[name] = given[0]
         return values
+
+    @classmethod
+    def differences(cls, config: Mapping[str, Any]) -> list[str]:
+        """In words, where several options of theirs differ that are one of ours."""
+        several = {ours: {o: config[o] for o in options if o in config} for ours, options in cls.options.items()}
+        return [
+            f"{', '.join(f'{option} is {value!r}' for option, value in given.items())}; charlm has one {flag(ours)}, "
+            f"and takes {next(iter(given.values()))!r}"
+            for ours, given in several.items()
+            if any(value != next(iter(given.values())) for value in given.values())
+        ]
 
     @classmethod
     def config(cls, plan: Plan, network: Network) -> tuple[dict[str, Any], list[str]]:
@@ -110,7 +142,3 @@ class Family(ABC):
             if match.ours.replace("*", number) == module:
                 return Source(tuple(f"{name.replace('*', number)}.{kind}" for name in match.theirs), match.transposed)
         raise AssertionError(f"{cls.__name__} has no match for {ours}")
-
-    @classmethod
-    def is_weight(cls, name: str) -> bool:
-        return name not in cls.copies and not name.endswith(cls.buffers)

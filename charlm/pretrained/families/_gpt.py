@@ -18,7 +18,6 @@ BLOCK = (
 
 class GPT(Family):
     prefix = "transformer."
-    copies = ("lm_head.weight",)
     buffers = (".attn.bias", ".attn.masked_bias", "position_ids")  # causal masks, numbers of places
     options = {
         "layers": ("n_layer",),
@@ -27,6 +26,7 @@ class GPT(Family):
         "seq_len": ("n_positions", "n_ctx"),
         "dropout": ("resid_pdrop", "embd_pdrop", "attn_pdrop"),
     }
+    harmless = ("summary_*", "n_special", "predict_special_tokens")
     ours = {
         "positions": "learned",
         "norm": "layer",

@@ -12,6 +12,7 @@ from charlm.pretrained.families._gpt import BLOCK, GPT
 class GPT2(GPT):
     model = "GPT2LMHeadModel"
     matches = (Match("embed", ("wte",)), Match("positions.embed", ("wpe",)), *BLOCK, Match("norm", ("ln_f",)))
+    copies = {"lm_head.weight": "wte.weight"}
     ours = GPT.ours | {"norm_place": "pre"}
 
     @classmethod
@@ -23,6 +24,7 @@ class GPT2(GPT):
             "layer_norm_epsilon": (1e-5,),
             "scale_attn_weights": (True,),
             "scale_attn_by_inverse_layer_idx": (False,),
+            "reorder_and_upcast_attn": (False,),
             "add_cross_attention": (False,),
             "tie_word_embeddings": (True,),
         }

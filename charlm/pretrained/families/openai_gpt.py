@@ -12,6 +12,7 @@ from charlm.pretrained.families._gpt import BLOCK, GPT
 class OpenAIGPT(GPT):
     model = "OpenAIGPTLMHeadModel"
     matches = (Match("embed", ("tokens_embed",)), Match("positions.embed", ("positions_embed",)), *BLOCK)
+    copies = {"lm_head.weight": "tokens_embed.weight"}
     ours = GPT.ours | {"norm_place": "post"}
 
     @classmethod
