@@ -114,7 +114,8 @@ class Block(nn.Module):
         def plain() -> Attention:
             return Attention(c.hidden_size, c.head_count, bias=c.bias, dropout=c.dropout, qk_norm=c.qk_norm)
 
-        self.norm1, self.attention = norm(c), attention or plain()
+        self.norm1 = norm(c)
+        self.attention: Any = attention or plain()
         self.norm2: nn.Module | None = norm(c) if cross else None
         self.cross: Attention | None = plain() if cross else None
         self.norm3, self.experts = norm(c), experts

@@ -131,7 +131,7 @@ def grouped(q: Tensor, k: Tensor, v: Tensor, pieces: Sequence[Groups], tokens: T
         a, b, c = (t.flatten(1, 2) for t in (part.group(q), part.gather(k), part.gather(v)))  # (B, H N, G or K, D/H)
         mask = mask.expand(-1, q.size(1), -1, -1, -1).flatten(1, 2)  # (B or 1, H N, G, K)
         y = F.scaled_dot_product_attention(a, b, c, mask, dropout)
-        return part.ungroup(y.unflatten(1, (q.size(1), -1)), length)
+        return part.ungroup(y.view(*q.shape[:2], -1, *y.shape[2:]), length)
     q = q / math.sqrt(q.size(-1))
     energies = []
     for part, mask in zip(pieces, masks, strict=True):
