@@ -12,6 +12,7 @@ from charlm.config import DataSpec, Lengths
 from charlm.errors import SettingsError
 from charlm.model import parameter_count
 from charlm.plan import Plan
+from charlm.work import multiply_adds
 
 PARAMETERS = {
     "gpt1": 116_534_784,
@@ -40,6 +41,13 @@ def parameters(name: str) -> int:
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_presets_have_the_published_number_of_parameters(name: str) -> None:
     assert parameters(name) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", [name for name in presets.names() if name.endswith("-tiny")])
+def test_small_presets_say_what_they_cost_before_they_are_trained(name: str) -> None:
+    plan = Plan.of(presets.read(name))
+    work = multiply_adds(plan.outline(DataSpec(65, plan.lengths)))
+    assert 0.7e6 < work < 1.5e6, "so that they compare"
 
 
 @pytest.mark.parametrize("name", ROUNDED)

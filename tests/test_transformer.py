@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from pairwise import pairwise
@@ -76,6 +78,16 @@ def test_every_mixture_of_two_options_streams(positions: str, norm: str, norm_pl
     step.begin(model(tokens[:1, :11]).state)
     for t in range(11, 30):
         torch.testing.assert_close(step(tokens[:1, t]), whole[:1, t], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_heads_of_an_odd_width_write_what_they_read() -> None:
+    settings = {"arch": "transformer", "positions": "learned", "layers": 1, "hidden_size": 14, "heads": 2}
+    model: Any = Plan.of(settings).build(DataSpec(11, Lengths.of_text(8))).eval()
+    text, step = torch.arange(10)[None], model.stepper(1)
+    step.begin(model.start(1))
+    for t in range(10):
+        torch.testing.assert_close(step(text[:, t]), model(text).logits[:, t], atol=1e-5, rtol=1e-4)
 
 
 def test_an_option_that_the_fast_step_does_not_know_is_left_to_the_slow_one(monkeypatch: pytest.MonkeyPatch) -> None:

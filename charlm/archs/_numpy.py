@@ -127,7 +127,8 @@ class TransformerStepper(WindowStepper):
         self.all_heads = np.arange(self.heads)[:, None]
         self.keys, self.values = self.cache.keys.numpy(), self.cache.values.numpy()  # (L, B, H, W, D/H)
         self.width = c.hidden_size // c.head_count  # of a head
-        self.order = np.arange(self.width).reshape(2, -1).T.reshape(-1)  # 0, D/2H, 1, D/2H + 1, …
+        halves = np.arange(self.width // 2)
+        self.order = np.stack([halves, halves + self.width // 2], 1).reshape(-1)  # 0, D/2H, 1, D/2H + 1, …
         self.embedding = array(model.embed.weight)
         earlier = model.earlier  # tables (V + 1, D), the last token's first
         self.earlier = [] if earlier is None else np.split(array(earlier.weight), model.ngram - 1)[::-1]

@@ -37,7 +37,7 @@ def trainable(branch: nn.Module) -> list[Tensor]:
 
 def dropped(x: Tensor, share: float, seed: int) -> Tensor:
     """Dropout that is the same whenever the seed is: it is computed twice."""
-    if not share:
+    if not share or x.is_meta:  # of which only sizes are wanted
         return x
     draws = torch.rand(x.shape, generator=torch.Generator(x.device).manual_seed(seed), device=x.device)
     return x * (draws >= share) / (1 - share)
