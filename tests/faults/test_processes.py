@@ -63,7 +63,7 @@ def test_when_a_process_is_killed_all_begin_again_where_the_last_checkpoint_stan
     straight = launch("--standalone --nproc-per-node 2", f"{words} --out straight")
     straight.communicate(timeout=200)
     killed = launch("--standalone --nproc-per-node 2 --max-restarts 2", f"{words} --out killed")
-    while not (Path("killed/training.json").exists() and folder.info(Path("killed")).training["step"] >= 20):
+    while not (folder.is_run(Path("killed")) and folder.info(Path("killed")).training["step"] >= 20):
         assert killed.poll() is None, killed.communicate()[1]
         time.sleep(0.05)
     os.kill(second_process(killed.pid), signal.SIGKILL)
