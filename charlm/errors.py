@@ -27,6 +27,8 @@ def as_typed(value: Any) -> str:
     """The value of a setting as it would be typed."""
     if isinstance(value, bool):
         return "on" if value else "off"
+    if value is None:
+        return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
