@@ -8,7 +8,8 @@ from typing import Any
 
 from charlm.errors import RunError, SettingsError, VocabularyError
 from charlm.pretrained.foreign import read_json, read_optional, read_text
-from charlm.text.byte_bpe import PRINTED, ByteBPE
+from charlm.text.byte_bpe import ByteBPE
+from charlm.text.printed import PRINTED
 from charlm.text.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
 
 PADDING = 1024  # ids of a model without a token, at most: its vocabulary may be rounded up

@@ -17,27 +17,13 @@ from typing import Any
 
 from charlm.errors import VocabularyError
 from charlm.progress import Progress
+from charlm.text.printed import ORDER, printed, read
 from charlm.text.tokenizers import BYTES, Tokenizer, utf8
 from charlm.text.units import Ids, Units, pieces
-
-VISIBLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]  # bytes that GPT-2 prints as Latin-1
-ORDER = [*VISIBLE, *sorted({*range(256)} - {*VISIBLE})]  # the bytes by their ids in GPT-2
-PRINTED = {byte: chr(byte if byte in VISIBLE else 0x100 + id - len(VISIBLE)) for id, byte in enumerate(ORDER)}
-READ = {character: byte for byte, character in PRINTED.items()}
 
 CACHED = 1 << 17  # pieces whose ids are remembered
 SHORT = 64  # characters of a piece that is remembered, at most
 LEAST = 2  # occurrences of a pair that is worth a token
-
-
-def printed(token: bytes) -> str:
-    """The token as GPT-2's files write it, a character for each byte: `Ġthe` for a space and `the`."""
-    return "".join([PRINTED[byte] for byte in token])
-
-
-def read(token: str) -> bytes:
-    """The bytes of a token in GPT-2's files; of a special token with other characters, such as a space, its text."""
-    return bytes([READ[c] for c in token]) if READ.keys() >= set(token) else utf8(token)
 
 
 class ByteBPE(Tokenizer):

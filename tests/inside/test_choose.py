@@ -32,7 +32,8 @@ from charlm.inside.choose import (
     wilson,
 )
 from charlm.progress import result
-from charlm.text.byte_bpe import ByteBPE, printed
+from charlm.text.byte_bpe import ByteBPE
+from charlm.text.printed import printed
 from charlm.text.tokenizers import BYTES
 from charlm.writer import Writer
 

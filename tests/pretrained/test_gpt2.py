@@ -431,7 +431,7 @@ def test_dropouts_that_are_one_in_charlm_are_noted_where_they_differ(theirs: Pat
         (["--preset", "gpt2-tiny", "--no-bias"], "--bias is off and would have to be on"),
         (["--preset", "gpt2-tiny", "--init", "unigram"], "--init is unigram and would have to be published"),
         (["--preset", "gpt2-tiny", "--ngram", "2"], "--ngram is 2 and would have to be 1"),
-        (["--preset", "gpt2-tiny", "--experts", "2"], "--experts is 2 and would have to be none"),
+        (["--preset", "gpt2-tiny", "--embedding-size", "8"], "--embedding-size is 8 and would have to be none"),
         (["--preset", "gpt2-tiny", "--pattern", "window"], "--pattern is window and would have to be dense"),
         (["--arch", "gru"], "--arch is gru and would have to be transformer"),
         (["--preset", "gpt2-tiny", "--tokenizer", "word"], "--tokenizer word has no equal in Hugging Face's library"),

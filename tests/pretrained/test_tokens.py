@@ -13,7 +13,8 @@ from charlm.config import DataSettings
 from charlm.errors import RunError, VocabularyError
 from charlm.pretrained.tokenizers import END, files, read
 from charlm.progress import result
-from charlm.text.byte_bpe import ByteBPE, printed
+from charlm.text.byte_bpe import ByteBPE
+from charlm.text.printed import printed
 from charlm.text.tokenizers import utf8
 from charlm.text.vocabulary import train_tokenizer
 
