@@ -128,8 +128,10 @@ def grouped(q: Tensor, k: Tensor, v: Tensor, pieces: Sequence[Groups], tokens: T
     length, masks = q.size(2), [part.visible(tokens) for part in pieces]
     if len(pieces) == 1:  # all energies of a query stand together: the fused product keeps none of them
         (part,), (mask,) = pieces, masks
-        a, b, c = (t.flatten(1, 2) for t in (part.group(q), part.gather(k), part.gather(v)))  # (B, H N, G or K, D/H)
-        mask = mask.expand(-1, q.size(1), -1, -1, -1).flatten(1, 2)  # (B or 1, H N, G, K)
+        alike = mask.shape[:2] == (1, 1)  # in all rows and heads
+        at = (0, 1) if alike else (1, 2)  # heads stand with the rows; or with the groups, for masks of their own
+        a, b, c = (t.flatten(*at) for t in (part.group(q), part.gather(k), part.gather(v)))  # (…, G or K, D/H)
+        mask = mask[0] if alike else mask.expand(-1, q.size(1), -1, -1, -1).flatten(1, 2)  # (1, N or H N, G, K)
         y = F.scaled_dot_product_attention(a, b, c, mask, dropout)
         return part.ungroup(y.view(*q.shape[:2], -1, *y.shape[2:]), length)
     q = q / math.sqrt(q.size(-1))
