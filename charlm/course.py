@@ -42,6 +42,7 @@ class Course:
         self.batches = store.batches(plan.train)
         self.trainer = Trainer.from_plan(plan, self.batches, store.spec(plan.train), world)
         self.plan = replace(plan, train=self.trainer.settings)
+        self.work = multiply_adds(plan.outline(self.trainer.model.spec))
         model = self.trainer.average or self.trainer.model  # the weights that are scored, saved and sampled from
         self.writer = Writer(model, store.vocabularies, kind=plan.kind, objective=plan.objective)
         self.record = Record(Path(), plan.arch)
@@ -88,8 +89,7 @@ class Course:
         """Report what is trained, and compile where the plan says so."""
         trainer, store = self.trainer, self.store
         splits = {"train": store.train, "validation": store.validation, "test": store.test}
-        work = multiply_adds(self.plan.outline(trainer.model.spec))
-        sizes = parameter_count(trainer.model), work, splits, store.tokenizer.vocab_size
+        sizes = parameter_count(trainer.model), self.work, splits, store.tokenizer.vocab_size
         yield Started(self.record.path, self.plan, *sizes, trainer.where)
         yield from self.warnings()
         if self.plan.train.compile == "on":

@@ -15,6 +15,7 @@ from charlm.launch import launched
 from charlm.plan import Plan
 from charlm.progress import result
 from charlm.runs import folder
+from charlm.runs.record import resolved
 from charlm.text.vocabulary import Vocabularies
 from charlm.training import together
 from charlm.training.loop import Trainer
@@ -37,7 +38,7 @@ def lead(
     world, files = trainer.world, [[str(path) for path in side] for side in (paths, targets)]
     if world.size > 1 and "-" in (*files[0], *files[1]):
         raise SettingsError("only one process can read standard input; save it to a file, which all of them can read")
-    absolute = [[str(Path(path).resolve()) for path in side] for side in files]
+    absolute = [resolved(map(Path, side)) for side in files]
     world.broadcast_object((plan.to_dict(), absolute, cache_dir, store.vocabularies.to_json(), store.corpus_sha256))
     together.share(trainer)
     try:
@@ -84,16 +85,14 @@ def begun_before(plan: Plan, corpus: AnyCorpus, out: Path | None) -> Path | None
 
 def differences(config: Mapping[str, Any], plan: Plan, corpus: AnyCorpus) -> set[str]:
     """In what a run differs from a plan for a corpus: groups of settings, or the text."""
-    wanted = json.loads(json.dumps(plan.to_dict()))
-    settled = ("device", "precision", "compile")  # where `auto` has become something
-    groups = {
-        name: ({key: group[key] for key in group if key not in settled} for group in (config[name], value))
-        if isinstance(value, dict)
-        else (config[name], value)
-        for name, value in wanted.items()
-    }
-    different = {name for name, (one, other) in groups.items() if one != other}
-    files = [str(path.resolve()) for path in corpus.paths]
-    targets = [str(path.resolve()) for path in corpus.targets]
-    same = (files, targets) == (config["corpus"]["paths"], config["corpus"]["targets"])
-    return different | (set() if same else {"text"})
+
+    def without_settled(values: Mapping[str, Any]) -> dict[str, Any]:
+        """All but those where `auto` has become something."""
+        settled = dict.fromkeys(("device", "precision", "compile"))
+        return {**values, "train": {**values["train"], **settled}}
+
+    wanted = without_settled(json.loads(json.dumps(plan.to_dict())))
+    given = without_settled(config)
+    different = {name for name, value in wanted.items() if given[name] != value}
+    files = {"paths": resolved(corpus.paths), "targets": resolved(corpus.targets)}
+    return different | ({"text"} if any(config["corpus"][side] != paths for side, paths in files.items()) else set())

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charlm.archs._attention import KV, Attention, watch
-from charlm.archs._blocks import Block, BlockConfig, Dropout, Heads, NormPlace, norm
+from charlm.archs._blocks import Block, BlockConfig, Dropout, Heads, NormPlace, norm, original_block
 from charlm.archs._copy import Copy, CopyHead
 from charlm.archs._inside import named_layers, stack_parts
 from charlm.archs._patterns import PatternConfig
@@ -88,17 +88,7 @@ class EncDec(SlidingEncoderDecoder):
         @property
         def block(self) -> BlockConfig:
             """The paper's block as a BlockConfig."""
-            return BlockConfig(
-                hidden_size=self.hidden_size,
-                heads=self.heads,
-                positions="sinusoidal",
-                norm="layer",
-                norm_place=self.norm_place,
-                activation="relu",
-                qk_norm=False,
-                bias=True,
-                dropout=self.dropout,
-            )
+            return original_block(self, "sinusoidal")
 
     config: Config
 

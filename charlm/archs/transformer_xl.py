@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charlm.archs._attention import watch
-from charlm.archs._blocks import BlockConfig, Dropout, Heads, NormPlace, norm
+from charlm.archs._blocks import BlockConfig, Dropout, Heads, NormPlace, norm, original_block
 from charlm.archs._inside import layer_vectors, named_layers, refuse_source, stack_parts
 from charlm.archs._relative import RelativeAttention, RelativeBlock, distance_table
 from charlm.archs._relative_steppers import relative_stepper
@@ -100,17 +100,7 @@ class TransformerXL(LanguageModel):
         @property
         def block(self) -> BlockConfig:
             """The paper's block as a BlockConfig, but for its attention."""
-            return BlockConfig(
-                hidden_size=self.hidden_size,
-                heads=self.heads,
-                positions="none",
-                norm="layer",
-                norm_place=self.norm_place,
-                activation="relu",
-                qk_norm=False,
-                bias=True,
-                dropout=self.dropout,
-            )
+            return original_block(self, "none")
 
     config: Config
     head: Head

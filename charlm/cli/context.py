@@ -12,7 +12,7 @@ from charlm.cli.console import table, watch
 from charlm.cli.opened import OPENING, errors_name_run
 from charlm.cli.options import Encoding, Json, OtherText, Run, with_settings
 from charlm.cli.pictures import Html, Png, Svg, present
-from charlm.cli.texts import other_text, refuse_unused
+from charlm.cli.texts import other_text
 from charlm.config import take
 from charlm.runs import folder
 from charlm.runs.opening import Opening
@@ -37,7 +37,6 @@ def context(
     given: dict[str, Any],
 ) -> None:
     path = folder.find(run, kind="text")
-    refuse_unused(encoding, read=bool(text), advice="--text FILE")
     other = other_text(text, encoding)
     from charlm.inside.context import reach
 

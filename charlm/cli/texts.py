@@ -32,7 +32,11 @@ def text_to_train_on(
 
 
 def other_text(files: Files, encoding: str | None) -> Corpus | None:
-    """The text in `files`, to be used instead of the run's own; None without files."""
+    """The text in the `files` of --text, to be used instead of the run's own; None without files.
+
+    Raises `SettingsError` for an encoding without them.
+    """
+    refuse_unused(encoding, read=bool(files), advice="--text FILE")
     from charlm.text.corpus import Corpus
 
     if not files:

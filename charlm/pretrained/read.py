@@ -20,6 +20,7 @@ from charlm.runs import checkpoint, folder
 from charlm.runs.record import UNTRAINED, describe_run
 from charlm.text.tokenizers import Tokenizer
 from charlm.text.vocabulary import Vocabularies
+from charlm.work import multiply_adds
 
 
 def import_model(source: Path, out: Path | None = None) -> Generator[Progress, None, Path]:
@@ -50,7 +51,8 @@ def import_model(source: Path, out: Path | None = None) -> Generator[Progress, N
         "model_type": config["model_type"],
         "differences": family.differences(config),
     }
-    said = describe_run(plan, outline, vocabularies, rows=plan.train.batch_size, origin=origin)
+    work = multiply_adds(outline)
+    said = describe_run(plan, outline, vocabularies, rows=plan.train.batch_size, work=work, origin=origin)
     path = folder.claim(None, source.resolve().name) if out is None else out
     try:
         with new_folder(path) as beside:

@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ from charlm.runs import checkpoint, folder
 from charlm.score import Score
 from charlm.text.vocabulary import Vocabularies
 from charlm.training.loop import Step, Trainer
-from charlm.work import multiply_adds
 
 NOTES = ("stale", "validated", "losses", "pending")
 NO_CORPUS: dict[str, Any] = {"name": "-", "paths": [], "targets": [], "sha256": ""}  # of a run with weights of others
@@ -67,8 +66,13 @@ class Record:
     saved: int = -1  # the step of the checkpoint on disk
     unwritten: tuple[Score | None, int] | None = None  # score and step of best weights that could not be written
 
-    def begin(self, plan: Plan, store: AnyStore, corpus: AnyCorpus, trainer: Trainer, network: Network) -> None:
-        """Write all that opening and resuming the run needs; config.json last, as it makes the folder a run."""
+    def begin(
+        self, plan: Plan, store: AnyStore, corpus: AnyCorpus, trainer: Trainer, network: Network, work: int
+    ) -> None:
+        """Write all that opening and resuming the run needs; config.json last, as it makes the folder a run.
+
+        `work` is the network's multiply-adds per token.
+        """
         folder.write_json(self.path / "tokenizer.json", store.vocabularies.to_json())
         self.save(trainer, network)  # so that there always is a checkpoint
         text = {
@@ -77,8 +81,8 @@ class Record:
             "targets": resolved(corpus.targets),
             "sha256": store.corpus_sha256,
         }
-        rows = trainer.batches.batch_size
-        config = describe_run(plan, trainer.model, store.vocabularies, rows=rows, corpus=text, origin=self.origin)
+        model, rows, origin = trainer.model, trainer.batches.batch_size, self.origin
+        config = describe_run(plan, model, store.vocabularies, rows=rows, work=work, corpus=text, origin=origin)
         folder.write_json(self.path / "config.json", config)
 
     def add_loss(self, step: Step) -> None:
@@ -191,10 +195,14 @@ def describe_run(
     vocabularies: Vocabularies,
     *,
     rows: int,
+    work: int,
     corpus: dict[str, Any] = NO_CORPUS,
     origin: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What config.json says. The network's lengths, and `rows`, are smaller than the plan's if the text is short."""
+    """What config.json says. The network's lengths, and `rows`, are smaller than the plan's if the text is short.
+
+    `work` is its multiply-adds per token.
+    """
     return {
         "format": folder.FORMAT,
         "charlm": __version__,
@@ -206,14 +214,14 @@ def describe_run(
         "lengths": network.spec.lengths._asdict(),
         "rows": rows,
         "params": parameter_count(network),
-        "multiply_adds": multiply_adds(plan.outline(network.spec)),
+        "multiply_adds": work,
         "tokenizer_sha256": vocabularies.sha256,
         "corpus": corpus,
         "origin": origin,
     }
 
 
-def resolved(paths: Sequence[Path]) -> list[str]:
+def resolved(paths: Iterable[Path]) -> list[str]:
     """Absolute paths; - stays as it is."""
     return [str(path if str(path) == "-" else path.resolve()) for path in paths]
 
