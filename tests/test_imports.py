@@ -21,7 +21,7 @@ FLOORS = [
     {"config"},
     {"timer", "inspection", "text", "presets", "sampling.settings", "sampling.stream"},
     {"model"},
-    {"quantize", "evaluate", "work"},
+    {"quantize", "evaluate", "work", "recording"},
     {"archs", "objectives", "device", "baselines"},
     {"kinds"},
     {"plan", "text.check"},

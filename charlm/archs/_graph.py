@@ -1,12 +1,10 @@
-"""One token at a time on a GPU: a step's hundred small kernels are recorded once and launched as one (a CUDA graph).
+"""One token at a time on a GPU: a step is recorded as a CUDA graph (`charlm.recording`).
 
-A graph always computes on the same memory, so the state lives in tensors that keep their place and their shape. On a
-CPU the same work is called as it is: so `tests/test_archs.py` holds it to `features` without a GPU.
+Its state lives in tensors that keep their place and their shape. `tests/test_archs.py` holds it to `features`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,34 +12,7 @@ from torch import Tensor
 
 from charlm.archs._window import Window, WindowStepper
 from charlm.model import LanguageModel, State, leaves, map_state
-
-
-class Recorded:
-    """`work`, which reads and writes tensors at fixed addresses, as a CUDA graph; on a CPU it is called as it is.
-
-    For CUDA it is called once before it is recorded, as a warm-up.
-    """
-
-    def __init__(self, work: Callable[[], Tensor], device: torch.device) -> None:
-        self.replay: Callable[[], object] | None = None
-        if device.type != "cuda":
-            self.work = work
-        else:
-            aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-            aside.wait_stream(torch.cuda.current_stream(device))
-            with torch.cuda.stream(aside):
-                work()  # libraries choose their kernels and take their memory now
-            torch.cuda.current_stream(device).wait_stream(aside)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                self.result = work()
-            self.replay = graph.replay  # and not `work`: with its owner that would be a reference cycle
-
-    def __call__(self) -> Tensor:
-        if self.replay is None:
-            return self.work()
-        self.replay()
-        return self.result.clone()
+from charlm.recording import Recorded
 
 
 class CarriedStepper:
@@ -69,7 +40,7 @@ class CarriedStepper:
     @torch.inference_mode()
     def __call__(self, token: Tensor) -> Tensor:
         self.token.copy_(token)
-        return self.recorded()
+        return self.recorded().clone()
 
 
 class GraphStepper(WindowStepper):
@@ -99,4 +70,4 @@ class GraphStepper(WindowStepper):
 
     def logits(self, token: Tensor) -> Tensor:
         self.token.copy_(token)
-        return self.recorded()
+        return self.recorded().clone()

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from charlm.archs._attention import KV
-from charlm.archs._graph import Recorded
 from charlm.archs._numpy import FEW, on_cpu
 from charlm.archs._numpy_layers import Array, Linear, Norm, array
 from charlm.archs._relative import RelativeBlock
 from charlm.model import Stepper
+from charlm.recording import Recorded
 
 
 def relative_stepper(model: Any, rows: int) -> Stepper:
@@ -79,7 +79,7 @@ class RingStepper:
     @torch.inference_mode()
     def __call__(self, token: Tensor) -> Tensor:
         self.token.copy_(token)
-        return self.recorded()
+        return self.recorded().clone()
 
 
 class NumpyStepper:

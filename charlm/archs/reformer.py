@@ -27,7 +27,6 @@ from torch import Tensor, nn
 
 from charlm.archs._attention import watch
 from charlm.archs._blocks import Activation, BlockConfig, FeedForward, Heads, NormKind, PositionKind, norm
-from charlm.archs._graph import Recorded
 from charlm.archs._inside import block_parts, named_layers
 from charlm.archs._lsh import LSHAttention, normalised
 from charlm.archs._positions import Places, Positions, Rotary, positions
@@ -37,6 +36,7 @@ from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
 from charlm.inspection import Part
 from charlm.model import Features, Head, Init, Stepper, init_unigram
+from charlm.recording import Recorded
 
 MOST_BUCKETS = 2048  # bucket times place is a number of 32 bits
 
@@ -252,4 +252,4 @@ class HashStepper(WindowStepper):
 
     def logits(self, token: Tensor) -> Tensor:
         self.token.copy_(token)
-        return self.recorded()
+        return self.recorded().clone()
