@@ -61,6 +61,8 @@ class Course:
         for step in () if pending and not self.has_patience() else trainer:
             self.record.add_loss(step)
             yield step
+            while trainer.recorder.notes:
+                yield Note(trainer.recorder.notes.pop())
             check = step.number % CHECKED == 0 or step.progress == 1 or control.stop
             if check and (yield from self.check_explosion()):
                 continue

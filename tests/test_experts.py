@@ -190,7 +190,8 @@ def trainer(**settings: Any) -> Trainer:
 def test_what_is_reported_is_cross_entropy_and_what_is_minimised_is_more() -> None:
     fit = trainer()
     step = next(iter(fit))
-    (batch, _), *_ = fit.fed.batches
+    (feed,) = fit.recorder.feeds.values()
+    (batch, _), *_ = feed.batches
     half = batch._replace(targets=batch.targets.clone().index_fill_(1, torch.arange(12), PAD))
     model = build(balance=50.0).train()
     with torch.no_grad():

@@ -19,7 +19,7 @@ FLOORS = [
     {"errors", "launch", "progress", "score"},
     {"interval", "files", "discovery"},
     {"config"},
-    {"timer", "inspection", "text", "presets", "sampling.settings", "sampling.stream"},
+    {"timer", "inspection", "text", "presets", "sampling.settings", "sampling.stream", "sampling.noise"},
     {"model"},
     {"quantize", "evaluate", "work", "recording"},
     {"archs", "objectives", "device", "baselines"},
@@ -134,9 +134,9 @@ def test_the_help_page_loads_no_command_and_at_most_twice_what_typer_and_rich_ar
 
 def test_the_core_is_short_enough_to_read_over_coffee() -> None:
     """Interfaces, objectives, evaluation, training, sampling of a text, and the first four architectures with all that
-    they share. Left out are translation, several processes, looking inside, the architectures that are variations, and
-    what is an option of the others and has files of its own."""
-    others = {"beam", "lines", "translate", "together", "_inside"}
+    they share. Left out are translation, several processes, recording, looking inside, the architectures that are
+    variations, and what is an option of the others and has files of its own."""
+    others = {"beam", "lines", "translate", "together", "recorder", "_inside"}
     others |= {"encdec", "gru", "rnn", "transformer_xl", "_relative", "_relative_steppers"}
     others |= {"reformer", "_lsh", "_reversible", "_patterns", "_rules", "_sparse", "_experts", "_copy"}
     rooms = [path for room in ("objectives", "training", "sampling", "archs") for path in (ROOT / room).glob("*.py")]

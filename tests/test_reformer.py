@@ -198,7 +198,7 @@ def test_a_window_of_one_chunk_is_one_bucket_and_a_longer_one_has_two_for_each()
 
 def remembered(x: Tensor, branches: Sequence[nn.Module], dropout: float) -> tuple[Tensor, Tensor]:
     """The same stream, y1 = x1 + F(x2) and y2 = x2 + G(y1), with everything that autograd keeps."""
-    seed = int(torch.randint(2**62, ())) if dropout else 0
+    seed = torch.randint(2**62, ()) if dropout else torch.zeros(())
     x1 = x2 = x
     for layer in range(0, len(branches), 2):
         x1 = x1 + dropped(branches[layer](x2)[0], dropout, seed + layer)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from charlm.sampling import noise
+
 Branch = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
 """f: (B, T, D) -> (B, T, D) and what it decided on the way, a tensor of whole numbers or None. Given that again, it
 decides the same, although its input may differ in the last bit."""
@@ -25,7 +27,7 @@ def reversible(x: Tensor, branches: Sequence[nn.Module], dropout: float) -> tupl
     Each branch is a `Branch`, and `dropout` is the share of what it says that is dropped. What is kept for the backward
     pass is the end of the stream, and what the branches decided.
     """
-    seed = int(torch.randint(2**62, (), device="cpu")) if dropout else 0
+    seed = torch.randint(2**62, (), device=x.device) if dropout and not x.is_meta else torch.zeros(())
     weights = [p for branch in branches for p in trainable(branch)]
     ends: tuple[Tensor, Tensor] = _Reversible.apply(x, branches, dropout, seed, *weights)  # type: ignore[no-untyped-call]
     return ends
@@ -35,12 +37,13 @@ def trainable(branch: nn.Module) -> list[Tensor]:
     return [p for p in branch.parameters() if p.requires_grad]
 
 
-def dropped(x: Tensor, share: float, seed: int) -> Tensor:
-    """Dropout that is the same whenever the seed is: it is computed twice."""
+def dropped(x: Tensor, share: float, seed: Tensor) -> Tensor:
+    """Dropout that is the same whenever the seed () is: it is computed twice."""
     if not share or x.is_meta:  # of which only sizes are wanted
         return x
-    draws = torch.rand(x.shape, generator=torch.Generator(x.device).manual_seed(seed), device=x.device)
-    return x * (draws >= share) / (1 - share)
+    places = torch.arange(x.numel(), device=x.device).view(x.shape)
+    bits = noise.branch(seed, places)  # int64, all values alike
+    return x * (bits >= round(share * 2**64) - 2**63) / (1 - share)
 
 
 class _Reversible(torch.autograd.Function):
@@ -50,7 +53,7 @@ class _Reversible(torch.autograd.Function):
         x: Tensor,
         branches: Sequence[Any],
         dropout: float,
-        seed: int,
+        seed: Tensor,
         *weights: Tensor,  # noqa: ARG004  # so that autograd asks for their gradients
     ) -> tuple[Tensor, Tensor]:
         a, b, decisions = x, x, []
@@ -58,22 +61,22 @@ class _Reversible(torch.autograd.Function):
             y, decided = branch(b, None)
             a, b = b, a + dropped(y, dropout, seed + number)
             decisions.append(decided)
-        ctx.branches, ctx.dropout, ctx.seed = branches, dropout, seed
+        ctx.branches, ctx.dropout = branches, dropout
         kind = "cpu" if x.is_meta else x.device.type  # the meta device has no autocast
         ctx.autocast = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind), False
-        ctx.save_for_backward(a, b, *decisions)
+        ctx.save_for_backward(a, b, seed, *decisions)
         return a, b
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_a: Tensor, grad_b: Tensor) -> tuple[Tensor | None, ...]:
-        a, b, *decisions = ctx.saved_tensors
+        a, b, seed, *decisions = ctx.saved_tensors
         grads: list[Tensor] = []  # of the weights, in the order of `branches`
         for number, branch in reversed(list(enumerate(ctx.branches))):
             with torch.enable_grad(), torch.autocast(*ctx.autocast):
                 given = a.detach().requires_grad_()
                 y, _ = branch(given, decisions[number])
-                y = dropped(y, ctx.dropout, ctx.seed + number).to(b.dtype)
+                y = dropped(y, ctx.dropout, seed + number).to(b.dtype)
             grad, *of_weights = torch.autograd.grad(y, [given, *trainable(branch)], grad_b)
             grads[:0] = of_weights
             a, b = b - y.detach(), a

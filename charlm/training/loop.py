@@ -28,6 +28,7 @@ from charlm.training.optim import (
     step_if_finite,
     update_average,
 )
+from charlm.training.recorder import Feed, Recorder, padded
 from charlm.training.world import World
 
 RESET_SHARE = 1 / 64  # of the rows begin anew in each step, so that a blank page is familiar, as it is in writing
@@ -54,13 +55,6 @@ class Step(NamedTuple):
     seconds: float  # of training so far
 
 
-class Feed(NamedTuple):
-    """What an update reads, on the device."""
-
-    batches: tuple[tuple[Batch, Tensor], ...]  # each with the rows (B,) that go on from the batch before
-    scored: Tensor  # () targets in all of them, and in those of other processes
-
-
 @dataclass
 class Position:
     """Where a training stands: with weights and optimizer states, all that a checkpoint needs."""
@@ -76,9 +70,8 @@ class Trainer:
     """One training: model, data, optimizers and position. Iterate over it; it stops when the budget is spent.
 
     A step has two halves. `feed` prepares it on the host: the batch, the learning rate and the weight of the average,
-    in tensors whose addresses stay as long as their shapes do. `update` computes on the device alone. Two things in it
-    wait for the device: encoders that pack their sources, as packing wants lengths on the host, and optimizers without
-    a fused kernel (MPS).
+    in tensors that keep their addresses, for each shape. `update` computes on the device alone, which only optimizers
+    without a fused kernel (MPS) wait for, and on CUDA it is recorded (`recorder.py`).
 
     Everything random in step n is drawn after seeding with (seed, n), so that a resumed training needs no generator's
     state and nothing that happens between two steps can change the next.
@@ -111,7 +104,8 @@ class Trainer:
         self.skipped = torch.zeros((), device=self.device)
         self.average_weight = torch.zeros((), device=self.device)  # of the newest weights in the average
         self.network: Any = torch.compile(model) if settings.compile == "on" else model
-        self.fed: Feed | None = None  # the last one, whose tensors are filled anew
+        self.recorder = Recorder(model, self.update)
+        self.recorder.on &= self.world.size == 1  # what they exchange is not recorded
         self.where = ""  # device, precision and why, for people
 
     @classmethod
@@ -142,6 +136,7 @@ class Trainer:
         average = copy.deepcopy(model).requires_grad_(False) if settings.ema else None
         optimizers = build_optimizers(model, settings)
         trainer = cls(model, batches, optimizers, settings, average=average, objective=objective, world=world)
+        where = f"{where}, a step is one CUDA graph" if trainer.recorder.on else where
         trainer.where = where if world.size == 1 else f"{world.size} processes, each on {where}"
         return trainer
 
@@ -194,7 +189,7 @@ class Trainer:
         torch.manual_seed((seed + self.world.rank * 2**40) % 2**63)
         self.model.train()
         feed, tokens = self.feed(lr, torch.Generator().manual_seed(seed % 2**63))
-        nats = self.update(feed)
+        nats = self.recorder(feed)
         self.position.step += 1
         self.position.tokens += tokens
         return nats, tokens
@@ -214,12 +209,10 @@ class Trainer:
             batch = self.objective.batch(rows, self.model.spec, draws)
             scored += int((batch.targets != PAD).sum())
             keep = (torch.rand(len(batch.tokens), generator=draws) >= RESET_SHARE) & (not fresh)
-            batches.append((self.own(batch), keep[self.world.rows]))
+            own = self.own(batch), keep[self.world.rows]
+            batches.append(padded(*own) if self.recorder.on else own)
         fed = Feed(tuple(batches), torch.tensor(float(max(scored, 1))))  # a batch may hold nothing to be scored
-        if self.fed is None or [t.shape for t in leaves(fed)] != [t.shape for t in leaves(self.fed)]:
-            self.fed = map_state(lambda t: torch.empty_like(t, device=self.device), fed)
-        map_state(self.fill, self.fed, fed)
-        return self.fed, shown
+        return self.recorder.place(fed), shown
 
     def own(self, batch: Batch) -> Batch:
         """This process's rows; where there are fewer rows than processes perhaps one that is not scored."""
@@ -227,11 +220,6 @@ class Trainer:
             unscored = batch._replace(targets=torch.full_like(batch.targets, PAD))
             return Batch(*map_state(lambda t: t[:1], unscored))
         return Batch(*map_state(lambda t: t[self.world.rows], batch))
-
-    def fill(self, to: Tensor, t: Tensor) -> Tensor:
-        """Copy `t` to the device. From pinned memory CUDA fetches it while this thread goes on; MPS would read memory
-        that was freed."""
-        return to.copy_(t.pin_memory(), non_blocking=True) if self.device.type == "cuda" else to.copy_(t)
 
     def update(self, feed: Feed) -> Tensor:
         """Change the weights; returns the mean loss per scored target, ()."""

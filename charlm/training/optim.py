@@ -38,7 +38,8 @@ def build_optimizers(model: nn.Module, settings: TrainSettings) -> list[Optimize
     device = next(model.parameters()).device
     exact = torch.float64 if device.type == "cpu" else torch.float32  # which is what CUDA's fused AdamW reads
     lr, fused = torch.tensor(settings.lr, dtype=exact, device=device), device.type in ("cpu", "cuda")
-    common: dict[str, Any] = {"lr": lr, "betas": (0.9, settings.beta2), "fused": fused}
+    recordable = device.type == "cuda"
+    common: dict[str, Any] = {"lr": lr, "betas": (0.9, settings.beta2), "fused": fused, "capturable": recordable}
     if settings.optimizer == "adamw":
         groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
         return [AdamW([g for g in groups if g["params"]], **common)]

@@ -102,7 +102,7 @@ def test_what_an_update_reads_stays_where_it_is_while_shapes_stay() -> None:
     windows = Windows(IDS, batch_size=4, seq_len=8, order="stream", seed=0)  # an epoch has 13 batches
     fit, places = Trainer(model, windows, build_optimizers(model, settings), settings), []
     for _ in fit:
-        tensors = [*leaves(fit.fed), *leaves(fit.position.carried), fit.skipped]
+        tensors = [*leaves(tuple(fit.recorder.feeds.values())), *leaves(fit.position.carried), fit.skipped]
         tensors += [group["lr"] for optimizer in fit.optimizers for group in optimizer.param_groups]
         places.append([tensor.data_ptr() for tensor in tensors])
     assert places == [places[0]] * 30
@@ -119,7 +119,12 @@ def test_going_back_to_a_checkpoint_moves_no_tensor_and_is_the_same_training(tmp
 
     def tensors() -> list[Tensor]:
         moments = [t for o in fit.optimizers for values in o.state.values() for t in values.values()]
-        return [*model.parameters(), *moments, *leaves(fit.position.carried), *leaves(fit.fed)]
+        return [
+            *model.parameters(),
+            *moments,
+            *leaves(fit.position.carried),
+            *leaves(tuple(fit.recorder.feeds.values())),
+        ]
 
     checkpoint.save_training(first, fit, {})
     for step in fit:

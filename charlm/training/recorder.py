@@ -1,0 +1,100 @@
+"""Training steps on a GPU are launched as one: an update is recorded as a CUDA graph, for each shape of what it reads.
+
+Running text has one shape. Pairs have as many as there are lengths, so they are padded to few (`padded`), and those
+that come first so often that they are known to be frequent are recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from charlm.errors import out_of_memory
+from charlm.model import PAD, leaves, map_state
+from charlm.objectives._base import Batch
+from charlm.recording import Recorded
+
+WARM_UP = 3  # updates of a shape before it is recorded: optimizers make their state, autograd and libraries settle
+GRAPHS = 64  # shapes that are recorded; a graph holds some memory, and pays only if it is replayed often
+
+
+class Feed(NamedTuple):
+    """What an update reads, on the device."""
+
+    batches: tuple[tuple[Batch, Tensor], ...]  # each with the rows (B,) that go on from the batch before
+    scored: Tensor  # () targets in all of them, and in those of other processes
+
+
+class Recorder:
+    """Calls `update`, as a CUDA graph where it can be one. Whatever the device, what is fed has one place per shape."""
+
+    def __init__(self, model: nn.Module, update: Callable[[Feed], Tensor]) -> None:
+        self.model, self.update = model, update
+        self.device = next(model.parameters()).device
+        self.on = self.device.type == "cuda"
+        self.notes: list[str] = []  # for people
+        self.feeds: dict[tuple[torch.Size, ...], Feed] = {}
+        self.graphs: dict[tuple[torch.Size, ...], Recorded] = {}
+        self.pool = torch.cuda.graph_pool_handle() if self.on else None  # one, as only one graph runs at a time
+
+    def place(self, fed: Feed) -> Feed:
+        """The same, on the device, where the last one of its shape was."""
+        shape = tuple(t.shape for t in leaves(fed))
+        if shape not in self.feeds:
+            self.feeds[shape] = map_state(lambda t: torch.empty_like(t, device=self.device), fed)
+        feed = self.feeds[shape]
+        map_state(self.fill, feed, fed)
+        return feed
+
+    def fill(self, to: Tensor, t: Tensor) -> Tensor:
+        """Copy `t` to the device. From pinned memory CUDA fetches it while this thread goes on; MPS would read memory
+        that was freed."""
+        return to.copy_(t.pin_memory(), non_blocking=True) if self.device.type == "cuda" else to.copy_(t)
+
+    def __call__(self, feed: Feed) -> Tensor:
+        """The update of what was placed: its mean loss, ()."""
+        shape = tuple(t.shape for t in leaves(feed))
+        if not self.on or (shape not in self.graphs and len(self.graphs) == GRAPHS):
+            return self.update(feed)
+        if shape not in self.graphs:
+            work = partial(self.update, feed)
+            self.graphs[shape] = Recorded(work, self.device, warm_up=WARM_UP, pool=self.pool)
+        try:
+            return self.graphs[shape]().clone()
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            self.on = False
+            self.graphs.clear()
+            cause = str(error).partition("\n")[0]
+            self.notes.append(f"steps cannot be recorded as a CUDA graph ({cause}); training goes on, more slowly")
+            self.model.zero_grad()  # they were never computed
+            return self.update(feed)
+
+
+def padded(batch: Batch, keep: Tensor) -> tuple[Batch, Tensor]:
+    """A batch of sources and targets, (B, S) and (B, T), and the rows that go on, in one of few shapes.
+
+    What is added has no source and is not scored, so it changes neither loss nor gradient. A batch without a source
+    stays: its rows go on in the next one.
+    """
+    if batch.source is None:
+        return batch, keep
+    more = rounded(len(keep)) - len(keep)
+
+    def wider(rows: Tensor, value: int) -> Tensor:
+        return F.pad(rows, (0, rounded(rows.size(1)) - rows.size(1), 0, more), value=value)
+
+    wide = Batch(wider(batch.tokens, 0), wider(batch.targets, PAD), wider(batch.source, PAD))
+    return wide, F.pad(keep, (0, more))
+
+
+def rounded(size: int) -> int:
+    """The next size of which there are few: at most four between two powers of two."""
+    step = max(4, 1 << max(0, size.bit_length() - 3))
+    return -(-size // step) * step
