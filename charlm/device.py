@@ -88,7 +88,7 @@ def choose_precision(precision: str, model: Network, small_loss: Callable[[], Te
     return precision
 
 
-COMPILE_FROM = {"cpu": 20.0, "cuda": 3.0}  # minutes: budgets that repay the wait for torch.compile
+COMPILE_FROM = {"cpu": 20.0, "cuda": 1.0}  # minutes: budgets that repay the wait for torch.compile
 
 
 def settle(

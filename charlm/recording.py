@@ -36,8 +36,13 @@ class Recorded:
                 self.warm_up -= 1
                 return self.aside(self.work)
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph, pool=self.pool, capture_error_mode="thread_local"):
-                self.result = self.work()
+            try:
+                with torch.cuda.graph(self.graph, pool=self.pool, capture_error_mode="thread_local"):
+                    self.result = self.work()
+            except RuntimeError:  # the random generator would go on as if it were being recorded
+                fresh = torch.Generator(self.device).graphsafe_get_state()
+                torch.cuda.default_generators[self.device.index or 0].graphsafe_set_state(fresh)
+                raise
             self.work = None  # with its owner it would be a reference cycle
         assert self.graph is not None
         self.graph.replay()

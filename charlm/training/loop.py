@@ -105,7 +105,8 @@ class Trainer:
         self.average_weight = torch.zeros((), device=self.device)  # of the newest weights in the average
         self.network: Any = torch.compile(model) if settings.compile == "on" else model
         self.recorder = Recorder(model, self.update)
-        self.recorder.on &= self.world.size == 1  # what they exchange is not recorded
+        if self.world.size > 1:  # what they exchange is not recorded
+            self.recorder.on = self.recorder.few_shapes = False
         self.where = ""  # device, precision and why, for people
 
     @classmethod
@@ -210,7 +211,7 @@ class Trainer:
             scored += int((batch.targets != PAD).sum())
             keep = (torch.rand(len(batch.tokens), generator=draws) >= RESET_SHARE) & (not fresh)
             own = self.own(batch), keep[self.world.rows]
-            batches.append(padded(*own) if self.recorder.on else own)
+            batches.append(padded(*own) if self.recorder.few_shapes else own)
         fed = Feed(tuple(batches), torch.tensor(float(max(scored, 1))))  # a batch may hold nothing to be scored
         return self.recorder.place(fed), shown
 

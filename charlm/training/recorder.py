@@ -36,11 +36,16 @@ class Recorder:
     def __init__(self, model: nn.Module, update: Callable[[Feed], Tensor]) -> None:
         self.model, self.update = model, update
         self.device = next(model.parameters()).device
-        self.on = self.device.type == "cuda"
+        self.on = self.few_shapes = self.device.type == "cuda"
         self.notes: list[str] = []  # for people
         self.feeds: dict[tuple[torch.Size, ...], Feed] = {}
         self.graphs: dict[tuple[torch.Size, ...], Recorded] = {}
         self.pool = torch.cuda.graph_pool_handle() if self.on else None  # one, as only one graph runs at a time
+
+    @property
+    def recorded(self) -> int:
+        """Shapes that are recorded."""
+        return sum(work.graph is not None for work in self.graphs.values())
 
     def place(self, fed: Feed) -> Feed:
         """The same, on the device, where the last one of its shape was."""
@@ -59,22 +64,22 @@ class Recorder:
     def __call__(self, feed: Feed) -> Tensor:
         """The update of what was placed: its mean loss, ()."""
         shape = tuple(t.shape for t in leaves(feed))
-        if not self.on or (shape not in self.graphs and len(self.graphs) == GRAPHS):
-            return self.update(feed)
-        if shape not in self.graphs:
+        if self.on and shape not in self.graphs:
             work = partial(self.update, feed)
             self.graphs[shape] = Recorded(work, self.device, warm_up=WARM_UP, pool=self.pool)
+        if not self.on or (self.graphs[shape].graph is None and self.recorded == GRAPHS):
+            return self.update(feed)
         try:
             return self.graphs[shape]().clone()
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
-            self.on = False
-            self.graphs.clear()
             cause = str(error).partition("\n")[0]
-            self.notes.append(f"steps cannot be recorded as a CUDA graph ({cause}); training goes on, more slowly")
-            self.model.zero_grad()  # they were never computed
-            return self.update(feed)
+        self.on = False
+        self.graphs.clear()
+        self.notes.append(f"steps cannot be recorded as a CUDA graph ({cause}); training goes on, more slowly")
+        self.model.zero_grad()  # what was being recorded was never computed
+        return self.update(feed)
 
 
 def padded(batch: Batch, keep: Tensor) -> tuple[Batch, Tensor]:
