@@ -187,7 +187,7 @@ class Trainer:
         """The update, called in all processes: its mean loss () and how many tokens were shown."""
         self.world.announce(lr)
         seed = self.settings.seed * 1_000_003 + self.position.step
-        torch.manual_seed((seed + self.world.rank * 2**40) % 2**63)
+        device.seed_generators((seed + self.world.rank * 2**40) % 2**63, self.device)
         self.model.train()
         feed, tokens = self.feed(lr, torch.Generator().manual_seed(seed % 2**63))
         nats = self.recorder(feed)
