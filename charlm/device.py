@@ -34,6 +34,11 @@ def choose_device(name: str, *, several: bool = False) -> torch.device:
     return torch.device(name)
 
 
+def device_class(name: str) -> str:
+    """What `auto` is on this machine, such as `cuda`; another name as it is, whether or not there is such a device."""
+    return choose_device(name).type if name == "auto" else name
+
+
 def bf16_is_faster(network: type[Network], hidden_size: int, device: torch.device) -> bool:
     """Whether bf16 makes a network of this class and size faster on a device that has it."""
     return network.bf16_from < math.inf if device.type == "cuda" else hidden_size >= network.bf16_from

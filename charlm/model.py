@@ -43,8 +43,8 @@ class Network(nn.Module, Inspectable, ABC):
     Config: ClassVar[type[Settings]]
     objective: ClassVar[str]  # what it is trained for on a running text, where nothing else is asked for
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Settings that were measured to suit it, for each kind of data; `long` replaces those for a text where the budget
-    is LONG minutes or more."""
+    """Settings that suit it, for each kind of data; `long` is added to those for a text where the budget is LONG
+    minutes or more. On CUDA `text on cuda` and the like are added, and `long on cuda` instead of `long`."""
     compiles: ClassVar[bool] = False  # whether torch.compile was measured to make it faster
     bf16_from: ClassVar[float] = math.inf  # hidden size from which bf16 trains it faster on a CPU; finite: on a GPU any
 

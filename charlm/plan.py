@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from charlm.config import (
     flag,
     take,
 )
+from charlm.device import device_class
 from charlm.errors import RunError, SettingsError
 from charlm.kinds._base import Kind
 from charlm.model import Network
@@ -49,6 +50,7 @@ class Plan:
     objective: Objective
     train: TrainSettings
     data: DataSettings
+    recipe: str = field(default="", compare=False)  # the names of those whose values are its defaults, for people
 
     @property
     def lengths(self) -> Lengths:
@@ -61,9 +63,10 @@ class Plan:
         return kinds.load(self.kind).batch_flags
 
     @classmethod
-    def of(cls, *layers: Values, kind: str = kinds.TEXT) -> Plan:
+    def of(cls, *layers: Values, kind: str = kinds.TEXT, on: str = "cpu") -> Plan:
         """The defaults, overridden by the architecture's recipe and then by the `layers` in their order.
 
+        `on` is the class of device whose recipe it is; no such device is needed here.
         Raises `SettingsError` for a setting that this architecture does not have, that belongs to another kind of data,
         or whose value does not fit, and for data that the architecture cannot read.
         """
@@ -78,9 +81,9 @@ class Plan:
                 raise SettingsError(misplaced_message(name, owners[0], arch, data), field=name)
             if name not in known:
                 raise SettingsError(unknown_message(name, arch), field=name)
-        recipes = [kind, data.long] if data.long and is_long(given) else [kind]
-        values = merge({"minutes": MINUTES}, *(network.recipes.get(name, {}) for name in recipes), given)
-        plan = cls(kind, arch, *(take(group, values) for group in groups))  # type: ignore[arg-type]  # in field order
+        name, defaults = recipe(network, data, on, long=is_long(given))
+        values = merge({"minutes": MINUTES}, defaults, given)
+        plan = cls(kind, arch, *(take(group, values) for group in groups), name)  # type: ignore[arg-type, call-arg]  # in field order
         if plan.objective.by_token and getattr(plan.model, "experts", None):
             raise SettingsError(
                 "--teacher-forcing below 1 feeds token by token, and the load of --experts is balanced over a row; "
@@ -104,6 +107,7 @@ class Plan:
                 choose_objective(name, config["arch"], kind)(**config["objective"][name]),
                 TrainSettings(**config["train"]),
                 kind.Settings(**config["data"]),
+                str(config.get("recipe", "")),
             )
         except (KeyError, TypeError, ValueError, SettingsError) as error:
             raise RunError(f"config.json does not describe a run of this charlm: {error}") from None
@@ -128,6 +132,22 @@ class NoRandomInit(TorchFunctionMode):
         if func.__name__ in ("normal_", "uniform_"):  # methods of Tensor, functions of nn.init
             return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
+
+
+def recipe(network: type[Network], kind: type[Kind], on: str, *, long: bool) -> tuple[str, dict[str, Any]]:
+    """(name, values): the defaults of an architecture for a kind of data and a class of device.
+
+    CUDA's stand on those of the kind of data, and take the place of those for a long budget; other devices have none.
+    """
+    plain, names = network.recipes.get(kind.name(), {}), [kind.name(), *([kind.long] if long and kind.long else [])]
+    if on == "cuda":
+        names, plain = [f"{name} on cuda" for name in names], {**plain, **kind.on_cuda}
+    return ", ".join(names), merge(plain, *(network.recipes.get(name, {}) for name in names))
+
+
+def device_of(*layers: Values) -> str:
+    """The class of the device that a training with these settings runs on."""
+    return device_class(merge(*layers).get("device", TrainSettings.device))
 
 
 def is_long(given: Values) -> bool:

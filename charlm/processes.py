@@ -87,9 +87,9 @@ def differences(config: Mapping[str, Any], plan: Plan, corpus: AnyCorpus) -> set
     """In what a run differs from a plan for a corpus: groups of settings, or the text."""
 
     def without_settled(values: Mapping[str, Any]) -> dict[str, Any]:
-        """All but those where `auto` has become something."""
+        """All but those where `auto` has become something, and what is for people."""
         settled = dict.fromkeys(("device", "precision", "compile"))
-        return {**values, "train": {**values["train"], **settled}}
+        return {**values, "recipe": None, "train": {**values["train"], **settled}}
 
     wanted = without_settled(json.loads(json.dumps(plan.to_dict())))
     given = without_settled(config)

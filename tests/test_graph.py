@@ -15,7 +15,7 @@ from torch import Tensor
 from charlm.archs._graph import CarriedStepper, GraphStepper
 from charlm.archs._relative_steppers import RingStepper
 from charlm.config import DataSpec, Lengths
-from charlm.model import LanguageModel
+from charlm.model import PAD, LanguageModel
 from charlm.plan import Plan
 
 SPEC = DataSpec(11, Lengths.of_text(12))
@@ -107,7 +107,19 @@ def test_graphs_equal_eager_on_a_gpu() -> None:
 @pytest.mark.parametrize("options", [["--precision", "bf16"], ["--precision", "fp32", "--optimizer", "muon"]])
 def test_training_on_a_gpu_learns_and_writes(arch: str, options: list[str], verses: Path) -> None:
     charlm = [sys.executable, "-m", "charlm"]
-    settings = ["--steps", "150", "--hidden-size", "64", "--seq-len", "32", "--arch", arch, *options]
+    settings = [
+        "--preset",
+        "tiny",
+        "--steps",
+        "150",
+        "--hidden-size",
+        "64",
+        "--seq-len",
+        "32",
+        "--arch",
+        arch,
+        *options,
+    ]
     subprocess.run([*charlm, "train", verses, "--device", "cuda", "--out", "run", *settings, "--quiet"], check=True)
     scores = [
         json.loads(subprocess.run([*charlm, "eval", "run", "--json", "--device", device], capture_output=True).stdout)
@@ -117,3 +129,33 @@ def test_training_on_a_gpu_learns_and_writes(arch: str, options: list[str], vers
     assert scores[0]["bits_per_byte"] == pytest.approx(scores[1]["bits_per_byte"], rel=0.01)
     written = subprocess.run([*charlm, "sample", "run", "--device", "cuda", "--length", "100"], capture_output=True)
     assert len(written.stdout) == 101
+
+
+@on_a_gpu
+@pytest.mark.parametrize("arch", ["lstm", "gru", "rnn", "seq2seq"])
+def test_what_is_dropped_between_layers_follows_from_the_seed(arch: str) -> None:
+    model = build(arch, dropout=0.5).cuda().train()
+    text = tokens(2, 12).cuda()
+
+    def trained(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return model(text, model.start(2)).logits
+
+    first, _, again = (trained(seed) for seed in (1, 2, 1))
+    torch.testing.assert_close(first, again)
+    assert not torch.allclose(first, trained(2))
+
+
+@on_a_gpu
+@pytest.mark.parametrize("options", [{"cell": "lstm"}, {"cell": "gru"}, {"bidirectional": False}])
+def test_a_source_is_read_on_a_gpu_as_on_a_cpu_and_nothing_waits_for_it(options: dict[str, object]) -> None:
+    model, text, source = build("seq2seq", **options), tokens(3, 6), tokens(3, 6, seed=1)
+    source[0, 4:] = source[1] = PAD
+    expected = model(text, source=source).logits
+    model, text, source = model.cuda(), text.cuda(), source.cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        logits = model(text, source=source).logits
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(logits.cpu(), expected, atol=1e-2, rtol=1e-2)  # TF32

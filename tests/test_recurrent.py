@@ -7,11 +7,12 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
-from charlm.archs._recurrent import dropout
+from charlm.archs._layers import dropout, layers_first, run_in_turn
 from charlm.config import DataSpec, Lengths
 from charlm.errors import SettingsError
-from charlm.model import Output, State
+from charlm.model import Output, State, leaves, map_state
 from charlm.objectives._guess import scheduled_sampling
 from charlm.plan import Plan
 
@@ -113,3 +114,37 @@ def test_dropout_leaves_out_its_share_and_keeps_the_mean(p: float) -> None:
     assert x.grad is not None
     torch.testing.assert_close(x.grad, y.detach())
     assert torch.equal(dropout(x, p, training=False), x)
+
+
+@pytest.mark.parametrize("weight_drop", [0.0, 0.5])
+@pytest.mark.parametrize("arch", ["lstm", "gru", "rnn"])
+def test_layers_one_after_the_other_compute_what_the_fused_ones_do(arch: str, weight_drop: float) -> None:
+    """As on a GPU; forwards and backwards, where dropout has nothing to do."""
+    model = build(arch, layers=3, weight_drop=weight_drop).train()
+    x, results = torch.randn(2, 12, 64), []
+    start = map_state(torch.randn_like, map_state(layers_first, model.start(2)))
+    weights = model.dropped(model.rnn, start)
+    for run in (run_in_turn, lambda rnn, x, state, weights: functional_call(rnn, weights, (x, state))):
+        model.zero_grad()
+        hidden, state = run(model.rnn, x, start, weights)
+        sum(t.sin().sum() for t in (hidden, *leaves(state))).backward(retain_graph=True)
+        results.append([hidden, *leaves(state), *(p.grad.clone() for p in model.rnn.parameters())])
+    torch.testing.assert_close(*results)
+    torch.testing.assert_close(run_in_turn(model.rnn.eval(), x, start, {}), model.rnn(x, start))
+
+
+def test_what_is_dropped_between_layers_follows_from_the_seed_and_is_between_them_alone() -> None:
+    model = build("gru", layers=2, dropout=0.5)
+    x, start = torch.randn(2, 12, 64), map_state(layers_first, model.start(2))
+    _, whole = run_in_turn(model.rnn.eval(), x, start, {})
+    model.train()
+
+    def trained(seed: int) -> tuple[Tensor, Tensor]:
+        torch.manual_seed(seed)
+        return run_in_turn(model.rnn, x, start, {})
+
+    (hidden, state), again, other = map(trained, (1, 1, 2))
+    torch.testing.assert_close((hidden, state), again, rtol=0, atol=0)
+    torch.testing.assert_close(state[0], whole[0])
+    assert not torch.allclose(hidden, other[0])
+    assert (hidden != 0).all()

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from charlm.archs._layers import run_padded
 from charlm.archs.seq2seq import Seq2Seq, SourceAttention
 from charlm.config import DataSpec, Lengths, take
 from charlm.errors import SettingsError
-from charlm.model import PAD, leaves
+from charlm.model import PAD, State, leaves, map_state
 from charlm.objectives._base import summed_nats
 from charlm.objectives.pairs import shown
 
@@ -195,6 +197,31 @@ def test_an_empty_source_beside_others_is_a_blank_page(kind: dict[str, Any]) -> 
     model, target = build(**kind), tokens(2, 4)
     beside = torch.stack([torch.full((5,), PAD), tokens(1, 5)[0]])
     close(model(target, source=beside).logits[:1], model(target[:1]).logits)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU])
+def test_padded_rows_are_read_as_if_they_were_packed(kind: type, bidirectional: bool, layers: int) -> None:
+    """Annotations, last states and gradients; a row without a token is packed as one, and then struck out."""
+    torch.manual_seed(0)
+    rnn = kind(5, 6, layers, bidirectional=bidirectional, batch_first=True)
+    x, mask = torch.randn(5, 9, 5, requires_grad=True), padded([9, 4, 0, 1, 7]) != PAD
+
+    def packed() -> tuple[Tensor, State]:
+        rows = pack_padded_sequence(x, mask.sum(1).clamp(min=1), batch_first=True, enforce_sorted=False)
+        hidden, last = rnn(rows)
+        begun = mask[:, :1, None]  # whether a row has a token
+        last = map_state(lambda part: part.transpose(0, 1).reshape(5, layers, -1) * begun, last)
+        return pad_packed_sequence(hidden, batch_first=True)[0] * begun, last
+
+    results = []
+    for hidden, last in (run_padded(rnn, x, mask), packed()):
+        x.grad = None
+        rnn.zero_grad()
+        sum(t.sin().sum() for t in (hidden, *leaves(last))).backward()
+        results.append([hidden, *leaves(last), x.grad, *(p.grad.clone() for p in rnn.parameters())])
+    torch.testing.assert_close(*results)
 
 
 @torch.no_grad()

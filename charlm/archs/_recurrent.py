@@ -8,19 +8,17 @@ Weight drop is the exception by design: it zeroes recurrent weights, one mask fo
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.utils.rnn import PackedSequence
 
 from charlm.archs import _traces
 from charlm.archs._graph import CarriedStepper
 from charlm.archs._inside import fused_parts, named_layers
+from charlm.archs._layers import dropout, run
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
 from charlm.inspection import Part
@@ -55,7 +53,11 @@ class Recurrent(LanguageModel):
 
     Config = RecurrentConfig
     config: RecurrentConfig
-    recipes = {"text": {"weight_decay": 0.1}}
+    recipes = {
+        "text": {"weight_decay": 0.1},
+        "text on cuda": {"hidden_size": 512, "dropout": 0.5, "lr": 2e-3},
+        "long on cuda": {"dropout": 0.6},
+    }
     memories = 1  # tensors of a state: h, and perhaps cells
     equations: ClassVar[Any]  # `_traces.Equations` of one step, to look inside
 
@@ -140,37 +142,10 @@ class Stacked(Recurrent):
         return self.kind(input_size, c.hidden_size, c.layers, dropout=between, batch_first=True)
 
     def recur(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        state = map_state(layers_first, state)
-        weights = self.dropped(self.rnn, state)
-        with fp32_on_cuda(x):
-            hidden, state = functional_call(self.rnn, weights, (x, state)) if weights else self.rnn(x, state)
-        return hidden, map_state(batch_first, state)
+        return run(self.rnn, x, state, self.dropped(self.rnn, state))
 
     def parts(self) -> list[Part]:
         return fused_parts((f"layer {n + 1}" for n in range(self.config.layers)), self.rnn)
-
-
-def dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """`F.dropout`; on a CPU with 16 random bits per number, for drawing a float took an eighth of an LSTM's step."""
-    if not (training and p) or x.device.type != "cpu":
-        return F.dropout(x, p, training)
-    draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-    dropped = round(p * 2**16)  # of the 2**16 values that a draw may have
-    kept = draws[: x.numel()].view(x.shape) >= dropped - 2**15
-    return x * kept * (2**16 / (2**16 - dropped))
-
-
-def fp32_on_cuda(x: Tensor | PackedSequence) -> AbstractContextManager[object]:
-    """Autocast would give cuDNN's layers fp16, whose gradients vanish, and not bf16. Their fp32 products are TF32."""
-    return torch.autocast("cuda", enabled=False) if x.is_cuda else nullcontext()
-
-
-def layers_first(x: Tensor) -> Tensor:
-    return x.transpose(0, 1).contiguous()  # (B, L, D) -> (L, B, D), as PyTorch's layers want it
-
-
-def batch_first(x: Tensor) -> Tensor:
-    return x.transpose(0, 1)  # (L, B, D) -> (B, L, D)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ class EncDec(SlidingEncoderDecoder):
 
     recipes = {
         "text": {"lr": 1e-3, "seq_len": 128},
+        "text on cuda": {"hidden_size": 384, "dropout": 0.2, "lr": 7e-4},
+        "long on cuda": {"dropout": 0.4},
         "pairs": {
             "hidden_size": 256,
             "tokenizer": "bpe",
@@ -64,6 +66,7 @@ class EncDec(SlidingEncoderDecoder):
             "beta2": 0.98,
             "label_smoothing": 0.1,
         },
+        "pairs on cuda": {"hidden_size": 384, "lr": 7e-4},
     }
     bf16_from = 128
 

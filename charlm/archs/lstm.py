@@ -25,7 +25,10 @@ class LSTM(Stacked):
     config: LSTMConfig
     kind = nn.LSTM
     memories, equations = 2, staticmethod(_traces.lstm)
-    recipes = Stacked.recipes | {"long": {"hidden_size": 512, "dropout": 0.5, "weight_decay": 0.15, "lr": 4e-3}}
+    recipes = Stacked.recipes | {
+        "long": {"hidden_size": 512, "dropout": 0.5, "weight_decay": 0.15, "lr": 4e-3},
+        "text on cuda": {**Stacked.recipes["text on cuda"], "hidden_size": 1024},
+    }
     bf16_from = 192
 
     def build(self, input_size: int) -> nn.Module:

@@ -50,7 +50,11 @@ class Tokens(NamedTuple):
 class Reformer(Windowed):
     """A stack of blocks. When its window is full it reads the newer half again and goes on."""
 
-    recipes = {"text": {"lr": 3e-3}}
+    recipes = {
+        "text": {"lr": 3e-3},
+        "text on cuda": {"layers": 6, "hidden_size": 384, "dropout": 0.2, "lr": 1e-3},
+        "long on cuda": {"dropout": 0.4},
+    }
 
     @dataclass(frozen=True)
     class Config(Settings):

@@ -15,4 +15,4 @@ class RNN(Stacked):
     """State: h (B, L, D)."""
 
     kind, equations = nn.RNN, staticmethod(_traces.rnn)
-    recipes = {"text": {**Stacked.recipes["text"], "lr": 2e-3}}
+    recipes = Stacked.recipes | {"text": {**Stacked.recipes["text"], "lr": 2e-3}}

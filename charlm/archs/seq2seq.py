@@ -33,12 +33,11 @@ from typing import Annotated, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from charlm.archs import _traces
 from charlm.archs._copy import Copy, CopyHead
 from charlm.archs._inside import block_parts, fused_parts
-from charlm.archs._recurrent import batch_first, fp32_on_cuda, layers_first
+from charlm.archs._layers import layers_first, run, run_padded
 from charlm.archs._window import SlidingEncoderDecoder
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
@@ -110,6 +109,8 @@ class SourceAttention(nn.Module):
 class Seq2Seq(SlidingEncoderDecoder):
     recipes = {
         "text": {"seq_len": 128, "lr": 4e-3, "bidirectional": False},
+        "text on cuda": {"hidden_size": 512, "lr": 2e-3},
+        "long on cuda": {"dropout": 0.4},
         "pairs": {
             "bidirectional": True,
             "tokenizer": "bpe",
@@ -119,6 +120,7 @@ class Seq2Seq(SlidingEncoderDecoder):
             "input_dropout": 0.2,
             "label_smoothing": 0.1,
         },
+        "pairs on cuda": {"hidden_size": 512, "lr": 2e-3},
     }
 
     @dataclass(frozen=True)
@@ -188,18 +190,10 @@ class Seq2Seq(SlidingEncoderDecoder):
     def encode(self, source: Tensor, mask: Tensor) -> tuple[Tensor, State]:
         """Annotations (B, S, E) and the decoder's state before its first step."""
         x = self.embedded(source, self.source_embed or self.embed)
-        if x.is_meta:  # only sizes are wanted
-            annotations, last = self.encoder(x)
-        else:
-            lengths = mask.sum(1).clamp(min=1).cpu()  # packing wants them on the host: a GPU is waited for
-            packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-            with fp32_on_cuda(packed):  # packed, so that a row ends, and is begun from behind, at its last token
-                packed, last = self.encoder(packed)
-            annotations, _ = pad_packed_sequence(packed, batch_first=True, total_length=source.size(1))
+        annotations, last = run_padded(self.encoder, x, mask)
 
         def bridged(part: Tensor) -> Tensor:
-            ways = batch_first(part).reshape(len(source), self.config.layers, -1)  # (B, L, E)
-            start: Tensor = self.bridge(ways * mask[:, :1, None])  # from zero where nothing was read
+            start: Tensor = self.bridge(part)  # from zero where nothing was read
             return start.to(part.dtype)
 
         return annotations, map_state(bridged, last)
@@ -218,12 +212,11 @@ class Seq2Seq(SlidingEncoderDecoder):
             inputs = self.embedded(piece, self.embed)
             if state.fed is not None:
                 inputs = torch.cat([inputs, state.fed], -1)
-            with fp32_on_cuda(inputs):
-                hidden, decoder = self.decoder(inputs, map_state(layers_first, state.decoder))
+            hidden, decoder = run(self.decoder, inputs, state.decoder)
             step = Decoded(inputs, hidden, *self.attend(hidden, state.source))
             parts.append(step)
             fed = step.attentional if self.config.input_feeding else None
-            state = state._replace(decoder=map_state(batch_first, decoder), fed=fed)
+            state = state._replace(decoder=decoder, fed=fed)
         steps = Decoded(*(torch.cat(tensors, 1) for tensors in zip(*parts, strict=True)))
         return steps, state._replace(tokens=torch.cat([state.tokens, tokens], 1))
 

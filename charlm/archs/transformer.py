@@ -40,7 +40,12 @@ SMALL = 512  # tokens in a vocabulary for which tables of earlier tokens cost li
 class Transformer(Windowed):
     """A stack of blocks. When its window is full it reads the newer half again and goes on."""
 
-    recipes = {"text": {"lr": 3e-3}, "long": {"dropout": 0.1, "seq_len": 128}}
+    recipes = {
+        "text": {"lr": 3e-3},
+        "long": {"dropout": 0.1, "seq_len": 128},
+        "text on cuda": {"layers": 6, "hidden_size": 384, "dropout": 0.2, "lr": 1e-3},
+        "long on cuda": {"dropout": 0.4},
+    }
     compiles, bf16_from = True, 256
 
     @dataclass(frozen=True)

@@ -55,7 +55,11 @@ class Memory(NamedTuple):
 class TransformerXL(LanguageModel):
     """State: what each layer was given at the last tokens: as many as can be looked at, of which `carry` keeps M."""
 
-    recipes = {"text": {"lr": 3e-3}}
+    recipes = {
+        "text": {"lr": 3e-3},
+        "text on cuda": {"layers": 6, "hidden_size": 384, "dropout": 0.2, "lr": 1e-3},
+        "long on cuda": {"dropout": 0.4},
+    }
     table: Tensor  # (C + 1, D) sinusoids of the distances, furthest first
 
     @dataclass(frozen=True)

@@ -42,18 +42,21 @@ def command(argv: Sequence[str]) -> Callable[..., None]:
     if "compare" not in argv[:1] or not {"-h", "--help"} & {*argv}:
         return decorate()(compare)  # without importing torch
     from charlm import archs
+    from charlm.cli.train import typed_value
     from charlm.compare.contest import MINUTES, shared_settings
+    from charlm.plan import device_of, recipe
 
     groups: list[type[Settings]] = [TrainSettings, *(kind.Settings for kind in data)]
     fields = {f.name: f for group in groups for f in fields_of(group) if f.name not in shared_settings()}
-    recipes = [archs.load(name).recipes for name in archs.names()]
+    networks = [archs.load(name) for name in archs.names()]
+    device = typed_value(argv, "--device")
+    on = device_of({"device": device} if device else {})
 
     def common_defaults(kind: type[Kind]) -> dict[str, Any]:
         """The default of every setting in the recipes for a kind of data, or a text where they differ."""
-        of_kind = [recipe for recipe in recipes if kind.name() in (kinds.TEXT, *recipe)]
-        layers: list[dict[str, Any]] = [{**recipe.get(kind.name(), {})} for recipe in of_kind]
-        if kind.long:
-            layers += [{**short, **recipe.get(kind.long, {})} for short, recipe in zip(layers, of_kind, strict=True)]
+        of_kind = [network for network in networks if kind.name() in (kinds.TEXT, *network.recipes)]
+        budgets = (False, True) if kind.long else (False,)
+        layers = [recipe(network, kind, on, long=long)[1] for network in of_kind for long in budgets]
         values = {name: {layer.get(name, field.default) for layer in layers} for name, field in fields.items()}
         return {name: v.pop() if len(v) == 1 else "what suits each" for name, v in values.items() if v}
 
@@ -67,7 +70,8 @@ def command(argv: Sequence[str]) -> Callable[..., None]:
         }
         for kind in others
     }
-    return decorate({"minutes": MINUTES, **texts}, differing)(compare)
+    batches = {name: value for kind in data for name, value in kind.batches_on(on).items()}
+    return decorate({"minutes": MINUTES, **batches, **texts}, differing)(compare)
 
 
 def compare(

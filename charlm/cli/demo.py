@@ -26,7 +26,7 @@ def demo(
     from charlm import job
     from charlm.cli.signals import handle_signals, until_interrupted
     from charlm.cli.watching import show
-    from charlm.plan import Plan
+    from charlm.plan import Plan, device_of
     from charlm.text.catalogue import bundled_path
     from charlm.text.corpus import Corpus
     from charlm.writer import Writer
@@ -35,7 +35,7 @@ def demo(
     if play is None:
         raise CorpusError("the bundled play is missing from this installation; install charlm again")
     with handle_signals() as signals:
-        plan = Plan.of({"arch": arch, "minutes": minutes})
+        plan = Plan.of({"arch": arch, "minutes": minutes}, on=device_of())
         corpus = Corpus.open([play])
         if earlier := unfinished(plan, corpus):
             out.print(f"going on with {earlier}, which was interrupted", markup=False)

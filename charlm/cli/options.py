@@ -124,7 +124,8 @@ def as_parameter(panel: str, field: Field, default: Any, otherwise: Mapping[str,
     kind, _ = without_none(field.type)
     help_text = field.arg.help
     if default not in (None, "", ()):
-        values = [as_typed(default), *(f"{as_typed(value)} {when}" for when, value in otherwise.items())]
+        others = {when: value for when, value in otherwise.items() if value != default}
+        values = [as_typed(default), *(f"{as_typed(value)} {when}" for when, value in others.items())]
         help_text += f" [default: {'; '.join(values)}]"
     names = [f"{field.flag}/--no-{field.flag[2:]}"] if kind is bool else [field.flag]
     # Numbers stay text without bounds: settings check them, with the same messages for shell, files and Python.

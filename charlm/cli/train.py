@@ -39,7 +39,7 @@ def command(argv: Sequence[str]) -> Callable[..., None]:
     if "train" not in argv[:1] or "_CHARLM_COMPLETE" in os.environ:
         return with_settings(panels)(train)  # without importing torch
     from charlm import archs, objectives
-    from charlm.plan import MINUTES, kinds_for
+    from charlm.plan import MINUTES, kinds_for, recipe
 
     arch = chosen_arch(argv)
     network = archs.load(arch)
@@ -48,17 +48,23 @@ def command(argv: Sequence[str]) -> Callable[..., None]:
     origin = open_origin(typed_value(argv, "--init-from"))
     own = origin.settings if origin else {"objective": network.objective}
     objective = objectives.load(typed_value(argv, "--objective") or own["objective"])
-    otherwise = {} if origin else {f"for {kind.name()}": kind.name() for kind in others}
+    preset, config, device = (typed_value(argv, flag) for flag in ("--preset", "--config", "--device"))
+    typed = {"device": device} if device else {}
+    on = device_of_recipe(preset, config, origin, [*settings_layers(preset, config).values(), typed])
+    defaults, otherwise = recipe(network, first, on, long=False)[1], dict[str, Mapping[str, Any]]()
     if first.long and not origin:
-        otherwise = {f"if --minutes is {LONG:g} or more": first.long, **otherwise}
+        otherwise[f"if --minutes is {LONG:g} or more"] = recipe(network, first, on, long=True)[1]
+    for kind in others if not origin else ():
+        otherwise[f"for {kind.name()}"] = theirs = recipe(network, kind, on, long=False)[1]
+        defaults |= {name: value for name, value in theirs.items() if name in kind.own and name not in first.own}
     return with_settings(
         {
             f"Architecture: {arch}": network.Config,
             f"Objective: {objective.name()}": objective,
             **{panel: settings for panel, settings in panels.items() if panel in relevant},
         },
-        {"minutes": MINUTES, **network.recipes.get(first.name(), {}), **own},
-        {when: network.recipes[name] for when, name in otherwise.items() if name in network.recipes},
+        {"minutes": MINUTES, **defaults, **own},
+        otherwise,
     )(train)
 
 
@@ -112,6 +118,17 @@ def settings_layers(preset: str | None, config: Path | str | None) -> dict[str, 
     """The settings of a preset and of a file, by a name for their source."""
     layers = {f"preset {preset}": presets.read(preset)} if preset is not None else {}
     return layers | ({str(config): presets.read_settings(Path(config))} if config is not None else {})
+
+
+def device_of_recipe(
+    preset: str | None, config: Path | str | None, origin: Origin | None, layers: Sequence[Mapping[str, Any]]
+) -> str:
+    """The class of device whose recipe holds the defaults. A preset, on which a file may be built, and a run to start
+    from mean the same on every device: below them stands the recipe of a CPU."""
+    from charlm.plan import device_of
+
+    based = config is not None and presets.has_base(Path(config))
+    return "cpu" if preset is not None or origin is not None or based else device_of(*layers)
 
 
 @contextmanager
@@ -210,8 +227,9 @@ def train(
             layers = settings_layers(preset, config)
             named = {"arch": arch, "objective": objective}
             typed = given | {name: value for name, value in named.items() if value is not None}
+            on = device_of_recipe(preset, config, origin, [*layers.values(), typed])
             with errors_name_source(layers, typed):
-                plan, text = make_plan([*layers.values(), typed], corpus, source, target, origin)
+                plan, text = make_plan([*layers.values(), typed], corpus, source, target, origin, on)
             begun = begun_before(plan, text, out)
             new = {"out": out, "origin": origin, **session}
             events = job.resume(begun, changes={}, **session) if begun else job.train(plan, text, **new)
@@ -237,9 +255,10 @@ def make_plan(
     source: list[str] | None,
     target: list[str] | None,
     origin: Origin | None,
+    on: str,
 ) -> tuple[Plan, AnyCorpus]:
     """(plan, corpus), for the kind of data that the files hold of those that the architecture reads, or of the kind
-    that the run to start from was trained on."""
+    that the run to start from was trained on; with the recipe of the class of device `on`."""
     from charlm.plan import Plan, kinds_for, merge
 
     if not (corpus or source or target):
@@ -256,7 +275,7 @@ def make_plan(
     if origin and kind.name() != origin.plan.kind:
         trained = kinds.load(origin.plan.kind).noun
         raise SettingsError(f"{origin.path} was trained on {trained}, and these files hold {kind.noun}")
-    return Plan.of(*layers, kind=kind.name()), text
+    return Plan.of(*layers, kind=kind.name(), on=on), text
 
 
 def hints(plan: Plan, text: AnyCorpus) -> Iterator[Event]:

@@ -215,16 +215,18 @@ def bar(share: float, text: str) -> Table:
 
 
 def start_summary(event: events.Started) -> str:
-    """Text, model and run in three lines."""
+    """Text, model and run in three lines; and a line for a GPU's recipe, which makes a larger model than a CPU's."""
     plan, kind = event.plan, kinds.load(event.plan.kind)
     sizes = {name: kind.size(split) for name, split in event.splits.items()}
     shares = ", ".join(f"{count(size)} {name}" for name, size in sizes.items() if size)
+    on_cuda = plan.recipe.endswith(" on cuda")
+    recipe = f"recipe: {plan.recipe}, as no preset is given; --help shows its settings\n" if on_cuda else ""
     budget = ", ".join(f"{value} {name}" for name, value in plan.train.budgets.items())
     return (
         f"text: {shares} {kind.unit}; {event.vocab_size} different tokens ({plan.data.tokenizer})\n"
         f"model: {plan.arch}, {count(event.params)} parameters, {count(event.multiply_adds)} multiply-adds per token, "
         f"on {event.where}; budget: {budget}\n"
-        f"run: {event.path}"
+        f"{recipe}run: {event.path}"
     )
 
 

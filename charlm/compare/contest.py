@@ -29,7 +29,7 @@ from charlm.config import (
 from charlm.errors import SettingsError
 from charlm.kinds._base import AnyCorpus, AnyStore
 from charlm.model import Network, parameter_count
-from charlm.plan import Plan, merge, unknown_message
+from charlm.plan import Plan, device_of, merge, unknown_message
 from charlm.progress import Progress
 from charlm.work import multiply_adds
 
@@ -60,6 +60,10 @@ class Entrant(NamedTuple):
     def sized(self) -> bool:
         """Whether it was given a hidden size after a colon; that of a preset may be changed."""
         return any(setting(pair.partition("=")[0].strip()) == "hidden_size" for pair in self.label.split(":")[1:])
+
+    @property
+    def is_preset(self) -> bool:
+        return self.label.partition(":")[0] in presets.names()
 
     @classmethod
     def parse(cls, label: str) -> Entrant:
@@ -137,7 +141,7 @@ class Contest:
             raise SettingsError(
                 "--match time gives all the same --minutes; for --epochs or --steps, add --match tokens"
             )
-        common = merge({"minutes": MINUTES, **kinds.load(kind).batches}, common)
+        common = merge({"minutes": MINUTES, **kinds.load(kind).batches_on(device_of(common))}, common)
         return cls(tuple(Entrant.parse(label) for label in labels), match, seeds, common, kind)
 
     def to_dict(self) -> dict[str, Any]:
@@ -147,7 +151,11 @@ class Contest:
     @cached_property
     def drafts(self) -> list[Plan]:
         """A plan per entrant, before sizes are matched. Raises `SettingsError` as `Plan.of` does."""
-        plans = [Plan.of(self.common, entrant.settings, kind=self.kind) for entrant in self.entrants]
+        on = device_of(self.common)
+        plans = [
+            Plan.of(self.common, entrant.settings, kind=self.kind, on="cpu" if entrant.is_preset else on)
+            for entrant in self.entrants
+        ]
         steps = {kinds.load(self.kind).step_size(plan) for plan in plans if plan.train.steps}
         if self.match == "tokens" and len(steps) > 1:
             raise SettingsError("--steps are of different sizes here; give --epochs")

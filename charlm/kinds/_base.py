@@ -139,6 +139,8 @@ class Kind(ABC):
     batch_flags: ClassVar[str] = "--batch-size or --seq-len"  # options that make a batch smaller
     batches: ClassVar[Mapping[str, Any]] = {"batch_size": TrainSettings.batch_size}
     """Settings of batches that must be the same for all in a comparison, with their defaults."""
+    on_cuda: ClassVar[Mapping[str, Any]] = {"batch_size": 64, "seq_len": 256}
+    """Settings of batches that suit a GPU; the same for all architectures, so that they compare."""
     figures: ClassVar[tuple[str, ...]] = ()  # names of a trial's figures that are shown beside the score
     columns: ClassVar[tuple[Column, ...]] = (
         PARAMETERS,
@@ -168,6 +170,11 @@ class Kind(ABC):
         Raises `CorpusError` if some of the files are and others are not.
         """
         return False
+
+    @classmethod
+    def batches_on(cls, device: str) -> dict[str, Any]:
+        """`batches` for a class of device."""
+        return {name: (cls.on_cuda if device == "cuda" else {}).get(name, v) for name, v in cls.batches.items()}
 
     @classmethod
     def of(cls, corpus: Corpus, targets: Corpus | None) -> AnyCorpus:  # noqa: ARG003

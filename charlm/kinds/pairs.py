@@ -33,6 +33,7 @@ class Pairs(Kind):
     entrants = "seq2seq,seq2seq:attention=none,encdec"
     batch_flags = "--batch-tokens or --max-length"
     batches = {"batch_tokens": PairSettings.batch_tokens, "max_length": PairSettings.max_length}
+    on_cuda = {"batch_tokens": 8192}
     figures = ("exact", "bleu", "chrf")
     columns = (
         Column("% exact", "exact", "{:.1f}", more=True, scale=100),

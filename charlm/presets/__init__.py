@@ -22,6 +22,11 @@ def read_settings(path: Path) -> dict[str, Any]:
     return values if base is None else read(str(base)) | values
 
 
+def has_base(path: Path) -> bool:
+    """Whether the settings in a file are on top of a preset's."""
+    return "base" in parse(path)
+
+
 def parse(path: Path) -> dict[str, Any]:
     """All values of such a file, `description` too."""
     try:
