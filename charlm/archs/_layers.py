@@ -8,8 +8,8 @@ that wants lengths on the host, for which a GPU would have to be waited for.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -37,23 +37,25 @@ def run(rnn: nn.RNNBase, x: Tensor, state: State, weights: Mapping[str, Tensor] 
     `weights` replace the module's own of these names.
     """
     state = map_state(layers_first, state)
-    with fp32_on_cuda(x):
-        if x.is_cuda and rnn.training and rnn.dropout:
-            x, state = run_in_turn(rnn, x, state, weights or {})
-        else:
-            x, state = functional_call(rnn, dict(weights), (x, state)) if weights else rnn(x, state)
+    if x.is_cuda:
+        x, state = run_in_turn(rnn, x, state, weights or {})
+    else:
+        x, state = functional_call(rnn, dict(weights), (x, state)) if weights else rnn(x, state)
     return x, map_state(batch_first, state)
 
 
 def run_in_turn(rnn: nn.RNNBase, x: Tensor, state: State, weights: Mapping[str, Tensor]) -> tuple[Tensor, State]:
-    """What the module computes of x (B, T, E) and a state (L, B, D), one layer after the other."""
+    """What the module computes of x (B, T, E) and a state (L, B, D): one layer after the other where something is
+    dropped between them, else all at once."""
     used = [weights.get(name, weight) for name, weight in rnn.named_parameters()]  # four of each layer
-    last = []
-    for layer in range(rnn.num_layers):
-        x = dropout(x, rnn.dropout, rnn.training) if layer else x
-        start = [part[layer : layer + 1] for part in leaves(state)]
-        x, *now = run_layer(rnn, x, start, used[4 * layer : 4 * layer + 4])
-        last.append(now)
+    dropping, last = rnn.training and bool(rnn.dropout), []
+    at_once = 1 if dropping else rnn.num_layers
+    with own_precision(x) as precise:
+        for layer in range(0, rnn.num_layers, at_once):
+            x = dropout(x, rnn.dropout, dropping) if layer else x
+            start = [part[layer : layer + at_once] for part in leaves(state)]
+            x, *now = run_layers(rnn, *map_state(precise, (x, tuple(start), tuple(used[4 * layer :][: 4 * at_once]))))
+            last.append(now)
     parts = tuple(torch.cat(part) for part in zip(*last, strict=True))
     return x, parts if isinstance(state, tuple) else parts[0]
 
@@ -70,12 +72,13 @@ def run_padded(rnn: nn.RNNBase, x: Tensor, mask: Tensor) -> tuple[Tensor, State]
     final = (mask.sum(1) - 1).clamp(min=0)[:, None, None].expand(-1, 1, size)  # (B, 1, D)
     start = [x.new_zeros(ways, len(x), size)] * (2 if rnn.mode == "LSTM" else 1)
     last = []
-    with fp32_on_cuda(x):
+    with own_precision(x) as precise:
         for layer in range(rnn.num_layers):
             x = dropout(x, rnn.dropout, rnn.training) if layer else x
             weights = used[4 * ways * layer : 4 * ways * (layer + 1)]
             weights[::4] = [holding(weight, rnn.mode) for weight in weights[::4]]
-            x, h, *cells = run_layer(rnn, torch.cat([x, padding], -1), start, weights)
+            given = torch.cat([x, padding.to(x.dtype)], -1), tuple(start), tuple(weights)
+            x, h, *cells = run_layers(rnn, *map_state(precise, given))
             h = torch.cat([batch_first(x[..., :size].gather(1, final)), h[1:]])  # forwards it went on over padding
             last.append([batch_first(part).flatten(1) for part in (h, *cells)])  # (B, W D) each
     parts = tuple(torch.stack(part, 1) for part in zip(*last, strict=True))
@@ -90,10 +93,11 @@ def holding(weight: Tensor, mode: str) -> Tensor:
     return torch.cat([weight, columns], 1)
 
 
-def run_layer(rnn: nn.RNNBase, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """One layer in its W directions: hidden vectors (B, T, W D), then h and perhaps cells, (W, B, D) like `state`."""
-    start = state if rnn.mode == "LSTM" else state[0]
-    return FUNCTIONS[rnn.mode](x, start, weights, True, 1, 0.0, rnn.training, rnn.bidirectional, True)
+def run_layers(rnn: nn.RNNBase, x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """One or more layers in W directions, by four `weights` of each layer and direction: hidden vectors (B, T, W D),
+    then h and perhaps cells, (L W, B, D) like `state`."""
+    start, layers = state if rnn.mode == "LSTM" else state[0], len(weights) // (4 * (1 + rnn.bidirectional))
+    return FUNCTIONS[rnn.mode](x, start, weights, True, layers, 0.0, rnn.training, rnn.bidirectional, True)
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
@@ -106,9 +110,16 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     return x * kept * (2**16 / (2**16 - dropped))
 
 
-def fp32_on_cuda(x: Tensor) -> AbstractContextManager[object]:
-    """Autocast would give cuDNN's layers fp16, whose gradients vanish, and not bf16. Their fp32 products are TF32."""
-    return torch.autocast("cuda", enabled=False) if x.is_cuda else nullcontext()
+@contextmanager
+def own_precision(x: Tensor) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Gives what brings a layer's tensors to the precision of autocast. On CUDA that would itself give cuDNN's layers
+    fp16, whose gradients vanish, whatever was asked for."""
+    if x.is_cuda and torch.is_autocast_enabled("cuda"):
+        dtype = torch.get_autocast_dtype("cuda")
+        with torch.autocast("cuda", enabled=False):
+            yield lambda tensor: tensor.to(dtype)
+    else:
+        yield lambda tensor: tensor
 
 
 def layers_first(x: Tensor) -> Tensor:

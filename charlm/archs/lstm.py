@@ -27,7 +27,16 @@ class LSTM(Stacked):
     memories, equations = 2, staticmethod(_traces.lstm)
     recipes = Stacked.recipes | {
         "long": {"hidden_size": 512, "dropout": 0.5, "weight_decay": 0.15, "lr": 4e-3},
-        "text on cuda": {**Stacked.recipes["text on cuda"], "hidden_size": 1024},
+        "text on cuda": {
+            "hidden_size": 1024,
+            "seq_len": 128,
+            "dropout": 0.6,
+            "input_dropout": 0.1,
+            "weight_drop": 0.3,
+            "weight_decay": 0.15,
+            "lr": 3e-3,
+        },
+        "long on cuda": {"dropout": 0.7, "weight_drop": 0.5},
     }
     bf16_from = 192
 
