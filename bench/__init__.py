@@ -1,1 +1,1 @@
-"""Measurements, each one command: `python -m bench write|train|quality|startup|ingest|growth|length|repeat`."""
+"""Measurements, each one command: `python -m bench write|train|quality|startup|ingest|growth|length|repeat|gpu`."""

@@ -32,25 +32,33 @@ def machine(device: str = "cpu") -> str:
 def rate(work: Callable[[], object], *, seconds: float = 1.0, rounds: int = 3) -> float:
     """Calls of `work` per second: the best of several rounds, because other programs can only make it slower."""
     work()
+    wait()
     best = 0.0
     for _ in range(rounds):
         calls, began = 0, time.perf_counter()
-        while (spent := time.perf_counter() - began) < seconds / rounds:
+        while not calls or time.perf_counter() - began < seconds / rounds:
             work()
             calls += 1
-        best = max(best, calls / spent)
+        wait()
+        best = max(best, calls / (time.perf_counter() - began))
     return best
 
 
+def wait() -> None:
+    """Until a GPU has done all that it was given."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def show(rows: Iterable[Row], columns: Sequence[str], path: Path | None, *, title: str) -> None:
-    """Print rows as a Markdown table as they come, and save them to `path`; `title` is the machine."""
+    """Print rows as a Markdown table, and save all of them to `path`, as they come; `title` is the machine."""
     print(f"{title}\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     done = []
     for row in rows:
         done.append(row)
         print("|", " | ".join(cell(row.get(column, "")) for column in columns), "|", flush=True)
-    if path:
-        path.write_text(json.dumps({"machine": title, "rows": done}, indent=1) + "\n", encoding="utf-8")
+        if path:
+            path.write_text(json.dumps({"machine": title, "rows": done}, indent=1) + "\n", encoding="utf-8")
 
 
 def cell(value: Any) -> str:

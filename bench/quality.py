@@ -45,20 +45,25 @@ GOALS = [  # those of the LSTM are for a processor with AVX-512
 ]
 
 
-def charlm(*words: str) -> str:
-    """The output of a command."""
-    return subprocess.run([sys.executable, "-m", "charlm", *words], check=True, capture_output=True, text=True).stdout
+def charlm(*words: str, timeout: float | None = None) -> str:
+    """The output of a command, which may take so many seconds."""
+    command = [sys.executable, "-m", "charlm", *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=timeout).stdout
 
 
-def measure(goal: Goal, text: Path, folder: Path) -> Row:
-    """Train with the defaults for a goal's minutes, and score the whole validation text."""
+def measure(goal: Goal, text: Path, folder: Path, device: str = "auto", timeout: float | None = None) -> Row:
+    """Train with the defaults for a goal's minutes, and score the whole validation text.
+
+    Each of the two commands may take `timeout` seconds.
+    """
     run = folder / f"{goal.arch}-{goal.minutes:.2f}"
     began = time.monotonic()
     model = ["--preset" if goal.arch == PLAIN else "--arch", goal.arch]
     budget = ["--minutes", f"{goal.minutes:.4f}", "--val-frac", "0.1", "--test-frac", "0"]
-    charlm("train", str(text), *model, *budget, "--out", str(run), "--quiet")
+    place = ["--device", device]
+    charlm("train", str(text), *model, *budget, *place, "--out", str(run), "--quiet", timeout=timeout)
     elapsed = time.monotonic() - began
-    score = json.loads(charlm("eval", str(run), "--json"))
+    score = json.loads(charlm("eval", str(run), "--json", *place, timeout=timeout))
     training = json.loads((run / "training.json").read_text())
     return {
         "arch": goal.arch,

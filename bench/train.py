@@ -9,18 +9,20 @@ token (`charlm.work`) x tokens. `optimizer` and `data` are shares of a step's ti
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from bench._table import Row, machine, parser, rate, show
 from charlm.config import DataSpec
+from charlm.device import autocast
 from charlm.plan import Plan
 from charlm.text.windows import Windows
-from charlm.training.loop import Trainer
+from charlm.training.loop import Batches, Trainer
 from charlm.work import multiply_adds
 
 GPT = {"arch": "transformer", "layers": 6, "hidden_size": 384, "heads": 6, "batch_size": 16, "seq_len": 256}
@@ -44,10 +46,11 @@ def peak(device: str) -> float:
     return 2 * 2048**3 * rate(lambda: (x @ x).sum().item(), seconds=2)
 
 
-def trainer(plan: Plan) -> Trainer:
+def trainer(plan: Plan, batches: Batches | None = None) -> Trainer:
+    """A training on random ids, or on the `batches` given."""
     s = plan.train
-    windows = Windows(IDS, batch_size=s.batch_size, seq_len=s.seq_len, order="stream", seed=0)
-    return Trainer.from_plan(plan, windows, DataSpec(VOCABULARY, plan.lengths))
+    batches = batches or Windows(IDS, batch_size=s.batch_size, seq_len=s.seq_len, order="stream", seed=0)
+    return Trainer.from_plan(plan, batches, DataSpec(VOCABULARY, plan.lengths))
 
 
 def speed(settings: dict[str, Any], device: str, seconds: float = 12) -> Row:
@@ -81,29 +84,56 @@ def update(loop: Trainer) -> None:
         torch.cuda.synchronize()
 
 
-def plain_gpt(device: str) -> float:
-    """Tokens per second of a loop as in a tutorial: PyTorch's own layers, fp32, AdamW."""
-    layer = torch.nn.TransformerEncoderLayer(384, 6, 1536, 0.0, "gelu", batch_first=True, norm_first=True, bias=False)
-    body = torch.nn.TransformerEncoder(layer, 6, enable_nested_tensor=False).to(device)
-    embed, head = torch.nn.Embedding(VOCABULARY, 384).to(device), torch.nn.Linear(384, VOCABULARY).to(device)
-    parameters = [*body.parameters(), *embed.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, 1e-3)
-    tokens = torch.randint(VOCABULARY, (16, 257), device=device)
-    mask = torch.nn.Transformer.generate_square_subsequent_mask(256, device=device)
+def plain_gpt(settings: dict[str, Any], device: str, *, precision: str = "fp32", seconds: float = 12) -> float:
+    """Tokens per second of a loop as in a tutorial over PyTorch's own layers, with AdamW."""
+    size, length = settings["hidden_size"], settings["seq_len"]
+    layer = torch.nn.TransformerEncoderLayer(
+        size, settings["heads"], 4 * size, 0.0, "gelu", batch_first=True, norm_first=True, bias=False
+    )
+    body = torch.nn.TransformerEncoder(layer, settings["layers"], enable_nested_tensor=False)
+    model = torch.nn.ModuleList([torch.nn.Embedding(VOCABULARY, size), body, torch.nn.Linear(size, VOCABULARY)])
+    embed, body, head = model.to(device)
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(length, device=device)
+    guess = lambda tokens: head(body(embed(tokens), mask, is_causal=True))  # noqa: E731
+    return plain(model, guess, settings, device, precision, seconds)
+
+
+def plain_lstm(settings: dict[str, Any], device: str, *, precision: str = "fp32", seconds: float = 12) -> float:
+    """The same over `nn.LSTM`, which carries no state on."""
+    size = settings["hidden_size"]
+    rnn = torch.nn.LSTM(64, size, batch_first=True)
+    model = torch.nn.ModuleList([torch.nn.Embedding(VOCABULARY, 64), rnn, torch.nn.Linear(size, VOCABULARY)])
+    embed, rnn, head = model.to(device)
+    return plain(model, lambda tokens: head(rnn(embed(tokens))[0]), settings, device, precision, seconds)
+
+
+def plain(
+    model: torch.nn.Module,
+    guess: Callable[[Tensor], Tensor],
+    settings: dict[str, Any],
+    device: str,
+    precision: str,
+    seconds: float,
+) -> float:
+    """Tokens per second of steps on one batch; `guess` makes logits of tokens."""
+    rows, length = settings["batch_size"], settings["seq_len"]
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    tokens = torch.randint(VOCABULARY, (rows, length + 1), device=device)
 
     def step() -> None:
-        logits = head(body(embed(tokens[:, :-1]), mask, is_causal=True))
-        F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        with autocast(torch.device(device), precision):
+            logits = guess(tokens[:, :-1])
+        F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten()).backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    return 16 * 256 * rate(step, seconds=12)
+    return rows * length * rate(step, seconds=seconds)
 
 
 def rows(device: str) -> Iterator[Row]:
     limit = peak(device)
     yield {"what": "matrix product 2048", "GFLOP/s": limit / 1e9}
-    plain = plain_gpt(device)
+    plain = plain_gpt(GPT, device)
     yield {"what": "plain GPT loop, fp32, 6 x 384", "tokens/s": plain}
     for settings in VARIANTS:
         began = time.perf_counter()

@@ -38,7 +38,7 @@ def build(**settings: Any) -> LanguageModel:
     return Plan.of(settings).build(SPEC).eval()
 
 
-def charlm(model: LanguageModel, rows: int, tokens: int) -> float:
+def charlm(model: LanguageModel, rows: int, tokens: int, seconds: float = 4) -> float:
     """Tokens per second of `charlm sample` without a prompt: step, pick, copy to the host."""
     device = next(model.parameters()).device
     start = torch.zeros(1, 1, dtype=torch.long, device=device)
@@ -48,7 +48,7 @@ def charlm(model: LanguageModel, rows: int, tokens: int) -> float:
         for _ in islice(fetched(generate(model, start, pick, samples=rows)), tokens):
             pass
 
-    return tokens * rows * rate(work, seconds=4)
+    return tokens * rows * rate(work, seconds=seconds)
 
 
 @torch.inference_mode()
@@ -65,25 +65,28 @@ def lstm_loop(model: Any, tokens: int) -> float:
     return tokens * rate(work, seconds=4)
 
 
-def transformers_peer() -> Callable[[int, bool, int], float] | None:
+def transformers_peer(device: str = "cpu", **settings: int) -> Callable[..., float] | None:
+    """Its speed with so many rows, with a cache or without, for so many tokens; on a GPU in bf16."""
     try:
         from transformers import GPT2Config, GPT2LMHeadModel
     except ImportError:
         return None
-    sizes = {"vocab_size": 65, "n_positions": 256, "n_embd": 384, "n_layer": 6, "n_head": 6}
-    model = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)).eval()
+    c = TRANSFORMER | settings
+    sizes = {"n_embd": c["hidden_size"], "n_layer": c["layers"], "n_head": c["heads"]}
+    config = GPT2Config(**sizes, vocab_size=65, n_positions=256, bos_token_id=0, eos_token_id=0)
+    model = GPT2LMHeadModel(config).eval().to(device, torch.bfloat16 if device == "cuda" else torch.float)
     model.generation_config.eos_token_id = None
     options = {"do_sample": True, "temperature": 0.8, "top_k": 0, "pad_token_id": 0}
 
-    def measure(rows: int, cached: bool, tokens: int) -> float:
-        start = torch.zeros(rows, 1, dtype=torch.long)
+    def measure(rows: int, cached: bool, tokens: int, seconds: float = 4) -> float:
+        start = torch.ones(rows, 1, dtype=torch.long, device=device)  # zeros would be padding
         write = lambda: model.generate(start, max_new_tokens=tokens, use_cache=cached, **options)  # noqa: E731
-        return tokens * rows * rate(write, seconds=4)
+        return tokens * rows * rate(write, seconds=seconds)
 
     return measure
 
 
-def x_transformers_peer() -> Callable[[int, bool, int], float] | None:
+def x_transformers_peer() -> Callable[..., float] | None:
     try:
         from x_transformers import AutoregressiveWrapper, Decoder, TransformerWrapper
     except ImportError:

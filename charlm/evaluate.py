@@ -11,13 +11,52 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from charlm.model import LanguageModel, Network, parameter_count
+from charlm.model import PAD, LanguageModel, Network, parameter_count
 from charlm.progress import Progress
 from charlm.score import Score
 
-ROWS = 64  # at most so many pieces of a text are scored side by side
+ROWS = 64  # at most so many rows of a text are scored side by side
+AT_ONCE = 1 << 16  # tokens that a GPU is fed at once: what it takes to launch a step then does not count
 LOGITS = 1 << 24  # numbers that are held at once
-SPAN = 4096  # tokens per piece, so that a text of any size is scored in bounded memory
+SPAN = 4096  # tokens per row, so that a text of any size is scored in bounded memory
+
+
+class Layout(NamedTuple):
+    """How a text is cut into rows."""
+
+    rows: int  # side by side, at most
+    warm_up: int  # tokens before the first guess of a row
+    shortest: int  # a row scores so many tokens or more, if there are as many
+    longest: int | None = None  # and no more than these
+
+    @property
+    def tokens(self) -> int:
+        """How many are scored in a chunk, at most."""
+        return self.rows * min(SPAN, self.longest or SPAN)
+
+    def cut(self, tokens: int) -> tuple[int, int]:
+        """Rows, and the length of each, for so many tokens to be scored."""
+        fewest = math.ceil(tokens / self.longest) if self.longest else 1
+        rows = max(fewest, min(self.rows, tokens // self.shortest))
+        return rows, math.ceil(tokens / rows)
+
+
+def layout(model: LanguageModel, device: torch.device) -> Layout:
+    """The layout that is fastest on a device.
+
+    A CPU's time is what it computes: rows are long, so that little of them is read only to warm up. On a GPU a step
+    takes as long for many rows as for few: rows are as many as fit, and short. A model whose window slides then reads
+    one window per row, of which it scores what it would read between two slides.
+    """
+    window, training = model.window, model.spec.lengths.training
+    warm_up = window or max(training, 256)
+    if device.type != "cuda":
+        return Layout(ROWS, warm_up, 4 * warm_up)
+    rows = max(1, AT_ONCE // training)
+    if window and model.lead_in is not None:
+        fresh = window - window // 2
+        return Layout(rows, model.lead_in + 1, fresh, fresh)
+    return Layout(rows, warm_up, warm_up)
 
 
 class Chunk(NamedTuple):
@@ -30,11 +69,12 @@ class Chunk(NamedTuple):
 
 
 def token_nats(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
-    """The cost in nats of each of `ids`, in order, in arrays of up to ROWS x SPAN; `before` is text that stands before.
+    """The cost in nats of each of `ids`, in order, in arrays of a chunk each; `before` is text that stands before.
 
-    A text is cut into rows that are scored side by side. Each row first reads `warm_up` tokens of the text before it,
-    unscored, so that no guess is made from less. Only the first `warm_up` guesses are, where `before` is shorter than
-    that: each of them is made from all the text that stands before it. `before` holds one token or more.
+    A text is cut into rows that are scored side by side (`layout`). Each row first reads `warm_up` tokens of the text
+    before it, of which the last makes its first guess, so that no guess is made from less. Only the first `warm_up`
+    guesses are, where `before` is shorter than that: each of them is made from all the text that stands before it. A
+    window that slides holds half of itself or more. `before` holds one token or more.
     """
     for chunk in chunks(model, ids, before):
         yield chunk_nats(model, chunk)
@@ -43,23 +83,16 @@ def token_nats(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any]) ->
 def chunks(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any]) -> Iterator[Chunk]:
     """What `token_nats` scores, one after the other."""
     assert len(before), "something must stand before the first token, if only the start token"
-    warm = warm_up(model)
-
-    def cut(ids: NDArray[Any], before: NDArray[Any]) -> Chunk:
-        rows = max(1, min(ROWS, len(ids) // (4 * warm)))
-        return Chunk(ids, before, rows, math.ceil(len(ids) / rows))
-
+    fit = layout(model, next(model.parameters()).device)
+    warm = fit.warm_up
     if len(before) < warm:  # the beginning alone, so that every row of the rest can read enough
         head, ids = ids[:warm], ids[warm:]
-        yield cut(head, before)
+        yield Chunk(head, before, 1, len(head))
         before = np.concatenate([before, head])
-    for start in range(0, len(ids), ROWS * SPAN):
+    for start in range(0, len(ids), fit.tokens):
+        part = ids[start : start + fit.tokens]
         just_before = np.concatenate([before[-warm:], ids[max(0, start - warm) : start]])[-warm:]
-        yield cut(ids[start : start + ROWS * SPAN], just_before)
-
-
-def warm_up(model: LanguageModel) -> int:
-    return max(model.spec.lengths.training, 256) if model.window is None else model.window
+        yield Chunk(part, just_before, *fit.cut(len(part)))
 
 
 def chunk_nats(model: LanguageModel, chunk: Chunk) -> NDArray[np.float32]:
@@ -79,13 +112,22 @@ def chunk_nats(model: LanguageModel, chunk: Chunk) -> NDArray[np.float32]:
 def next_nats(model: LanguageModel, tokens: torch.Tensor) -> torch.Tensor:
     """The cost in nats (B, T - 1) of all `tokens` (B, T) but the first, given those before them."""
     model.eval()
-    nats, state = list[torch.Tensor](), model.start(len(tokens))
-    at_once = max(1, min(model.spec.lengths.training, LOGITS // (len(tokens) * model.spec.vocab_size)))
-    for at in range(0, tokens.size(1) - 1, at_once):
-        piece = tokens[:, at : at + at_once + 1]
-        out = model(piece[:, :-1], state)
-        state = out.state
-        nats.append(F.cross_entropy(out.logits.mT.float(), piece[:, 1:], reduction="none"))  # (B, at_once)
+    nats, state, length = list[torch.Tensor](), model.start(len(tokens)), model.spec.lengths.training
+    for fed, following in zip(
+        torch.split(tokens[:, :-1], length, 1), torch.split(tokens[:, 1:], length, 1), strict=True
+    ):
+        hidden, state, _ = model.features(fed, state)
+        nats.append(costs(model, hidden, following))
+    return torch.cat(nats, 1)
+
+
+def costs(model: LanguageModel, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """What targets (B, T) cost in nats, (B, T), guessed from vectors (B, T, D); PAD costs nothing."""
+    at_once = max(1, LOGITS // (len(targets) * model.spec.vocab_size))
+    nats = []
+    for vectors, wanted in zip(torch.split(hidden, at_once, 1), torch.split(targets, at_once, 1), strict=True):
+        logits = model.head(vectors).mT.float()  # (B, V, T)
+        nats.append(F.cross_entropy(logits, wanted, reduction="none", ignore_index=PAD))
     return torch.cat(nats, 1)
 
 

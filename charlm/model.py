@@ -88,6 +88,11 @@ class LanguageModel(Network):
         """The most tokens a guess can look back on; None if the state remembers without a limit."""
         return self.spec.lengths.window
 
+    @property
+    def lead_in(self) -> int | None:
+        """How many tokens take a blank page to where a slide of the window leaves off; None if it does not slide."""
+        return None
+
     @abstractmethod
     def start(self, rows: int) -> State:
         """The state before any text, for so many rows: a blank page."""

@@ -38,8 +38,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    no_gpu = pytest.mark.skipif(not torch.cuda.device_count(), reason="there is no GPU with CUDA")
     for item in items:
         item.add_marker(pytest.mark.filterwarnings(*WARNINGS))
+        if item.get_closest_marker("gpu"):
+            item.add_marker(no_gpu)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -66,8 +66,6 @@ def test_so_it_is_with_every_kind_of_position(options: dict[str, object]) -> Non
         torch.testing.assert_close(step(text[:, t]), expected[:, t], atol=1e-4, rtol=1e-4)
 
 
-on_a_gpu = pytest.mark.skipif(not torch.cuda.device_count(), reason="there is no GPU with CUDA")
-
 ON_GPU = """
 import sys, torch
 from itertools import islice
@@ -95,14 +93,14 @@ for arch in sys.argv[1:]:
 """
 
 
-@on_a_gpu
+@pytest.mark.gpu
 def test_graphs_equal_eager_on_a_gpu() -> None:
     command = [sys.executable, "-c", ON_GPU, *MODELS]
     shown = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=True).stdout.split()
     assert shown[1::2] == [kind.__name__ for kind in MODELS.values()]
 
 
-@on_a_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("arch", ["lstm", "lstmcell", "seq2seq", "transformer"])
 @pytest.mark.parametrize("options", [["--precision", "bf16"], ["--precision", "fp32", "--optimizer", "muon"]])
 def test_training_on_a_gpu_learns_and_writes(arch: str, options: list[str], verses: Path) -> None:

@@ -167,10 +167,7 @@ def test_flex_attention_is_the_same_predicate(name: str) -> None:
     torch.testing.assert_close(flexible, dense, atol=1e-5, rtol=1e-5)
 
 
-on_a_gpu = pytest.mark.skipif(not torch.cuda.device_count(), reason="there is no GPU with CUDA")
-
-
-@on_a_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", SPARSE)
 def test_a_gpu_computes_what_the_mask_gives(name: str) -> None:
     made = make(name, length=1024)

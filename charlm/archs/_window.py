@@ -26,6 +26,11 @@ class Windowed(LanguageModel):
     def capacity(self) -> int:
         """How many tokens a state can hold: its `tokens` (B, P), those since the text began or the window slid."""
 
+    @property
+    def lead_in(self) -> int:
+        """As many as are kept."""
+        return self.capacity // 2
+
     @abstractmethod
     def slide(self, tokens: Tensor) -> State:
         """A state with room again, made from the tokens (B, P) of a full one."""
@@ -104,6 +109,11 @@ class SlidingEncoderDecoder(Windowed, EncoderDecoder):
     @property
     def capacity(self) -> int:
         return self.spec.lengths.target
+
+    @property
+    def lead_in(self) -> int:
+        """As many as become a source."""
+        return self.capacity
 
     def slide(self, tokens: Tensor) -> State:
         """Raises `SettingsError` if the model reads another vocabulary than it writes."""

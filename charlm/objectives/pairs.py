@@ -12,19 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from charlm.config import DataSpec
-from charlm.evaluate import LOGITS, score_of
-from charlm.model import PAD, EncoderDecoder
+from charlm.evaluate import AT_ONCE, LOGITS, costs, score_of
+from charlm.model import EncoderDecoder
 from charlm.objectives._base import Arrays, Batch
 from charlm.objectives._guess import Guessing
 from charlm.progress import Progress
 from charlm.score import Score
 from charlm.text.buckets import Buckets, pair_batch
 
-AT_ONCE = 4096  # tokens of the longer side of pairs that are scored together
+TOKENS = 4096  # that a CPU scores together
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def shown(rows: Arrays) -> Batch:
 def pair_nats(model: EncoderDecoder, part: Any) -> Generator[Progress, None, NDArray[np.float64]]:
     """What each target costs in nats, its newline included, (pairs,)."""
     source, target = part.source, part.target
-    tokens = max(1, min(AT_ONCE, LOGITS // model.spec.vocab_size))
+    tokens = batch_tokens(model.spec.vocab_size, next(model.parameters()).device)
     buckets = Buckets(source, target, batch_tokens=tokens, seed=0)
     order, _ = buckets.epoch(0)
     nats = np.zeros(len(target))
@@ -59,14 +58,21 @@ def pair_nats(model: EncoderDecoder, part: Any) -> Generator[Progress, None, NDA
     return nats
 
 
+def batch_tokens(vocab_size: int, device: torch.device) -> int:
+    """Of the longer side of pairs that are scored together, as is fastest on a device (`evaluate.layout`); by copying
+    a vector has a number for each token of the vocabulary."""
+    tokens, numbers = (AT_ONCE, 8 * LOGITS) if device.type == "cuda" else (TOKENS, LOGITS)
+    return max(1, min(tokens, numbers // vocab_size))
+
+
 @torch.inference_mode()
 def batch_nats(model: EncoderDecoder, lines: tuple[NDArray[np.int64], NDArray[np.int64]]) -> NDArray[np.float32]:
     """The same of the pairs in one batch, (B,)."""
     device = next(model.parameters()).device
     batch = shown(tuple(torch.from_numpy(side).to(device) for side in lines))
-    logits = model(batch.tokens, source=batch.source).logits
-    nats = F.cross_entropy(logits.mT.float(), batch.targets, reduction="none", ignore_index=PAD)  # (B, T)
-    return nats.sum(1).cpu().numpy()
+    assert batch.source is not None, "pairs have one"
+    hidden = model.features(batch.tokens, model.read(batch.source)).hidden
+    return costs(model, hidden, batch.targets).sum(1).cpu().numpy()
 
 
 def pair_score(part: Any, nats: NDArray[np.float64]) -> Score:

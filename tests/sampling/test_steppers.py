@@ -116,7 +116,7 @@ def texts(written: Written) -> list[list[str]]:
     return [texts for texts, _ in written]
 
 
-@pytest.mark.skipif(not torch.cuda.device_count(), reason="there is no GPU with CUDA")
+@pytest.mark.gpu
 def test_so_it_is_on_a_gpu() -> None:
     paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     code = "from test_steppers import write_on_a_gpu; write_on_a_gpu()"

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import charlm
 from charlm import evaluate as module
 from charlm.config import DataSettings, DataSpec, Lengths, Settings
-from charlm.evaluate import Score, evaluate, token_nats
+from charlm.evaluate import Score, evaluate, layout, token_nats
 from charlm.model import Features, LanguageModel, State
+from charlm.objectives import pairs
+from charlm.objectives.pairs import batch_tokens
 from charlm.plan import Plan
 from charlm.progress import result
 from charlm.scoring import score_run
 from charlm.text.pairs import PairCorpus
 from charlm.text.vocabulary import train_tokenizer
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Texts are cut into rows as on this device, and computed on the CPU."""
+    lay_out_as_on(request.param, monkeypatch)
+    return str(request.param)
+
+
+def lay_out_as_on(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "layout", lambda model, _: layout(model, torch.device(device)))
 
 
 class Fixed(LanguageModel):
@@ -78,6 +93,7 @@ def test_a_model_that_knows_the_shares_costs_their_entropy() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 63, 500, 3001])
 @pytest.mark.parametrize("before", [1, 5, 300])
+@pytest.mark.usefixtures("device")
 def test_each_token_is_scored_once_in_its_place(size: int, before: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SPAN", 16)  # so that several blocks are needed
     ids = np.arange(size) % 7
@@ -87,6 +103,7 @@ def test_each_token_is_scored_once_in_its_place(size: int, before: int, monkeypa
 
 
 @pytest.mark.parametrize("before", [1, 100, 400])
+@pytest.mark.usefixtures("device")
 def test_no_guess_is_made_from_less_than_the_warm_up_or_all_that_there_is(
     before: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +117,7 @@ def test_no_guess_is_made_from_less_than_the_warm_up_or_all_that_there_is(
 
 @pytest.mark.parametrize("size", [1, 16, 255, 257, 9000])
 @pytest.mark.parametrize("before", [1, 100, 400])
+@pytest.mark.usefixtures("device")
 def test_context_is_the_most_that_a_guess_was_made_from(
     size: int, before: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,28 +129,43 @@ def test_context_is_the_most_that_a_guess_was_made_from(
     assert context == round(seen.max()) <= before + size - 1
 
 
-@pytest.mark.parametrize("arch", ["transformer", "seq2seq", "encdec"])
+@pytest.mark.parametrize(("arch", "window"), [("transformer", 8), ("transformer", 7), ("seq2seq", 8), ("encdec", 8)])
 @pytest.mark.parametrize("size", [1, 5, 40])
 @pytest.mark.parametrize("before", [1, 20])
-def test_context_is_as_far_back_as_a_change_is_felt(arch: str, size: int, before: int) -> None:
-    """Each token before a guess is changed in turn, for models with a window."""
+@pytest.mark.usefixtures("device")
+def test_context_is_as_far_back_as_a_change_is_felt(arch: str, window: int, size: int, before: int) -> None:
+    """And where a window slides, no guess is made from less than half of it, or all that stands before."""
+    model = built(arch, window)
+    felt = felt_back(model, np.random.default_rng(0).integers(13, size=before + size), before)
+    ids = np.zeros(before + size, dtype=np.int64)
+    assert felt.max() == score_of(model, ids[before:], ids[:before], chars=size, bytes=size).context
+    assert (felt >= np.minimum(np.arange(size) + before, window // 2 + 1)).all()
+
+
+def built(arch: str, window: int, **settings: object) -> LanguageModel:
+    """A small model whose guesses depend on all that it can see."""
     torch.manual_seed(0)
-    model = Plan.of({"arch": arch, "hidden_size": 16, "layers": 1}).build(DataSpec(13, Lengths.of_text(8)))
+    model = Plan.of({"arch": arch, "hidden_size": 16, "layers": 1, **settings}).build(
+        DataSpec(13, Lengths.of_text(window))
+    )
     for p in model.parameters():
         nn.init.normal_(p, std=0.3)  # a fresh transformer looks nowhere
-    text = np.random.default_rng(0).integers(13, size=before + size)
+    return model.eval()
+
+
+def felt_back(model: LanguageModel, text: np.ndarray, before: int) -> np.ndarray:
+    """How many tokens back each guess after the first `before` tokens looks: each of these is changed in turn."""
 
     def nats(text: np.ndarray) -> np.ndarray:
         return np.concatenate(list(token_nats(model, text[before:], text[:before])))
 
-    known, felt = nats(text), 0
-    for at in range(before + size - 1):
+    known, places, felt = nats(text), np.arange(before, len(text)), np.zeros(len(text) - before, dtype=np.int64)
+    for at in range(len(text) - 1):
         changed = text.copy()
         changed[at] = (text[at] + 1) % 13
-        later = np.arange(before, before + size) > at
-        moved = np.flatnonzero(later & ~np.isclose(nats(changed), known, rtol=1e-6, atol=1e-7))
-        felt = max([felt, *(moved + before - at)])
-    assert felt == score_of(model, text[before:], text[:before], chars=size, bytes=size).context
+        moved = (places > at) & ~np.isclose(nats(changed), known, rtol=1e-6, atol=1e-7)
+        felt = np.maximum(felt, np.where(moved, places - at, 0))
+    return felt
 
 
 def test_the_context_of_pairs_is_the_source_and_the_target_so_far(translator: Path) -> None:
@@ -141,9 +174,70 @@ def test_the_context_of_pairs_is_the_source_and_the_target_so_far(translator: Pa
     assert result(score_run(translator, corpus=PairCorpus.open([pairs]))).score["context"] == 7 + 7
 
 
+def test_pairs_cost_the_same_in_the_batches_of_a_gpu(translator: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = []
+    for device in map(torch.device, ("cpu", "cuda")):
+        monkeypatch.setattr(pairs, "batch_tokens", lambda size, _, device=device: batch_tokens(size, device))
+        scores.append(result(score_run(translator)).score["bits_per_byte"])
+        monkeypatch.setattr(module, "LOGITS", 1)  # so that the head reads one place after the other
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5)
+
+
 def test_a_blank_page_scores_the_very_first_character_too(trained: Path) -> None:
     lm = charlm.load(trained)
     score = lm.score("WICK:\nThe lamp")
     assert score.tokens == score.chars == 14
     nats = list(token_nats(lm.model, lm.tokenizer.encode("WICK:\nThe lamp"), np.array([lm.tokenizer.start])))
     assert score.nats_per_token == pytest.approx(float(np.concatenate(nats).mean()), rel=1e-6)
+
+
+@pytest.mark.parametrize("arch", ["transformer", "reformer", "seq2seq", "encdec"])
+@pytest.mark.parametrize("window", [7, 8])
+@torch.no_grad()
+def test_a_blank_page_and_the_lead_in_are_what_a_slide_leaves(arch: str, window: int) -> None:
+    """So a window that is read by itself says of its newer half what a long text says."""
+    model: Any = built(arch, window)
+    text = torch.randint(13, (1, 40), generator=torch.Generator().manual_seed(0))
+    whole, fresh = model(text).logits, window - window // 2
+    assert model.lead_in is not None
+    for slide in range(model.capacity, 40 - fresh, fresh):
+        alone = model(text[:, slide - model.lead_in : slide + fresh]).logits
+        torch.testing.assert_close(alone[:, -fresh:], whole[:, slide : slide + fresh])
+
+
+@pytest.mark.parametrize(
+    ("arch", "settings"),
+    [("lstm", {}), ("lstmcell", {}), ("gru", {}), ("transformer-xl", {"memory": 4, "eval_memory": 20})],
+)
+def test_a_gpu_scores_as_a_cpu_does_what_needs_only_so_much_to_warm_up(
+    arch: str, settings: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, ids = built(arch, 16, **settings), np.random.default_rng(0).integers(13, size=5000)
+    nats = {}
+    for device in ("cpu", "cuda"):
+        lay_out_as_on(device, monkeypatch)
+        nats[device] = np.concatenate(list(token_nats(model, ids[100:], ids[:100])))
+    np.testing.assert_allclose(nats["cuda"], nats["cpu"], rtol=1e-4, atol=1e-4)
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations, but not views, of which a GPU knows nothing."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("arch", ["lstm", "lstmcell", "transformer", "transformer-xl", "reformer", "seq2seq", "encdec"])
+def test_scoring_a_text_on_a_gpu_takes_few_operations(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Launching one takes some 25 microseconds there, whatever it computes."""
+    lay_out_as_on("cuda", monkeypatch)
+    heads = {} if arch in ("lstm", "lstmcell", "seq2seq") else {"heads": 1}
+    plan = Plan.of({"arch": arch, "hidden_size": 4, **heads})
+    model: Any = plan.build(DataSpec(5, plan.lengths))
+    ids = np.arange(40_000) % 5
+    with Operations() as operations:
+        score_of(model, ids, ids[:3000], chars=len(ids), bytes=len(ids))
+    assert operations.count < 2000

@@ -143,7 +143,7 @@ def a_step_that_cannot_be_recorded_is_computed_all_the_same() -> None:
     assert len(fit.recorder.graphs) == 1
 
 
-@pytest.mark.skipif(not torch.cuda.device_count(), reason="there is no GPU with CUDA")
+@pytest.mark.gpu
 @pytest.mark.parametrize(
     "case",
     [recorded_is_eager, a_resumed_training_is_the_training, a_step_that_cannot_be_recorded_is_computed_all_the_same],
