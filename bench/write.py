@@ -45,7 +45,7 @@ def charlm(model: LanguageModel, rows: int, tokens: int, seconds: float = 4) -> 
 
     def work() -> None:
         pick = Picker(SampleSettings("0.8"), streams(0, range(rows), device))
-        for _ in islice(fetched(generate(model, start, pick, samples=rows)), tokens):
+        for _ in fetched(islice(generate(model, start, pick, samples=rows, logits=False), tokens)):
             pass
 
     return tokens * rows * rate(work, seconds=seconds)

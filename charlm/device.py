@@ -112,14 +112,17 @@ def settle(
     if wanted and not compiled:
         reason = "scheduled sampling feeds token by token" if by_token else "torch.compile finds no compiler here"
         notes.append(f"not compiled: {reason}")
-    if device.type == "cpu":
-        threads = torch.get_num_threads()
-        place = f"the CPU, {threads} thread{'s' if threads > 1 else ''}"
-    else:
-        place = torch.cuda.get_device_name(device) if device.type == "cuda" else "the Apple GPU"
-    line = ", ".join([place, precision, *(["compiled"] if compiled else []), *notes])
+    line = ", ".join([described(device), precision, *(["compiled"] if compiled else []), *notes])
     settled: Any = {"device": device.type, "precision": precision, "compile": "on" if compiled else "off"}
     return replace(settings, **settled), line
+
+
+def described(device: torch.device) -> str:
+    """The processor, in words."""
+    if device.type == "cpu":
+        threads = torch.get_num_threads()
+        return f"the CPU, {threads} thread{'s' if threads > 1 else ''}"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "the Apple GPU"
 
 
 def seed_generators(seed: int, device: torch.device) -> None:

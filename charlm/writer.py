@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,21 +14,22 @@ import torch
 from torch import Tensor
 
 from charlm import kinds, objectives
-from charlm.device import choose_device
+from charlm.device import choose_device, described
 from charlm.errors import SettingsError, VocabularyError
 from charlm.evaluate import evaluate
-from charlm.model import LanguageModel
+from charlm.model import LanguageModel, Stepper, parameter_count
 from charlm.objectives._base import Objective
 from charlm.progress import Progress, result
 from charlm.quantize import quantize as round_weights
 from charlm.runs import folder
 from charlm.runs.opening import Opening
 from charlm.runs.saved import Saved
+from charlm.sampling.faster import LARGE, seconds_per_token
 from charlm.sampling.filters import Picker
 from charlm.sampling.generate import fetched, generate
 from charlm.sampling.noise import streams
 from charlm.sampling.novel import Copies, Passages
-from charlm.sampling.settings import Prompt, Request, TranslateSettings
+from charlm.sampling.settings import Prompt, Request, SampleSettings, TranslateSettings
 from charlm.sampling.shared import SharedPicker
 from charlm.sampling.steppers import KEPT, Steppers
 from charlm.sampling.stream import until_stop
@@ -51,11 +53,12 @@ class Piece(NamedTuple):
 
     texts: list[str]  # (B) text that is complete with this token; empty in the middle of a UTF-8 character
     ids: Tensor  # (B,)
-    logits: Tensor  # (B, V) of the model, before temperature and filters
+    logits: Tensor | None  # (B, V) of the model, before temperature and filters; may be None if not asked for
 
     @property
     def logprobs(self) -> Tensor:
         """(B,) log-probabilities of the tokens, in nats, before temperature and filters."""
+        assert self.logits is not None, "pieces were asked for without logits"
         return self.logits.float().log_softmax(-1).gather(1, self.ids[:, None]).squeeze(1)
 
 
@@ -90,12 +93,15 @@ class Writer:
             round_weights(model)
         return cls(model, saved.vocabularies, kind=saved.plan.kind, objective=saved.plan.objective, kept=KEPT)
 
-    def pieces(self, request: Request, *, known: str = "", shared: bool = False) -> Iterator[Piece]:
+    def pieces(
+        self, request: Request, *, known: str = "", shared: bool = False, logits: bool = True
+    ) -> Iterator[Piece]:
         """Continue the prompt in `request.samples` rows, token by token, and yield a `Piece` for every token.
 
         An empty prompt begins a new text. The random numbers of row i depend on the seed and i alone. Stop strings are
         left to the caller (`until_stop`). With `request.novel`, at most so many characters in a row are copied from
-        `known`, the training text. With `shared`, the single row draws the same random numbers in every model.
+        `known`, the training text. With `shared`, the single row draws the same random numbers in every model. Without
+        `logits` a GPU need not keep them, and pieces have no log-probabilities.
 
         Raises `VocabularyError` for characters of the prompt that the tokenizer cannot spell, unless `unknown` is
         `skip` or `nearest`; `SettingsError` for `novel` without `known`.
@@ -114,9 +120,28 @@ class Writer:
             pick = Picker(request, streams(seed, range(rows), self.device), recent, copies)
         decoders = [self.tokenizer.decoder() for _ in range(rows)]
         with self.steppers.lent(rows) as step:
-            steps = islice(generate(self.model, start, pick, samples=rows, step=step), request.length or None)
-            for ids, tokens, logits in fetched(steps):
-                yield Piece([d.feed(token) for d, token in zip(decoders, ids, strict=True)], tokens, logits)
+            steps = generate(self.model, start, pick, samples=rows, step=step, logits=logits)
+            for ids, tokens, guess in fetched(islice(steps, request.length or None)):
+                yield Piece([d.feed(token) for d, token in zip(decoders, ids, strict=True)], tokens, guess)
+
+    def move_to_faster(
+        self, request: Request, seconds: Callable[[Any, Stepper, SampleSettings], float] = seconds_per_token
+    ) -> str:
+        """For one text: move from a GPU to the CPU where that writes faster, which is tried. One line that says so, or
+        an empty one where there was nothing to choose. `seconds` measures a token."""
+        if self.device.type == "cpu" or not self.can_continue or parameter_count(self.model) > LARGE:
+            return ""
+        on_cpu = Writer(deepcopy(self.model).cpu(), self.vocabularies, kept=self.steppers.capacity)
+        speeds = []
+        for writer in (on_cpu, self):
+            with writer.steppers.lent(1) as step:
+                speeds.append(1 / seconds(writer.model, step, request))
+        cpu, gpu = (f"{speed:,.0f} on {described(w.device)}" for speed, w in zip(speeds, (on_cpu, self), strict=True))
+        if speeds[0] <= speeds[1]:
+            return f"tokens of this model per second: {gpu}, which writes; {cpu} (--device cpu)"
+        line = f"tokens of this model per second: {cpu}, which writes; {gpu} (--device {self.device.type})"
+        self.model, self.steppers, self.device = on_cpu.model, on_cpu.steppers, on_cpu.device
+        return line
 
     def prompt_ids(self, prompt: Prompt) -> Tensor:
         """The token ids (1, P) of a prompt, P >= 1. Raises as `pieces` does."""
@@ -132,7 +157,7 @@ class Writer:
         the same. Of several `samples` the first is given. Raises as `Request.of` and `pieces` do.
         """
         request = Request.of(**{"prompt": prompt, "length": 0, "seed": 0, **settings})
-        yield from until_stop((piece.texts[0] for piece in self.pieces(request)), request.stop)
+        yield from until_stop((piece.texts[0] for piece in self.pieces(request, logits=False)), request.stop)
 
     def sample(self, prompt: str = "", length: int = Request.length, **settings: Any) -> str:
         """The text of `length` tokens after the prompt, or fewer up to a `stop`; `settings` as in `stream`."""

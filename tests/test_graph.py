@@ -129,7 +129,7 @@ def test_training_on_a_gpu_learns_and_writes(arch: str, options: list[str], vers
     assert len(written.stdout) == 101
 
 
-@on_a_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("arch", ["lstm", "gru", "rnn", "seq2seq"])
 def test_what_is_dropped_between_layers_follows_from_the_seed(arch: str) -> None:
     model = build(arch, dropout=0.5).cuda().train()
@@ -144,7 +144,7 @@ def test_what_is_dropped_between_layers_follows_from_the_seed(arch: str) -> None
     assert not torch.allclose(first, trained(2))
 
 
-@on_a_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("options", [{"cell": "lstm"}, {"cell": "gru"}, {"bidirectional": False}])
 def test_a_source_is_read_on_a_gpu_as_on_a_cpu_and_nothing_waits_for_it(options: dict[str, object]) -> None:
     model, text, source = build("seq2seq", **options), tokens(3, 6), tokens(3, 6, seed=1)

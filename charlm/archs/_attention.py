@@ -20,7 +20,7 @@ from charlm.archs._positions import rotate
 from charlm.archs._sparse import PatternMask
 
 Mask = Tensor | PatternMask | None
-"""Where queries may look: (..., T, S) True there, or by a pattern; None is everywhere."""
+"""Where queries may look: (..., T, S) True there, or what is added to energies, or by a pattern; None is everywhere."""
 
 
 class KV(NamedTuple):
@@ -49,15 +49,16 @@ class Slot(NamedTuple):
     values: Tensor  # (B, H, W, D/H)
     position: Tensor  # (1,) of the next token, on the device
     mask: Tensor  # (1, W) True at all tokens up to that one
+    bias: Tensor  # (1, W) the same as what is added to energies, 0 there
 
     def extend(self, keys: Tensor, values: Tensor, pattern: Pattern | None = None) -> tuple[KV, Tensor]:
         """keys and values (B, H, 1, D/H)"""
         self.keys.index_copy_(2, self.position, keys)
         self.values.index_copy_(2, self.position, values)
-        mask = self.mask
-        if pattern is not None:
-            mask = mask & pattern.mask(self.position, torch.arange(mask.size(1), device=mask.device))  # (H or 1, 1, W)
-        return KV(self.keys, self.values), mask
+        if pattern is None:
+            return KV(self.keys, self.values), self.bias
+        seen = pattern.mask(self.position, torch.arange(self.mask.size(1), device=keys.device))  # (H or 1, 1, W)
+        return KV(self.keys, self.values), self.mask & seen
 
 
 class Cache:
@@ -78,7 +79,9 @@ class Cache:
 
     def slots(self) -> list[Slot]:
         mask = (self.positions <= self.position)[None]
-        return [Slot(keys, values, self.position, mask) for keys, values in zip(self.keys, self.values, strict=True)]
+        bias = torch.zeros_like(mask, dtype=self.keys.dtype).masked_fill_(~mask, -math.inf)
+        layers = zip(self.keys, self.values, strict=True)
+        return [Slot(keys, values, self.position, mask, bias) for keys, values in layers]
 
 
 class Attention(nn.Module):
@@ -92,21 +95,20 @@ class Attention(nn.Module):
         self.out = nn.Linear(size, size, bias=bias)
 
     def project(self, x: Tensor, rotation: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (B, H, T, D/H) of x (B, T, D); `rotation` (T, 2, D/2H) is RoPE's."""
-        q, k, v = self.split(self.qkv(x))
-        q, k = self.normed(q), self.normed(k)
-        if rotation is not None:
-            q, k = rotate(q, rotation), rotate(k, rotation)
-        return q, k, v
+        """Queries, keys and values (B, H, T, D/H) of x (B, T, D); `rotation` (T, 2, D/H) is RoPE's."""
+        qk, v = torch.split(self.split(self.qkv(x)), [2, 1])
+        qk = self.normed(qk)  # both at once: a GPU waits for launches, not for numbers
+        q, k = (qk if rotation is None else rotate(qk, rotation)).unbind()
+        return q, k, v[0]
 
     def queries(self, x: Tensor) -> Tensor:
         """Queries (B, H, T, D/H) of x (B, T, D), for a source."""
-        (q,) = self.split(self.some_outputs(x, slice(self.qkv.in_features)))
+        (q,) = self.split(self.some_outputs(x, slice(self.qkv.in_features))).unbind()
         return self.normed(q)
 
     def keys_values(self, source: Tensor) -> KV:
         """Keys and values (B, H, S, D/H) of a source (B, S, D)."""
-        k, v = self.split(self.some_outputs(source, slice(self.qkv.in_features, None)))
+        k, v = self.split(self.some_outputs(source, slice(self.qkv.in_features, None))).unbind()
         return KV(self.normed(k), v)
 
     def normed(self, x: Tensor) -> Tensor:
@@ -118,11 +120,11 @@ class Attention(nn.Module):
             return self.qkv(x)[..., outputs]
         return F.linear(x, self.qkv.weight[outputs], None if self.qkv.bias is None else self.qkv.bias[outputs])
 
-    def split(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, T, N D) -> N times (B, H, T, D/H)"""
+    def split(self, x: Tensor) -> Tensor:
+        """(B, T, N D) -> (N, B, H, T, D/H)"""
         size = self.out.in_features
         x = x.view(*x.shape[:2], x.size(2) // size, self.heads, size // self.heads)  # (B, T, N, H, D/H)
-        return x.permute(2, 0, 3, 1, 4).unbind()
+        return x.permute(2, 0, 3, 1, 4)
 
     def forward(self, q: Tensor, kv: KV, mask: Mask, causal: bool = False) -> Tensor:
         """What queries (B, H, T, D/H) get, (B, T, D): where `mask` (..., T, S) is True or, without one, from all keys

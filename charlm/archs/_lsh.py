@@ -79,11 +79,11 @@ class LSHAttention(nn.Module):
     def step(self, x: Tensor, slot: Slot, buckets: Tensor) -> Tensor:
         """x (B, 1, D) at the slot's place -> (B, 1, D). Its buckets are written into `buckets` (B, H, R, W)."""
         qk, v = self.project(x, slot.position)
-        (keys, values), seen = slot.extend(normalised(qk), v)
+        keys, values = slot.extend(normalised(qk), v)[0]
         hashed = self.hash(qk)  # (B, H, R, 1)
         buckets.index_copy_(3, slot.position, hashed)
-        own = torch.arange(seen.size(1), device=x.device)[None] == slot.position  # (1, W)
-        mixed = shares(qk, keys, looks(hashed, buckets, seen & ~own, self.chunk), own).to(v.dtype) @ values
+        own = torch.arange(keys.size(2), device=x.device)[None] == slot.position  # (1, W)
+        mixed = shares(qk, keys, looks(hashed, buckets, slot.mask & ~own, self.chunk), own).to(v.dtype) @ values
         y: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return y
 

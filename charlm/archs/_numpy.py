@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from charlm.archs._numpy_layers import ACTIVATIONS, ALL, Array, Experts, FeedForward, Linear, Norm, array
 from charlm.archs._patterns import PatternConfig
 from charlm.archs._sparse import keys_at
-from charlm.archs._window import Window, WindowStepper
+from charlm.archs._window import Window, cache_for
 from charlm.config import fields_of
 from charlm.model import State
 
@@ -105,7 +105,7 @@ ANY_VALUE = {
 """Options for whose every value the code in this file is the same."""
 
 
-class TransformerStepper(WindowStepper):
+class TransformerStepper:
     """A stack of blocks with embedding, positions and head.
 
     Rotary pairs are stored side by side, as complex numbers, so that turning them is one product. Queries and keys are
@@ -121,8 +121,9 @@ class TransformerStepper(WindowStepper):
 
     @torch.inference_mode()
     def __init__(self, model: Any, rows: int) -> None:
-        super().__init__(model, rows)
         c = model.config
+        self.model, self.size, self.cache = model, model.capacity, cache_for(model, rows)
+        self.tokens: list[Tensor] = []  # (B,) each, what the window holds
         self.heads, self.pre, self.qk_norm = c.head_count, c.norm_place == "pre", c.qk_norm
         self.all_heads = np.arange(self.heads)[:, None]
         self.keys, self.values = self.cache.keys.numpy(), self.cache.values.numpy()  # (L, B, H, W, D/H)
@@ -135,8 +136,11 @@ class TransformerStepper(WindowStepper):
         places = slice(self.size)
         nothing = torch.zeros(1, model.embed.embedding_dim)
         self.places = array(model.positions.add(nothing, places).expand(self.size, -1))  # (W, E)
-        rotation = model.positions.rotation(places)  # (W, 2, D/2H)
-        self.turns = None if rotation is None else array(rotation)[:, 0] + 1j * array(rotation)[:, 1]  # complex64
+        rotation = model.positions.rotation(places)  # (W, 2, D/H)
+        self.turns = None
+        if rotation is not None:
+            cosines, sines = array(rotation)[..., self.width // 2 :].swapaxes(0, 1)  # (W, D/2H) each
+            self.turns = cosines + 1j * sines  # complex64
         made = {block: self.made(block, c.activation) for block in model.blocks}  # once, if they share their weights
         self.blocks = [made[block] for block in model.blocks]
         self.widen = None if model.widen is None else Linear(model.widen)
@@ -158,7 +162,8 @@ class TransformerStepper(WindowStepper):
 
     @torch.inference_mode()
     def begin(self, state: Window) -> None:
-        super().begin(state)
+        self.tokens = list(state.tokens.unbind(1))
+        self.cache.load(state.layers)
         if self.turns is not None:
             past = self.keys[:, :, :, : len(self.tokens)]
             past[:] = past[..., self.order]
@@ -171,8 +176,12 @@ class TransformerStepper(WindowStepper):
         outputs[:2] = outputs[:2][..., self.order]
         return outputs.reshape(-1)
 
-    def logits(self, token: Tensor) -> Tensor:
-        at = len(self.tokens) - 1  # its place in the window
+    @torch.inference_mode()
+    def __call__(self, token: Tensor) -> Tensor:
+        if len(self.tokens) == self.size:
+            self.begin(self.model.slide(torch.stack(self.tokens, 1)))
+        at = len(self.tokens)  # its place in the window
+        self.tokens.append(token)
         x = self.embedding[token.numpy()] + self.places[at]
         for back, earlier in enumerate(self.earlier, 2):
             x += earlier[self.tokens[-back].numpy() + 1 if back <= len(self.tokens) else 0]

@@ -21,7 +21,7 @@ class Positions(nn.Module):
         return x
 
     def rotation(self, places: Places) -> Tensor | None:  # noqa: ARG002
-        """(T, 2, D/2H) cosines and sines that turn queries and keys at these places; None where nothing turns them."""
+        """(T, 2, D/H) what turns queries and keys at these places, as `rotate` wants it; None where nothing does."""
         return None
 
 
@@ -47,13 +47,14 @@ class Sinusoidal(Positions):
 
 
 class Rotary(Positions):
-    table: Tensor  # (length, 2, D/2H)
+    table: Tensor  # (length, 2, D/H) cosines and sines, of both halves of a head
 
     def __init__(self, length: int, size: int) -> None:
         """`size` is that of a head."""
         super().__init__()
         angles = angle_table(length, size)
-        self.register_buffer("table", torch.stack([angles.cos(), angles.sin()], 1), persistent=False)
+        cosines, sines = angles.cos().repeat(1, 2), torch.cat([-angles.sin(), angles.sin()], 1)
+        self.register_buffer("table", torch.stack([cosines, sines], 1), persistent=False)
 
     def rotation(self, places: Places) -> Tensor:
         return self.table[places]
@@ -82,7 +83,7 @@ def angle_table(length: int, size: int) -> Tensor:
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """x (B, H, T, D/H), each pair (first half, second half) turned by its position's angle; rotation (T, 2, D/2H)."""
-    cos, sin = rotation.unbind(1)  # (T, D/2H) each
+    """x (..., T, D/H), each pair (first half, second half) turned by its position's angle; rotation (T, 2, D/H)."""
+    cos, sin = rotation.unbind(1)  # (T, D/H) each, sines with the sign that they have in their half
     a, b = x.chunk(2, -1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+    return torch.addcmul(x * cos, torch.cat([b, a], -1), sin)

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from charlm.archs._attention import KV
+from charlm.archs._graph import FixedStepper
 from charlm.archs._numpy import FEW, on_cpu
 from charlm.archs._numpy_layers import Array, Linear, Norm, array
 from charlm.archs._relative import RelativeBlock
 from charlm.model import Stepper
-from charlm.recording import Recorded
 
 
 def relative_stepper(model: Any, rows: int) -> Stepper:
@@ -32,24 +32,22 @@ def past(model: Any, block: RelativeBlock, seen: Tensor) -> KV:
     return block.attention.keys_values(block.normed(newest, block.norm1))
 
 
-class RingStepper:
+class RingStepper(FixedStepper):
     """Keys and values stand in a ring: those of a new token replace the oldest ones."""
 
     @torch.inference_mode()
     def __init__(self, model: Any, rows: int) -> None:
+        super().__init__(model, rows)
         weight, size, heads = model.embed.weight, model.reach + 1, model.config.block.head_count
-        self.model = model
         shape = len(model.blocks), rows, heads, size, model.config.hidden_size // heads
         self.keys, self.values = weight.new_zeros(2, *shape)  # (L, B, H, N, D/H) each
         self.distances = [block.attention.distances(model.table[-size:].flip(0)) for block in model.blocks]
-        self.places = torch.arange(size, device=weight.device)
-        self.at = torch.zeros(1, dtype=torch.long, device=weight.device)  # the place of the next token
+        self.places = torch.arange(size, device=self.device)
+        self.at = torch.zeros(1, dtype=torch.long, device=self.device)  # the place of the next token
         self.known = weight.new_zeros(rows, 1, 1, 1)  # tokens before the next one
-        self.token = torch.zeros(rows, dtype=torch.long, device=weight.device)
-        self.recorded = Recorded(self.work, weight.device)
 
-    def work(self) -> Tensor:
-        x = self.model.embed(self.token[:, None])  # (B, 1, D)
+    def compute(self, token: Tensor) -> Tensor:
+        x = self.model.embed(token[:, None])  # (B, 1, D)
         back = (self.at - self.places) % len(self.places)  # (N,) how far back each place is
         unknown = back > self.known  # (B, 1, 1, N)
         for block, keys, values, distances in zip(
@@ -75,11 +73,6 @@ class RingStepper:
             keys[:, :, :size], values[:, :, :size] = kv
             self.at.fill_(size)
         self.known.copy_(state.known.view(-1, 1, 1, 1))
-
-    @torch.inference_mode()
-    def __call__(self, token: Tensor) -> Tensor:
-        self.token.copy_(token)
-        return self.recorded().clone()
 
 
 class NumpyStepper:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any, NamedTuple
 
 import torch
@@ -77,30 +77,10 @@ class Window(NamedTuple):
     layers: tuple[KV, ...]
 
 
-class WindowStepper(ABC):
-    """Writes with a model whose state is a `Window`, on a cache of its own."""
-
-    def __init__(self, model: Any, rows: int) -> None:
-        c = model.config
-        self.model, self.size = model, model.capacity
-        shape = (c.layers, rows, c.head_count, self.size, c.hidden_size // c.head_count)
-        self.cache = Cache(shape, model.embed.weight)
-        self.tokens: list[Tensor] = []  # (B,) each, what the window holds
-
-    def begin(self, state: Window) -> None:
-        self.tokens = list(state.tokens.unbind(1))
-        self.cache.load(state.layers)
-
-    @torch.inference_mode()
-    def __call__(self, token: Tensor) -> Tensor:
-        if len(self.tokens) == self.size:
-            self.begin(self.model.slide(torch.stack(self.tokens, 1)))
-        self.tokens.append(token)
-        return self.logits(token)
-
-    @abstractmethod
-    def logits(self, token: Tensor) -> Tensor:
-        """logits (B, V) for what follows `token` (B,), the last of `tokens`; the cache has it now."""
+def cache_for(model: Any, rows: int) -> Cache:
+    """An empty KV cache with room for the whole window of a model of blocks."""
+    c = model.config
+    return Cache((c.layers, rows, c.head_count, model.capacity, c.hidden_size // c.head_count), model.embed.weight)
 
 
 class SlidingEncoderDecoder(Windowed, EncoderDecoder):

@@ -27,16 +27,16 @@ from torch import Tensor, nn
 
 from charlm.archs._attention import watch
 from charlm.archs._blocks import Activation, BlockConfig, FeedForward, Heads, NormKind, PositionKind, norm
+from charlm.archs._graph import WindowStepper
 from charlm.archs._inside import block_parts, named_layers
 from charlm.archs._lsh import LSHAttention, normalised
 from charlm.archs._positions import Places, Positions, Rotary, positions
 from charlm.archs._reversible import reversible
-from charlm.archs._window import Windowed, WindowStepper
+from charlm.archs._window import Windowed
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
 from charlm.inspection import Part
 from charlm.model import Features, Head, Init, Stepper, init_unigram
-from charlm.recording import Recorded
 
 MOST_BUCKETS = 2048  # bucket times place is a number of 32 bits
 
@@ -224,25 +224,22 @@ class HashStepper(WindowStepper):
     @torch.inference_mode()
     def __init__(self, model: Reformer, rows: int) -> None:
         super().__init__(model, rows)
-        c, device = model.config, model.embed.weight.device
-        self.token = torch.zeros(rows, dtype=torch.long, device=device)
-        self.buckets = torch.zeros(c.layers, rows, c.head_count, c.rounds, self.size, dtype=torch.long, device=device)
+        c = model.config
+        self.buckets = self.token.new_zeros(c.layers, rows, c.head_count, c.rounds, self.size)
 
-        def work() -> Tensor:
-            slots = self.cache.slots()
-            x = model.embedded(self.token[:, None], self.cache.position)  # (B, 1, D)
-            x = model.layers(x, lambda layer, attention, x: attention.step(x, slots[layer], self.buckets[layer]))[-1]
-            self.cache.position += 1
-            logits: Tensor = model.head(model.norm(x)[:, 0])
-            return logits
+    def compute(self, token: Tensor) -> Tensor:
+        model, position, slots = self.model, self.cache.position, self.cache.slots()
+        self.text.index_copy_(1, position, token[:, None])
+        x = model.embedded(token[:, None], position)  # (B, 1, D)
+        x = model.layers(x, lambda layer, attention, x: attention.step(x, slots[layer], self.buckets[layer]))[-1]
+        position += 1
+        logits: Tensor = model.head(model.norm(x)[:, 0])
+        return logits
 
-        self.recorded = Recorded(work, device)
-
-    @torch.inference_mode()
-    def begin(self, state: Any) -> None:
-        self.tokens = list(state.tokens.unbind(1))
-        self.cache.position.fill_(len(self.tokens))
-        places = slice(len(self.tokens))
+    def load(self, state: Any) -> None:
+        super().load(state)
+        held = state.tokens.size(1)
+        places = slice(held)
 
         def remember(layer: int, attention: LSHAttention, x: Tensor) -> Tensor:
             qk, values = attention.project(x, places)
@@ -251,9 +248,5 @@ class HashStepper(WindowStepper):
             said: Tensor = attention(x)[0]
             return said
 
-        if self.tokens:
+        if held:
             self.model.layers(self.model.embedded(state.tokens, places), remember)
-
-    def logits(self, token: Tensor) -> Tensor:
-        self.token.copy_(token)
-        return self.recorded().clone()

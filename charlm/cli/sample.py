@@ -87,11 +87,17 @@ def read_prompt(prompt: str, file: str | None, encoding: str | None) -> str:
     return read_text(file, encoding) if file else read_words("--prompt", prompt, encoding)
 
 
-def pieces(run: str, path: Path, request: Request, opening: Opening, *, shared: bool) -> Iterator[Piece]:
-    """What a run writes; with `shared`, from the same random numbers as other runs."""
+def pieces(
+    run: str, path: Path, request: Request, opening: Opening, *, shared: bool = False, logits: bool = True
+) -> Iterator[Piece]:
+    """What a run writes; arguments as of `Writer.pieces`."""
     with open_run(run, path, opening) as writer:
+        if opening.device == "auto" and request.samples == 1 and not shared:
+            line = writer.move_to_faster(request)
+            if line and not logits:
+                note(line)
         known = text_to_avoid(path) if request.novel else ""
-        yield from writer.pieces(request, known=known, shared=shared)
+        yield from writer.pieces(request, known=known, shared=shared, logits=logits)
 
 
 def write_side_by_side(runs: Sequence[tuple[str, Path]], request: Request, opening: Opening, *, json: bool) -> None:
@@ -107,7 +113,7 @@ def write_side_by_side(runs: Sequence[tuple[str, Path]], request: Request, openi
 
 def write_one(run: str, path: Path, request: Request, opening: Opening, *, json: bool) -> None:
     """Print the texts of one run: the first while it is written and the others after it, or all as JSON."""
-    stream = pieces(run, path, request, opening, shared=False)
+    stream = pieces(run, path, request, opening, logits=json)
     with err.status("reading the prompt") if len(request.prompt) > LONG else nullcontext():
         stream = chain([next(stream)], stream)  # an error in the prompt comes before any output
     rows = [Row(request.stop) for _ in range(request.samples)]

@@ -156,7 +156,7 @@ def written(writer: Writer, length: int, *, temperature: str, seed: int) -> Gene
     """A text of `length` characters that the run writes without a prompt."""
     text: list[str] = []
     done = 0
-    for piece in writer.pieces(Request(temperature, length=0, seed=seed)):
+    for piece in writer.pieces(Request(temperature, length=0, seed=seed), logits=False):
         text += piece.texts
         done += len(piece.texts[0])
         if done >= length:

@@ -87,7 +87,7 @@ class Text(Kind):
         if not writer.can_continue:
             return ""
         began, texts = time.monotonic(), []
-        for piece in writer.pieces(Request(length=GLIMPSE_TOKENS, seed=seed)):
+        for piece in writer.pieces(Request(length=GLIMPSE_TOKENS, seed=seed), logits=False):
             texts.append(piece.texts[0])
             if time.monotonic() - began > GLIMPSE_SECONDS:
                 break
@@ -111,7 +111,7 @@ class Text(Kind):
         if not writer.can_continue:
             return Trial()
         yield Progress("writing", 0, 1)
-        pieces, chars = writer.pieces(Request(length=0, seed=0)), 0
+        pieces, chars = writer.pieces(Request(length=0, seed=0), logits=False), 0
         for _ in range(WARM_UP_TOKENS):
             next(pieces)
         began = time.perf_counter()

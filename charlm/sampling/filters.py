@@ -13,7 +13,8 @@ equally likely tokens compete, the lower ids are kept or picked. A token that wo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -60,6 +61,23 @@ def keep_min_p(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill(probabilities < p * probabilities.amax(-1, keepdim=True), -torch.inf)
 
 
+def cooled(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """logits (B, V) divided by the temperature, the largest ones 0, so that a tiny one cannot overflow."""
+    return (logits - logits.amax(-1, keepdim=True)) / temperature
+
+
+def narrowing(s: SampleSettings) -> list[tuple[str, Callable[[Tensor], Tensor]]]:
+    """(name, filter) of those that keep some of the tokens and are on."""
+    filters: list[tuple[str, Callable[[Tensor], Tensor]]] = []
+    if s.top_k:
+        filters.append((f"top-k {s.top_k}", partial(keep_top_k, k=s.top_k)))
+    if s.top_p < 1:
+        filters.append((f"top-p {s.top_p:g}", partial(keep_top_p, p=s.top_p)))
+    if s.min_p:
+        filters.append((f"min-p {s.min_p:g}", partial(keep_min_p, p=s.min_p)))
+    return filters
+
+
 def filter_steps(
     s: SampleSettings, temperature: float, logits: Tensor, recent: Tensor | None
 ) -> Iterator[tuple[str, Tensor]]:
@@ -72,17 +90,11 @@ def filter_steps(
         yield "temperature 0", keep_top_k(logits, 1)
         return
     if temperature != 1:
-        logits = (logits - logits.amax(-1, keepdim=True)) / temperature  # so that a tiny one cannot overflow
+        logits = cooled(logits, temperature)
         yield f"temperature {temperature:g}", logits
-    if s.top_k:
-        logits = keep_top_k(logits, s.top_k)
-        yield f"top-k {s.top_k}", logits
-    if s.top_p < 1:
-        logits = keep_top_p(logits, s.top_p)
-        yield f"top-p {s.top_p:g}", logits
-    if s.min_p:
-        logits = keep_min_p(logits, s.min_p)
-        yield f"min-p {s.min_p:g}", logits
+    for name, keep in narrowing(s):
+        logits = keep(logits)
+        yield name, logits
 
 
 class Picker:
@@ -103,7 +115,8 @@ class Picker:
         repetition penalty, and `copies` says which tokens are refused."""
         self.settings, self.streams, self.copies = settings, streams, copies
         self.temperatures = settings.temperatures
-        self.filters = bool(settings.top_k or settings.top_p < 1 or settings.min_p)
+        self.drawn = any(self.temperatures)
+        self.filters = bool(narrowing(settings))
         self.count = self.noised = 0  # tokens picked per row, and tokens whose noise was made
         self.noise: list[Tensor] = []  # (B, V) for every token whose noise is ready, the next token's last
         self.recent = None if prompt is None else prompt[:, -MEMORY:]  # (B, R)
@@ -111,7 +124,7 @@ class Picker:
     def __call__(self, logits: Tensor) -> Tensor:
         """logits (B, V) -> ids (B,)."""
         logits = logits.float()
-        noise = self.gumbel(logits) if self.temperature else None
+        noise = self.gumbel(logits) if self.drawn else None  # a token's own, whatever the temperatures before it
         ids = self.best(logits, noise)
         if self.copies:
             ids = self.uncopied(logits, noise, ids, self.copies)
@@ -123,7 +136,7 @@ class Picker:
 
     def best(self, logits: Tensor, noise: Tensor | None) -> Tensor:
         """The ids (B,) of the largest logits after filters and noise."""
-        if noise is None:
+        if noise is None or not self.temperature:
             return self.penalised(logits).argmax(-1)  # of equal ones the first
         if self.filters:
             return (self.filtered(logits) + noise).argmax(-1)
@@ -141,6 +154,11 @@ class Picker:
         ids = torch.where(logits.isneginf().all(-1), first, ids)
         copies.append(ids.tolist())
         return ids
+
+    @property
+    def on_host(self) -> bool:
+        """Whether a choice needs the host, so that it cannot be recorded together with the steps (`unrolled.py`)."""
+        return self.copies is not None
 
     @property
     def temperature(self) -> float:

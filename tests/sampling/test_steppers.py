@@ -20,6 +20,7 @@ from charlm.archs._graph import CarriedStepper, GraphStepper
 from charlm.config import DataSpec, Lengths, take
 from charlm.model import LanguageModel, Stepper
 from charlm.quantize import quantize
+from charlm.sampling import unrolled
 from charlm.sampling.settings import Request
 from charlm.sampling.steppers import KEPT, ROWS
 from charlm.text.tokenizers import CharTokenizer
@@ -42,6 +43,14 @@ REQUESTS = [
     )
 ]
 Written = list[tuple[list[str], list[float]]]
+
+
+@pytest.fixture(autouse=True)
+def many_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is recorded writes several tokens at once, as on a GPU."""
+    if "recorded" in request.node.name:
+        monkeypatch.setitem(unrolled.AHEAD, "cpu", 5)
+        monkeypatch.setattr(unrolled, "ALONE", 3)
 
 
 def build(kind: str, kept: int, device: str = "cpu") -> Writer:
