@@ -176,7 +176,7 @@ def write_on_a_gpu() -> None:
         assert sorted(step.unrolled.graphs) == [1, unrolled.AHEAD["cuda"]]  # type: ignore[attr-defined]
 
 
-@pytest.mark.skipif(not torch.cuda.device_count(), reason="there is no GPU with CUDA")
+@pytest.mark.gpu
 def test_graphs_of_many_steps_write_the_same_on_a_gpu() -> None:
     paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     code = "from test_unrolled import write_on_a_gpu; write_on_a_gpu()"
