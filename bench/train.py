@@ -20,6 +20,7 @@ from torch import Tensor
 from bench._table import Row, machine, parser, rate, show
 from charlm.config import DataSpec
 from charlm.device import autocast
+from charlm.forecast.speed import matrix_product_speed
 from charlm.plan import Plan
 from charlm.text.windows import Windows
 from charlm.training.loop import Batches, Trainer
@@ -38,12 +39,6 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 VOCABULARY = 65
 IDS = np.random.default_rng(0).integers(VOCABULARY, size=300_000, dtype=np.uint8)
-
-
-def peak(device: str) -> float:
-    """FLOP/s of a matrix product of 2048 x 2048."""
-    x = torch.randn(2048, 2048, device=device)
-    return 2 * 2048**3 * rate(lambda: (x @ x).sum().item(), seconds=2)
 
 
 def trainer(plan: Plan, batches: Batches | None = None) -> Trainer:
@@ -131,8 +126,8 @@ def plain(
 
 
 def rows(device: str) -> Iterator[Row]:
-    limit = peak(device)
-    yield {"what": "matrix product 2048", "GFLOP/s": limit / 1e9}
+    limit = matrix_product_speed(torch.device(device), "fp32")
+    yield {"what": "matrix product", "GFLOP/s": limit / 1e9}
     plain = plain_gpt(GPT, device)
     yield {"what": "plain GPT loop, fp32, 6 x 384", "tokens/s": plain}
     for settings in VARIANTS:

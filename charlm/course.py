@@ -11,6 +11,7 @@ from pathlib import Path
 
 from charlm import kinds
 from charlm.baselines import Baselines
+from charlm.energy import Meter
 from charlm.errors import RunError
 from charlm.events import Control, Ended, Event, Note, Started, Stopped, Validated, Wrote
 from charlm.interval import Interval
@@ -45,7 +46,8 @@ class Course:
         self.work = multiply_adds(plan.outline(self.trainer.model.spec))
         model = self.trainer.average or self.trainer.model  # the weights that are scored, saved and sampled from
         self.writer = Writer(model, store.vocabularies, kind=plan.kind, objective=plan.objective)
-        self.record = Record(Path(), plan.arch)
+        place = self.trainer.device
+        self.record = Record(Path(), plan.arch, Meter(place, self.trainer.world.size if place.type == "cuda" else 1))
         self.validation_seconds: float | None = None  # of the last one
         self.sample_seconds = 0.0
 
@@ -111,7 +113,8 @@ class Course:
         record.finish(trainer, self.writer.model)
         seconds = position.clock.seconds
         speed = position.tokens / seconds
-        yield Ended(record.path, record.best, record.best_step, position.step, seconds, speed, self.baselines)
+        best = record.best, record.best_step
+        yield Ended(record.path, *best, position.step, seconds, speed, record.energy, self.baselines)
 
     def baselines(self) -> Baselines | None:
         """What simple methods reach on the validation part; None if the scores are not in bits per byte."""

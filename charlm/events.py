@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlm.baselines import Baselines
+from charlm.energy import Energy
 from charlm.kinds._base import AnyPart
 from charlm.plan import Plan
 from charlm.progress import Progress
@@ -70,6 +71,7 @@ class Ended(NamedTuple):
     steps: int
     seconds: float  # of training
     tokens_per_second: float  # during training
+    energy: Energy  # of the whole run, validations and samples too
     baselines: Callable[[], Baselines | None]  # computed when called, which takes seconds
 
 

@@ -80,6 +80,7 @@ def resume(
         if previous:
             course.record.go_back(course.trainer)
         course.record.restore(course.trainer)
+        course.record.meter.resume(info.training.get("energy"))
         if info.training.get("finished") and not previous and course.trainer.progress() == 1:
             spent = " ".join(f"{flag(name)} {value}" for name, value in plan.train.budgets.items())
             raise SettingsError(f"{path} has had its {spent}; to go on, give more in total, such as twice that")

@@ -302,7 +302,7 @@ def test_help_shows_the_defaults_that_apply(typed: Typed, words: list[str], opti
         (["corpus", "fetch", "saltmere"], "saltmere comes with charlm and needs no download: charlm train "),
         (["train", "saltmere"], "there is no file saltmere here; the one that comes with charlm is "),
         (["corpus", "fetch", "nothing"], "no text called 'nothing' can be downloaded; there are"),
-        (["smaple"], "No such command 'smaple'. Did you mean 'sample'? There are demo, train, watch"),
+        (["smaple"], "No such command 'smaple'. Did you mean 'sample'? There are demo, train, plan, watch"),
         (["corpus", "cut"], "No such command 'cut'. There are list, fetch, make, check; see charlm corpus --help"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from charlm import archs, kinds, objectives, presets
-from charlm.cli.train import device_of_recipe, make_plan, settings_layers
+from charlm.cli.planning import device_of_recipe, make_plan, settings_layers
 from charlm.cli.watching import start_summary
 from charlm.compare.contest import Contest
 from charlm.config import LONG, DataSpec, TrainSettings, fields_of

@@ -167,8 +167,8 @@ def unknown_option(option: str, similar: Sequence[str], command: str, argv: list
     """The error for an option that a command lacks: of another architecture or command, or misspelt."""
     commands = typer.main.get_command(build([], every=True)).commands.items()  # type: ignore[attr-defined]
     others = [f"charlm {name}" for name, other in commands if any(option in param.opts for param in other.params)]
-    if argv[0] == "train":
-        from charlm.cli.train import chosen_arch
+    if argv[0] in ("train", "plan"):
+        from charlm.cli.planning import chosen_arch
         from charlm.plan import unknown_message
 
         return unknown_message(option.lstrip("-").replace("-", "_"), chosen_arch(argv), others)

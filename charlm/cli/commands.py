@@ -9,6 +9,10 @@ PANELS = {
     "Make a model": {
         "demo": ("demo.demo", "Train on a bundled play for a minute, then write some of it anew."),
         "train": ("train.command", "Train a model on a text. [dim]charlm train corpus.txt --arch lstm --minutes 5[/]"),
+        "plan": (
+            "plan.command",
+            "Say what a training will need: memory, time, energy, money. [dim]charlm plan corpus.txt --price 2.5[/]",
+        ),
         "watch": (
             "watch.watch",
             "Look on at a training, from this terminal or another one: curve, speed, time left, latest sample.",

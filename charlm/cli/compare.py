@@ -42,7 +42,7 @@ def command(argv: Sequence[str]) -> Callable[..., None]:
     if "compare" not in argv[:1] or not {"-h", "--help"} & {*argv}:
         return decorate()(compare)  # without importing torch
     from charlm import archs
-    from charlm.cli.train import typed_value
+    from charlm.cli.planning import typed_value
     from charlm.compare.contest import MINUTES, shared_settings
     from charlm.plan import device_of, recipe
 

@@ -96,9 +96,17 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {remaining:02} s" if minutes else f"{remaining} s"
 
 
+def watt_hours(wh: float) -> str:
+    """`0.031 Wh`, `3.1 Wh`, `1.2 kWh`, `1.3 GWh`."""
+    for limit, unit in ((1e9, "GWh"), (1e6, "MWh"), (1e3, "kWh")):
+        if wh >= limit:
+            return f"{wh / limit:,.1f} {unit}"
+    return f"{wh:.0f} Wh" if wh >= 100 else f"{wh:.2g} Wh"
+
+
 def count(number: float) -> str:
     """`812`, `12.3k`, `10.7M`."""
-    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+    for limit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
         if number >= limit:
             return f"{number / (1e3 if letter == 'k' else limit):.1f}{letter}"
     return f"{number:.0f}"

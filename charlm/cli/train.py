@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from inspect import signature
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlm import kinds, presets
-from charlm.cli.options import with_settings
+from charlm import kinds
+from charlm.cli.planning import (
+    Arch,
+    CacheDir,
+    Config,
+    Files,
+    InitFrom,
+    ObjectiveName,
+    Preset,
+    Source,
+    Target,
+    device_of_recipe,
+    errors_name_source,
+    make_plan,
+    open_origin,
+    settings_layers,
+    with_plan,
+)
 from charlm.cli.signals import handle_signals, until_interrupted
-from charlm.cli.texts import text_to_train_on
-from charlm.config import LONG, DataSettings, TrainSettings, flag
 from charlm.errors import CorpusError, SettingsError
 from charlm.runs import folder
 
@@ -24,74 +36,10 @@ if TYPE_CHECKING:
     from charlm.events import Event
     from charlm.kinds._base import AnyCorpus
     from charlm.plan import Plan
-    from charlm.runs.origin import Origin
-
-
-DEFAULTS = "; ".join(
-    kind.arch if kind.name() == kinds.TEXT else f"of {kind.name()} {kind.arch}" for kind in kinds.all_kinds()
-)
 
 
 def command(argv: Sequence[str]) -> Callable[..., None]:
-    """The command with the options of the architecture that `argv` chooses; without them where another command runs."""
-    data = kinds.all_kinds()
-    panels: dict[str, Any] = {"Training": TrainSettings, **{kind.name().capitalize(): kind.Settings for kind in data}}
-    if "train" not in argv[:1] or "_CHARLM_COMPLETE" in os.environ:
-        return with_settings(panels)(train)  # without importing torch
-    from charlm import archs, objectives
-    from charlm.plan import MINUTES, kinds_for, recipe
-
-    arch = chosen_arch(argv)
-    network = archs.load(arch)
-    first, *others = [kind for kind in data if kind.name() in kinds_for(arch)]
-    relevant = {kind.name().capitalize() for kind in (first, *others)} | {"Training"}
-    origin = open_origin(typed_value(argv, "--init-from"))
-    own = origin.settings if origin else {"objective": network.objective}
-    objective = objectives.load(typed_value(argv, "--objective") or own["objective"])
-    preset, config, device = (typed_value(argv, flag) for flag in ("--preset", "--config", "--device"))
-    typed = {"device": device} if device else {}
-    on = device_of_recipe(preset, config, origin, [*settings_layers(preset, config).values(), typed])
-    defaults, otherwise = recipe(network, first, on, long=False)[1], dict[str, Mapping[str, Any]]()
-    if first.long and not origin:
-        otherwise[f"if --minutes is {LONG:g} or more"] = recipe(network, first, on, long=True)[1]
-    for kind in others if not origin else ():
-        otherwise[f"for {kind.name()}"] = theirs = recipe(network, kind, on, long=False)[1]
-        defaults |= {name: value for name, value in theirs.items() if name in kind.own and name not in first.own}
-    return with_settings(
-        {
-            f"Architecture: {arch}": network.Config,
-            f"Objective: {objective.name()}": objective,
-            **{panel: settings for panel, settings in panels.items() if panel in relevant},
-        },
-        {"minutes": MINUTES, **defaults, **own},
-        otherwise,
-    )(train)
-
-
-def chosen_arch(argv: Sequence[str]) -> str:
-    """The architecture of --arch, or else of the run to start from, or else of the --config file, or else of the
-    --preset, or else the default."""
-    arch, run = typed_value(argv, "--arch"), typed_value(argv, "--init-from")
-    if arch is None and run is not None:
-        from charlm.runs import folder
-
-        arch = folder.info(folder.find(run)).config["arch"]
-    if arch is None:
-        layers = settings_layers(typed_value(argv, "--preset"), typed_value(argv, "--config"))
-        encoding = typed_value(argv, "--encoding") or last_value(layers, "encoding") or DataSettings().encoding
-        arch = last_value(layers, "arch") or default_arch(argv, encoding)
-    return str(arch)
-
-
-def last_value(layers: dict[str, dict[str, Any]], name: str) -> str | None:
-    """The value of a setting in the last layer that has one."""
-    return next((layer[name] for layer in reversed(layers.values()) if name in layer), None)
-
-
-def default_arch(words: Sequence[str], encoding: str) -> str:
-    """The default architecture for the files among `words`, by their names and first lines."""
-    targets = any(word.partition("=")[0] == "--target" for word in words)
-    return kinds.named(words, encoding, with_targets=targets).arch
+    return with_plan("train", train, argv)
 
 
 def complete_resume(argv: Sequence[str]) -> list[str]:
@@ -104,90 +52,19 @@ def complete_resume(argv: Sequence[str]) -> list[str]:
     return words
 
 
-def typed_value(argv: Sequence[str], flag: str) -> str | None:
-    """The value of a flag on a command line that is not parsed yet; None if it is not there."""
-    for word, following in zip(argv, [*argv, None][1:], strict=True):
-        if word == flag:
-            return following
-        if word.startswith(flag + "="):
-            return word.partition("=")[2]
-    return None
-
-
-def settings_layers(preset: str | None, config: Path | str | None) -> dict[str, dict[str, Any]]:
-    """The settings of a preset and of a file, by a name for their source."""
-    layers = {f"preset {preset}": presets.read(preset)} if preset is not None else {}
-    return layers | ({str(config): presets.read_settings(Path(config))} if config is not None else {})
-
-
-def device_of_recipe(
-    preset: str | None, config: Path | str | None, origin: Origin | None, layers: Sequence[Mapping[str, Any]]
-) -> str:
-    """The class of device whose recipe holds the defaults. A preset, on which a file may be built, and a run to start
-    from mean the same on every device: below them stands the recipe of a CPU."""
-    from charlm.plan import device_of
-
-    based = config is not None and presets.has_base(Path(config))
-    return "cpu" if preset is not None or origin is not None or based else device_of(*layers)
-
-
-@contextmanager
-def errors_name_source(layers: dict[str, dict[str, Any]], typed: Mapping[str, Any]) -> Iterator[None]:
-    """Adds to an error about a setting that was not typed the preset or file that it comes from."""
-    try:
-        yield
-    except SettingsError as error:
-        name = error.field or ""
-        source = next((source for source in reversed(layers) if name in layers[source].keys() - typed.keys()), None)
-        if source is None:
-            raise
-        if name in signature(train).parameters.keys() - {"arch", "objective"}:  # those a preset may hold
-            raise SettingsError(f"{source}: {name} is given on the command line, as {flag(name)}", field=name) from None
-        arch = f", which is for {layers[source]['arch']}" if "arch" in layers[source] else ""
-        raise error.at(f"{source}{arch}") from None
-
-
 def train(
-    corpus: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="text: files, a folder, a pattern, .gz, or - for standard input; pairs: .tsv or .jsonl",
-            show_default=False,
-        ),
-    ] = None,
-    source: Annotated[
-        list[str] | None, typer.Option(help="pairs: the file of the sources, a line each", show_default=False)
-    ] = None,
-    target: Annotated[
-        list[str] | None, typer.Option(help="pairs: the file of the targets, a line each", show_default=False)
-    ] = None,
-    arch: Annotated[
-        str | None,
-        typer.Option(help=f"network to train, see charlm archs \\[default: {DEFAULTS}]", show_default=False),
-    ] = None,
-    objective: Annotated[
-        str | None,
-        typer.Option(help="what to train it for \\[default: what suits architecture and text]", show_default=False),
-    ] = None,
+    corpus: Files = None,
+    source: Source = None,
+    target: Target = None,
+    arch: Arch = None,
+    objective: ObjectiveName = None,
     out: Annotated[
         Path | None,
         typer.Option(help="folder for the run \\[default: a new one under runs/]", show_default=False),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="named settings, see charlm presets", show_default=False),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="TOML file of settings, on top of a preset's", show_default=False),
-    ] = None,
-    init_from: Annotated[
-        str | None,
-        typer.Option(
-            help="start with the weights of this run: its network, its tokenizer, a quarter of its --lr",
-            show_default=False,
-        ),
-    ] = None,
+    preset: Preset = None,
+    config: Config = None,
+    init_from: InitFrom = None,
     resume: Annotated[
         str | None,
         typer.Option(help="go on with this run, or the last (a larger budget may be given)", show_default=False),
@@ -199,10 +76,7 @@ def train(
         int | None,
         typer.Option(help="stop after so many steps, to be resumed; the plan stays", min=1, show_default=False),
     ] = None,
-    cache_dir: Annotated[
-        Path | None,
-        typer.Option(help="where encoded running texts are kept \\[default: the user's cache]", show_default=False),
-    ] = None,
+    cache_dir: CacheDir = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="say nothing; with --json, nothing else")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object per event")] = False,
     *,
@@ -228,7 +102,7 @@ def train(
             named = {"arch": arch, "objective": objective}
             typed = given | {name: value for name, value in named.items() if value is not None}
             on = device_of_recipe(preset, config, origin, [*layers.values(), typed])
-            with errors_name_source(layers, typed):
+            with errors_name_source(layers, typed, train):
                 plan, text = make_plan([*layers.values(), typed], corpus, source, target, origin, on)
             begun = begun_before(plan, text, out)
             new = {"out": out, "origin": origin, **session}
@@ -238,44 +112,6 @@ def train(
         finished = show(until_interrupted(events, signals), quiet=quiet, json=json)
     if signals.number and not finished:
         raise typer.Exit(128 + signals.number)
-
-
-def open_origin(run: str | None) -> Origin | None:
-    """The run to start from, if one is named."""
-    if run is None:
-        return None
-    from charlm.runs.origin import Origin
-
-    return Origin(run)
-
-
-def make_plan(
-    layers: list[dict[str, Any]],
-    corpus: list[str] | None,
-    source: list[str] | None,
-    target: list[str] | None,
-    origin: Origin | None,
-    on: str,
-) -> tuple[Plan, AnyCorpus]:
-    """(plan, corpus), for the kind of data that the files hold of those that the architecture reads, or of the kind
-    that the run to start from was trained on; with the recipe of the class of device `on`."""
-    from charlm.plan import Plan, kinds_for, merge
-
-    if not (corpus or source or target):
-        raise SettingsError("what text? charlm train FILE, or charlm demo to see it work on a bundled one")
-    if origin:
-        origin.refuse(merge(*layers))
-        layers = [origin.settings, *layers]
-    else:
-        encoding = merge(*layers).get("encoding", DataSettings().encoding)
-        layers = [{"arch": kinds.named(corpus or (), encoding, with_targets=bool(target)).arch}, *layers]
-    asked = merge(*layers)
-    readable = [origin.plan.kind] if origin else kinds_for(asked["arch"])
-    kind, text = text_to_train_on(corpus, source, target, asked, readable)
-    if origin and kind.name() != origin.plan.kind:
-        trained = kinds.load(origin.plan.kind).noun
-        raise SettingsError(f"{origin.path} was trained on {trained}, and these files hold {kind.noun}")
-    return Plan.of(*layers, kind=kind.name(), on=on), text
 
 
 def hints(plan: Plan, text: AnyCorpus) -> Iterator[Event]:

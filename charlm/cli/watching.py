@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from charlm import archs, events, kinds
-from charlm.cli.console import close_quietly, count, duration, err, out, sample_panel, sparkline, table
+from charlm.cli.console import close_quietly, count, duration, err, out, sample_panel, sparkline, table, watt_hours
 from charlm.plan import Plan
 from charlm.progress import Progress
 from charlm.score import Score
@@ -103,6 +103,8 @@ class Lines(Silent):
         elif isinstance(event, events.Ended):
             self.close()
             self.say(end_summary(event, self.chars_per_token))
+            energy = f"about {watt_hours(event.energy.wh)} ({event.energy.source})"
+            self.say(f"energy, with validations and samples: {energy}")
             if event.best and self.has_test:
                 self.say(hint_at_test(event.path))
             self.say(self.next)

@@ -48,7 +48,8 @@ def names() -> list[str]:
 def file(name: str) -> Path:
     """The file of a preset. Raises `SettingsError` for an unknown name."""
     if name not in names():
-        raise SettingsError(f"no preset {name!r}; choose from {', '.join(names())}")
+        sizes = [other for other in names() if name and other.startswith(name)]
+        raise SettingsError(f"no preset {name!r}; choose from {', '.join(sizes or names())}")
     return Path(__file__).with_name(f"{name}.toml")
 
 

@@ -9,7 +9,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from charlm import __version__
 from charlm.device import peak_memory
+from charlm.energy import Energy, Meter
 from charlm.errors import RunError
 from charlm.evaluate import describe
 from charlm.files import replacing
@@ -41,6 +42,7 @@ UNTRAINED: dict[str, Any] = {  # what its training.json says
     "best": None,
     "best_step": 0,
     "peak_memory": None,
+    "energy": None,
 }
 
 
@@ -54,6 +56,7 @@ class Record:
 
     path: Path
     arch: str
+    meter: Meter
     origin: dict[str, Any] | None = None  # where the first weights came from; None: they were drawn
     best: Score | None = None
     best_step: int = 0
@@ -65,6 +68,7 @@ class Record:
     pending: bool = False  # a validation is due before the next step
     saved: int = -1  # the step of the checkpoint on disk
     unwritten: tuple[Score | None, int] | None = None  # score and step of best weights that could not be written
+    energy: Energy = field(init=False)  # of all that was done up to the last save, validations and samples too
 
     def begin(
         self, plan: Plan, store: AnyStore, corpus: AnyCorpus, trainer: Trainer, network: Network, work: int
@@ -158,12 +162,14 @@ class Record:
 
     def summarise(self, trainer: Trainer, *, finished: bool = False) -> None:
         """Write training.json, for people and for `charlm runs`."""
+        self.energy = self.meter.read()
         summary: dict[str, Any] = position(trainer) | {
             "progress": round(trainer.progress(), 4),
             "finished": finished,
             "best": self.best.to_json() if self.best else None,
             "best_step": self.best_step,
             "peak_memory": peak_memory(trainer.device),
+            "energy": self.energy._asdict(),
         }
         folder.write_json(self.path / "training.json", summary)
 
