@@ -227,26 +227,6 @@ class DataSettings(Settings):
 
 
 @dataclass(frozen=True)
-class PairSettings(DataSettings):
-    """How pairs of a source and a target become token ids and batches."""
-
-    share_vocab: Annotated[bool, Arg("one vocabulary for sources and targets")] = False
-    max_length: Annotated[
-        int, Arg("longest source or target in tokens; longer pairs are left out", min=1, max=100_000)
-    ] = 128
-    batch_tokens: Annotated[
-        int, Arg("tokens per batch, of the longer side and with padding", min=1, max=10_000_000)
-    ] = 1024
-
-    def __post_init__(self) -> None:
-        if self.alphabet == "printable":
-            raise SettingsError(
-                "--alphabet printable changes what is to be written; pairs need --alphabet corpus", field="alphabet"
-            )
-        super().__post_init__()
-
-
-@dataclass(frozen=True)
 class TrainSettings(Settings):
     """How weights are trained. An architecture's `recipes` replace the defaults that it was tuned for."""
 
@@ -275,6 +255,10 @@ class TrainSettings(Settings):
         Literal["auto", "on", "off"], Arg("let torch.compile translate the model first; auto: if the budget repays it")
     ] = "auto"
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Arg("where to compute")] = "auto"
+    parallel: Annotated[
+        Literal["ddp", "fsdp", "tensor"],
+        Arg("what processes share: the rows (ddp), weights too (fsdp), or the work of each layer (tensor)"),
+    ] = "ddp"
     seed: Annotated[int, Arg("seed of every random choice", min=0, max=2**63 - 1)] = 0
     eval_every: Annotated[str, Arg("steps (500) or time (30s, 2m) between validations; auto: 5 % of the time")] = "auto"
     save_every: Annotated[str, Arg("steps (500) or time (30s, 2m) between checkpoints")] = "1m"

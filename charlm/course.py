@@ -44,8 +44,7 @@ class Course:
         self.trainer = Trainer.from_plan(plan, self.batches, store.spec(plan.train), world)
         self.plan = replace(plan, train=self.trainer.settings)
         self.work = multiply_adds(plan.outline(self.trainer.model.spec))
-        model = self.trainer.average or self.trainer.model  # the weights that are scored, saved and sampled from
-        self.writer = Writer(model, store.vocabularies, kind=plan.kind, objective=plan.objective)
+        self.writer = Writer(self.trainer.whole, store.vocabularies, kind=plan.kind, objective=plan.objective)
         place = self.trainer.device
         self.record = Record(Path(), plan.arch, Meter(place, self.trainer.world.size if place.type == "cuda" else 1))
         self.validation_seconds: float | None = None  # of the last one
@@ -103,7 +102,7 @@ class Course:
     def finish(self) -> Iterator[Event]:
         """Validate the last step, mark the run as finished, and report."""
         trainer, record, position = self.trainer, self.record, self.trainer.position
-        trainer.pause()
+        self.pause()
         if not self.has_patience():
             yield Note(f"stopped early: {record.stale} validations without a new best (--patience)")
         trainer.skipped.zero_()  # the end is saved, even if its last step was skipped
@@ -115,6 +114,11 @@ class Course:
         speed = position.tokens / seconds
         best = record.best, record.best_step
         yield Ended(record.path, *best, position.step, seconds, speed, record.energy, self.baselines)
+
+    def pause(self) -> None:
+        """Stop the clock, and let the network that is scored and saved have the weights as they are now."""
+        self.trainer.pause()
+        together.gather(self.trainer)
 
     def baselines(self) -> Baselines | None:
         """What simple methods reach on the validation part; None if the scores are not in bits per byte."""
@@ -129,7 +133,7 @@ class Course:
         """Write a checkpoint; after skipped steps only on request, as it is a bad one to go back to."""
         if int(self.trainer.skipped) and not requested:
             return
-        self.trainer.pause()
+        self.pause()
         previous = self.record.saved
         yield from self.try_writing(partial(self.record.save, self.trainer, self.writer.model))
         if requested and self.record.saved > previous:
@@ -144,7 +148,7 @@ class Course:
 
     def stop(self) -> Stopped:
         """Save, and return the event. Raises `RunError` if it cannot be saved."""
-        self.trainer.pause()
+        self.pause()
         self.record.save(self.trainer, self.writer.model)
         return Stopped(self.record.path, self.record.saved)
 
@@ -188,6 +192,8 @@ class Course:
 
     def warnings(self) -> Iterator[Note]:
         """Notes on what the data did not allow."""
+        if (parallel := self.plan.train.parallel) != "ddp" and self.trainer.world.size == 1:
+            yield Note(f"--parallel {parallel} is for several processes, which torchrun starts; there is only this one")
         yield from map(Note, self.store.notes)
         if shortened := self.kind.shortened(self.store, self.plan.train):
             yield Note(shortened)
@@ -196,7 +202,7 @@ class Course:
 
     def validate(self) -> Iterator[Event]:
         """Save, score the validation part, keep the weights if they are the best."""
-        self.trainer.pause()
+        self.pause()
         trainer, record, step, began = self.trainer, self.record, self.trainer.position.step, time.monotonic()
         model, score = self.writer.model, None
         record.pending = True
@@ -225,7 +231,7 @@ class Course:
 
     def sample(self) -> Iterator[Event]:
         """Save, and write a sample with the weights as they are."""
-        self.trainer.pause()
+        self.pause()
         if self.record.saved < self.trainer.position.step:
             yield from self.save()
         began, step = time.monotonic(), self.trainer.position.step

@@ -97,20 +97,26 @@ COMPILE_FROM = {"cpu": 20.0, "cuda": 1.0}  # minutes: budgets that repay the wai
 
 
 def settle(
-    settings: TrainSettings, model: Network, small_loss: Callable[[], Tensor], *, by_token: bool = False
+    settings: TrainSettings,
+    model: Network,
+    small_loss: Callable[[], Tensor],
+    *,
+    by_token: bool = False,
+    spread: bool = False,
 ) -> tuple[TrainSettings, str]:
     """Replace every `auto`: (settings, one line that says what was chosen and why).
 
-    A model that is fed `by_token`, one at a time, is not compiled: torch.compile wraps whole sequences. Raises
-    `SettingsError` as `choose_precision` does.
+    A model that is fed `by_token`, one at a time, is not compiled: torch.compile wraps whole sequences. Nor is one that
+    is `spread` over several processes. Raises `SettingsError` as `choose_precision` does.
     """
     device, notes = next(model.parameters()).device, list[str]()
     precision = choose_precision(settings.precision, model, small_loss)
     long = (settings.minutes or 0) >= COMPILE_FROM.get(device.type, math.inf)
     wanted = settings.compile == "on" or (settings.compile == "auto" and model.compiles and long)
-    compiled = wanted and not by_token and can_compile(device)
+    compiled = wanted and not by_token and not spread and can_compile(device)
     if wanted and not compiled:
         reason = "scheduled sampling feeds token by token" if by_token else "torch.compile finds no compiler here"
+        reason = "its weights are spread over processes" if spread else reason
         notes.append(f"not compiled: {reason}")
     line = ", ".join([described(device), precision, *(["compiled"] if compiled else []), *notes])
     settled: Any = {"device": device.type, "precision": precision, "compile": "on" if compiled else "off"}
@@ -153,12 +159,13 @@ def can_compile(device: torch.device) -> bool:
     return True
 
 
-def refuse_what_cannot_fit(params: int, logits: int, device: torch.device, flags: str) -> None:
+def refuse_what_cannot_fit(params: int, logits: int, device: torch.device, flags: str, share: float = 1.0) -> None:
     """Raise `SettingsError` if the weights with gradients and optimizer state, and a batch's logits, exceed the memory.
 
-    `params` and `logits` are counts; `flags` are the options that set the size of a batch, for the message.
+    `params` and `logits` are counts; `flags` are the options that set the size of a batch, for the message. `share` is
+    how much of weights, gradients and optimizer state one process holds.
     """
-    needed, available = 16 * params + 12 * logits, memory(device)
+    needed, available = share * 16 * params + 12 * logits, memory(device)
     if available is not None and needed > available:
         raise SettingsError(
             f"{params:,} parameters and logits need at least {needed / 1e9:.1f} GB to train and {device.type} "

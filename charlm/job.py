@@ -45,11 +45,12 @@ def train(
         yield Note(origin.give(course.trainer, course.record))
     path = course.record.path = folder.claim(out, f"{corpus.name}-{plan.arch}")
     with folder.locked(path), lead(course.trainer, course.plan, store, corpus.paths, corpus.targets, cache_dir):
+        course.pause()
         course.record.begin(course.plan, store, corpus, course.trainer, course.writer.model, course.work)
         yield from course.run(stop_after)
 
 
-CHANGEABLE = {*BUDGETS, "device", "precision", "compile", "eval_every", "save_every", "patience"}
+CHANGEABLE = {*BUDGETS, "device", "parallel", "precision", "compile", "eval_every", "save_every", "patience"}
 
 
 def resume(

@@ -45,6 +45,7 @@ class Network(nn.Module, Inspectable, ABC):
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Settings that suit it, for each kind of data; `long` is added to those for a text where the budget is LONG
     minutes or more. On CUDA `text on cuda` and the like are added, and `long on cuda` instead of `long`."""
+    splits: ClassVar[bool] = False  # whether each of its layers can be computed by several devices (tensor parallel)
     compiles: ClassVar[bool] = False  # whether torch.compile was measured to make it faster
     bf16_from: ClassVar[float] = math.inf  # hidden size from which bf16 trains it faster on a CPU; finite: on a GPU any
 
@@ -61,6 +62,11 @@ class Network(nn.Module, Inspectable, ABC):
         for child in self.children():
             parts += child if isinstance(child, nn.ModuleList) else [child]
         return list(dict.fromkeys(parts))  # layers that share their weights are one part
+
+    def units(self) -> Sequence[nn.Module]:
+        """Those of the stages whose weights are read while they are called, and at no other time: FSDP can fetch the
+        weights of each for that time alone. All others are fetched together, which is the default for all."""
+        return ()
 
 
 class Stepper(Protocol):

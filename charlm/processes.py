@@ -40,7 +40,7 @@ def lead(
         raise SettingsError("only one process can read standard input; save it to a file, which all of them can read")
     absolute = [resolved(map(Path, side)) for side in files]
     world.broadcast_object((plan.to_dict(), absolute, cache_dir, store.vocabularies.to_json(), store.corpus_sha256))
-    together.share(trainer)
+    together.begin(trainer)
     try:
         yield
     except (CharlmError, GeneratorExit):
@@ -87,8 +87,8 @@ def differences(config: Mapping[str, Any], plan: Plan, corpus: AnyCorpus) -> set
     """In what a run differs from a plan for a corpus: groups of settings, or the text."""
 
     def without_settled(values: Mapping[str, Any]) -> dict[str, Any]:
-        """All but those where `auto` has become something, and what is for people."""
-        settled = dict.fromkeys(("device", "precision", "compile"))
+        """All but those where `auto` has become something, how processes share the work, and what is for people."""
+        settled = dict.fromkeys(("device", "parallel", "precision", "compile"))
         return {**values, "recipe": None, "train": {**values["train"], **settled}}
 
     wanted = without_settled(json.loads(json.dumps(plan.to_dict())))

@@ -23,6 +23,7 @@ from charlm.kinds import text as text_kind
 
 Report = TypeVar("Report", pytest.CollectReport, pytest.TestReport)
 
+has_cuda = torch.cuda.is_available
 torch.cuda.is_available = torch.backends.mps.is_available = lambda: False  # the same device everywhere
 os.environ["OMP_NUM_THREADS"] = "1"  # of programs that tests start, too: several run at once
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what runs in the background ignore it
@@ -68,9 +69,11 @@ def judged(report: Report, config: pytest.Config) -> Report:
 
 
 @pytest.fixture(autouse=True)
-def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Every test in a folder of its own, with a cache of its own."""
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Every test in a folder of its own, with a cache of its own; and on a GPU, if it wants one."""
     monkeypatch.chdir(tmp_path)
+    if request.node.get_closest_marker("gpu"):
+        monkeypatch.setattr(torch.cuda, "is_available", has_cuda)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_COLOR", "1")
     return iter([tmp_path])

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from charlm import archs
-from charlm.config import LONG, DataSettings, PairSettings, TrainSettings, check, fields_of
+from charlm.config import LONG, DataSettings, TrainSettings, check, fields_of
 from charlm.errors import RunError, SettingsError
 from charlm.interval import Interval
 from charlm.plan import Plan, merge
 from charlm.presets import read_settings
 from charlm.sampling.settings import SampleSettings
+from charlm.text.pair_store import PairSettings
 
 
 @pytest.mark.parametrize(

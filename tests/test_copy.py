@@ -17,7 +17,7 @@ from torch import Tensor
 
 from charlm import archs, objectives
 from charlm.archs.seq2seq import Seq2Seq
-from charlm.config import DataSpec, Lengths, PairSettings, TrainSettings, take
+from charlm.config import DataSpec, Lengths, TrainSettings, take
 from charlm.device import training_problem
 from charlm.errors import SettingsError
 from charlm.model import PAD
@@ -26,6 +26,7 @@ from charlm.progress import result
 from charlm.quantize import Int8Linear, quantize
 from charlm.sampling.beam import Search, beam_search
 from charlm.text.buckets import Buckets, EncodedLines
+from charlm.text.pair_store import PairSettings
 from charlm.text.tokenizers import Tokenizer
 from charlm.text.vocabulary import Vocabularies, train_tokenizer
 from charlm.training.loop import Trainer

@@ -252,7 +252,7 @@ def test_an_error_is_one_line(typed: Typed, verses: Path, words: list[str], mess
     assert error.count("\n") == 1
 
 
-@pytest.mark.skipif(not torch.cuda.device_count(), reason="there is no GPU with CUDA")
+@pytest.mark.gpu
 def test_a_plan_on_a_gpu(verses: Path) -> None:
     """In a process of its own, for which it is not hidden."""
     command = [sys.executable, "-m", "charlm", "plan", str(verses), "--arch", "transformer", *TYPED, "--json"]

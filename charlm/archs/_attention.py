@@ -34,12 +34,11 @@ class KV(NamedTuple):
         sees all keys, and without a past attention is causal. A pattern is its own mask.
         """
         past, new = self.keys.size(2), keys.size(2)
+        if past:
+            keys, values = torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)
         if pattern is not None:
-            return KV(torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)), PatternMask(pattern)
-        if not past:
-            return KV(keys, values), None
-        mask = causal_mask(new, past, keys.device) if new > 1 else None
-        return KV(torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)), mask
+            return KV(keys, values), PatternMask(pattern)
+        return KV(keys, values), causal_mask(new, past, keys.device) if past and new > 1 else None
 
 
 class Slot(NamedTuple):
@@ -90,7 +89,7 @@ class Attention(nn.Module):
 
     def __init__(self, size: int, heads: int, *, bias: bool, dropout: float, qk_norm: bool = False) -> None:
         super().__init__()
-        self.heads, self.dropout, self.qk_norm = heads, dropout, qk_norm
+        self.heads, self.width, self.dropout, self.qk_norm = heads, size // heads, dropout, qk_norm
         self.qkv = nn.Linear(size, 3 * size, bias=bias)
         self.out = nn.Linear(size, size, bias=bias)
 
@@ -122,8 +121,8 @@ class Attention(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """(B, T, N D) -> (N, B, H, T, D/H)"""
-        size = self.out.in_features
-        x = x.view(*x.shape[:2], x.size(2) // size, self.heads, size // self.heads)  # (B, T, N, H, D/H)
+        sides = x.size(2) // (self.heads * self.width)
+        x = x.view(*x.shape[:2], sides, self.heads, self.width)  # (B, T, N, H, D/H)
         return x.permute(2, 0, 3, 1, 4)
 
     def forward(self, q: Tensor, kv: KV, mask: Mask, causal: bool = False) -> Tensor:

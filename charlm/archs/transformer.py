@@ -46,7 +46,7 @@ class Transformer(Windowed):
         "text on cuda": {"layers": 6, "hidden_size": 384, "dropout": 0.2, "lr": 1e-3},
         "long on cuda": {"dropout": 0.4},
     }
-    compiles, bf16_from = True, 256
+    splits, compiles, bf16_from = True, True, 256
 
     @dataclass(frozen=True)
     class Config(PatternConfig, BlockConfig):
@@ -137,6 +137,9 @@ class Transformer(Windowed):
             for name, p in self.named_parameters():
                 if name.endswith("out.weight"):
                     nn.init.normal_(p, std=residual)
+
+    def units(self) -> Sequence[nn.Module]:
+        return list(dict.fromkeys(self.blocks))
 
     def start(self, rows: int) -> Window:
         c, device = self.config, self.embed.weight.device

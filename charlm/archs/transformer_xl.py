@@ -16,6 +16,7 @@ not applied to the sinusoids, within feed-forward layers or after the last layer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -141,6 +142,9 @@ class TransformerXL(LanguageModel):
                 nn.init.normal_(p, 1.0, 0.02)  # what norms multiply by
             if name.endswith("out.weight") and not published:
                 nn.init.zeros_(p)
+
+    def units(self) -> Sequence[nn.Module]:
+        return list(self.blocks)
 
     @property
     def reach(self) -> int:

@@ -105,8 +105,8 @@ def train(
             with errors_name_source(layers, typed, train):
                 plan, text = make_plan([*layers.values(), typed], corpus, source, target, origin, on)
             begun = begun_before(plan, text, out)
-            new = {"out": out, "origin": origin, **session}
-            events = job.resume(begun, changes={}, **session) if begun else job.train(plan, text, **new)
+            new, changes = {"out": out, "origin": origin, **session}, {"parallel": plan.train.parallel}
+            events = job.resume(begun, changes=changes, **session) if begun else job.train(plan, text, **new)
             goes_on = [Note(f"goes on with {begun}, which this launch has begun")] if begun else []
             events = chain(goes_on, hints(plan, text), events)
         finished = show(until_interrupted(events, signals), quiet=quiet, json=json)

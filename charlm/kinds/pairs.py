@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from charlm.config import Lengths, PairSettings, TrainSettings
+from charlm.config import Lengths, TrainSettings
 from charlm.kinds._base import MEMORY, PARAMETERS, TRAINS, WORK, WRITES, Column, Kind, Trial
 from charlm.kinds._quality import by_length, quality
 from charlm.progress import Progress
 from charlm.sampling.settings import TranslateSettings
 from charlm.text.corpus import Corpus
-from charlm.text.pair_store import PairSplit, PairStore, prepare_pairs
+from charlm.text.pair_store import PairSettings, PairSplit, PairStore, prepare_pairs
 from charlm.text.pairs import PairCorpus, holds_pairs, named_as_pairs
 from charlm.text.vocabulary import Vocabularies
 

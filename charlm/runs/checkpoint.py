@@ -22,8 +22,8 @@ from charlm.model import State, map_state
 from charlm.runs.folder import plain_file
 from charlm.timer import Clock
 from charlm.training.loop import Trainer
-from charlm.training.optim import load_optimizer
-from charlm.training.together import all_carried, share
+from charlm.training.sharding import numbered
+from charlm.training.together import all_carried, all_values, share
 
 Tensors = dict[str, Tensor]
 Shape = tuple[int, ...]
@@ -86,10 +86,16 @@ def shapes(model: nn.Module) -> dict[str, Shape]:
 @torch.no_grad()
 def set_weights(model: nn.Module, tensors: Tensors, path: Path) -> None:
     """Copy tensors of the right shapes, read from `path`, into a model. Raises `RunError` if one is missing."""
+    refuse_missing(model, tensors, path)
     for name, p in model.named_parameters():
+        p.copy_(tensors[name])
+
+
+def refuse_missing(model: nn.Module, tensors: Tensors, path: Path) -> None:
+    """Raise `RunError` if tensors that were read from `path` lack one of a model's."""
+    for name, _ in model.named_parameters():
         if name not in tensors:
             raise RunError(f"{path} does not fit its config.json: {name} is missing")
-        p.copy_(tensors[name])
 
 
 def read_weights(path: Path, model: nn.Module) -> tuple[Tensors, dict[str, Any]]:
@@ -104,13 +110,7 @@ def save_training(path: Path, trainer: Trainer, notes: dict[str, Any]) -> None:
     A file that `path` names already becomes `previous.safetensors`. Raises `RunError` if the disk cannot be written.
     """
     position = trainer.position
-    tensors = flatten("carried", all_carried(trainer))
-    for part, module in (("model", trainer.model), ("average", trainer.average)):
-        if module is not None:
-            tensors |= {f"{part}/{name}": p for name, p in module.named_parameters()}
-    for number, optimizer in enumerate(trainer.optimizers):
-        for p, values in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{number}/{p}/{key}": value for key, value in values.items()}
+    tensors = flatten("carried", all_carried(trainer)) | all_values(trainer)
     numbers = {
         "step": position.step,
         "tokens": position.tokens,
@@ -130,7 +130,7 @@ def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
     carried = trainer.position.carried
     rows = trainer.batches.batch_size
     expected |= {name: (rows, *t.shape[1:]) for name, t in flatten("carried", carried).items()}
-    sizes = [[p.shape for group in o.param_groups for p in group["params"]] for o in trainer.optimizers]
+    sizes = [[p.shape for p in numbered(optimizer)] for optimizer in trainer.optimizers]
 
     def fits(name: str, shape: Shape) -> bool:
         if name.startswith("optimizer/"):
@@ -140,21 +140,15 @@ def load_training(path: Path, trainer: Trainer) -> dict[str, Any]:
 
     try:
         tensors, metadata = load_tensors(path, fits)
-        set_weights(trainer.model, under("model", tensors), path)
-        if trainer.average is not None:
-            set_weights(trainer.average, under("average", tensors), path)
-        for number, optimizer in enumerate(trainer.optimizers):
-            state: dict[int, dict[str, Tensor]] = {}
-            for name, value in under(f"optimizer/{number}", tensors).items():
-                p, key = name.split("/")
-                state.setdefault(int(p), {})[key] = value
-            load_optimizer(optimizer, state)
+        for part in ("model",) if trainer.average is None else ("model", "average"):
+            refuse_missing(trainer.model, under(part, tensors), path)
         position, numbers = trainer.position, metadata["position"]
         position.step, position.tokens = int(numbers["step"]), int(numbers["tokens"])
         position.clock = Clock(float(numbers["seconds"]))
         position.lr_scale = float(numbers["lr_scale"])
         trainer.skipped.fill_(int(numbers["skipped"]))
-        share(trainer, unflatten("carried", tensors, carried))
+        rows = unflatten("carried", tensors, carried)
+        share(trainer, {name: t for name, t in tensors.items() if not name.startswith("carried/")}, rows)
         return dict(metadata["notes"])
     except (KeyError, IndexError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise RunError(f"{path} holds no training of this run: {error!r}") from None

@@ -11,12 +11,13 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, pairwise
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.config import DataSpec, Lengths, PairSettings, TrainSettings
-from charlm.errors import CorpusError
+from charlm.config import Arg, DataSettings, DataSpec, Lengths, TrainSettings
+from charlm.errors import CorpusError, SettingsError
 from charlm.progress import Progress
 from charlm.text.buckets import Buckets, EncodedLines
 from charlm.text.order import shuffle_advice
@@ -26,6 +27,26 @@ from charlm.text.vocabulary import Vocabularies, token_counts, train_tokenizer
 
 AT_ONCE = 10_000  # pairs that are in memory as text
 SORTED = 1.5  # held-out sources so many times as long as the training ones mean a file sorted by length
+
+
+@dataclass(frozen=True)
+class PairSettings(DataSettings):
+    """How pairs of a source and a target become token ids and batches."""
+
+    share_vocab: Annotated[bool, Arg("one vocabulary for sources and targets")] = False
+    max_length: Annotated[
+        int, Arg("longest source or target in tokens; longer pairs are left out", min=1, max=100_000)
+    ] = 128
+    batch_tokens: Annotated[
+        int, Arg("tokens per batch, of the longer side and with padding", min=1, max=10_000_000)
+    ] = 1024
+
+    def __post_init__(self) -> None:
+        if self.alphabet == "printable":
+            raise SettingsError(
+                "--alphabet printable changes what is to be written; pairs need --alphabet corpus", field="alphabet"
+            )
+        super().__post_init__()
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from charlm import device, objectives
@@ -20,6 +20,7 @@ from charlm.model import PAD, Network, State, detach, leaves, map_state, paramet
 from charlm.objectives._base import Batch, Loss, Objective
 from charlm.plan import Plan
 from charlm.timer import Clock
+from charlm.training import sharding
 from charlm.training.optim import (
     average_weight,
     build_optimizers,
@@ -29,7 +30,7 @@ from charlm.training.optim import (
     update_average,
 )
 from charlm.training.recorder import Feed, Recorder, padded
-from charlm.training.world import World
+from charlm.training.world import World, reported
 
 RESET_SHARE = 1 / 64  # of the rows begin anew in each step, so that a blank page is familiar, as it is in writing
 
@@ -97,13 +98,17 @@ class Trainer:
     ) -> None:
         """`objective` is by default the model's own."""
         self.model, self.batches, self.optimizers, self.settings = model, batches, optimizers, settings
-        self.average, self.world = average, world or World()
+        self.average = average
+        self.world = (world or World())._replace(split=settings.parallel != "tensor")
         self.objective = objective or objectives.load(model.objective)()
         self.device = next(model.parameters()).device
         self.position = Position(carried=map_state(torch.clone, detach(self.blank())))
         self.skipped = torch.zeros((), device=self.device)
         self.average_weight = torch.zeros((), device=self.device)  # of the newest weights in the average
-        self.network: Any = torch.compile(model) if settings.compile == "on" else model
+        self.learner = sharding.Learner(torch.compile(model) if settings.compile == "on" else model, self.objective)
+        self.whole = average or model  # what is scored, saved and sampled from, in the first process
+        if sharding.spreads(settings.parallel, self.world) and not self.world.rank:
+            self.whole = copy.deepcopy(self.whole).requires_grad_(False)
         self.recorder = Recorder(model, self.update)
         if self.world.size > 1:  # what they exchange is not recorded
             self.recorder.on = self.recorder.few_shapes = False
@@ -115,15 +120,16 @@ class Trainer:
 
         Raises `SettingsError` for what the device cannot compute or hold.
         """
-        world = world or World()
-        if batches.batch_size < world.size and leaves(plan.objective.start(plan.outline(spec), 1)):
+        world = (world or World())._replace(split=plan.train.parallel != "tensor")
+        sharding.refuse(plan.train.parallel, plan.outline(spec), world)
+        if world.split and batches.batch_size < world.size and leaves(plan.objective.start(plan.outline(spec), 1)):
             raise SettingsError(
                 f"{world.size} processes share the {batches.batch_size} rows of a batch; "
                 "give a larger --batch-size, or a longer text"
             )
         place, objective = device.choose_device(plan.train.device, several=world.size > 1), plan.objective
-        size = parameter_count(plan.outline(spec))
-        device.refuse_what_cannot_fit(size, batches.tokens * spec.vocab_size, place, plan.batch_flags)
+        size, share = parameter_count(plan.outline(spec)), sharding.held(plan.train.parallel, world)
+        device.refuse_what_cannot_fit(size, batches.tokens * spec.vocab_size, place, plan.batch_flags, share)
         torch.manual_seed(plan.train.seed)
         model = plan.build(spec).to(place)
 
@@ -133,17 +139,26 @@ class Trainer:
             batch = map_state(lambda t: t.to(place), objective.batch(rows, spec, torch.Generator()))
             return objective.loss(model, batch, objective.start(model, 1)).nats
 
-        settings, where = device.settle(plan.train, model, attempt, by_token=objective.by_token)
+        spread = sharding.spreads(plan.train.parallel, world)
+        settings, where = device.settle(plan.train, model, attempt, by_token=objective.by_token, spread=spread)
         average = copy.deepcopy(model).requires_grad_(False) if settings.ema else None
         optimizers = build_optimizers(model, settings)
         trainer = cls(model, batches, optimizers, settings, average=average, objective=objective, world=world)
         where = f"{where}, a step is one CUDA graph" if trainer.recorder.on else where
-        trainer.where = where if world.size == 1 else f"{world.size} processes, each on {where}"
+        several = f"{world.size} processes, each {sharding.SHARES[plan.train.parallel]}on {where}"
+        trainer.where = several if world.size > 1 else where
         return trainer
 
     def blank(self) -> State:
         """The state before the first batch, of this process's rows."""
-        return self.objective.start(self.model, len(range(self.batches.batch_size)[self.world.rows]))
+        state = self.objective.start(self.model, len(range(self.batches.batch_size)[self.world.rows]))
+        return map_state(lambda t: sharding.whole(t, t), state)
+
+    def spread(self) -> None:
+        """Leave each process its part of the weights, where the settings say so; before the first step."""
+        if sharding.spreads(self.settings.parallel, self.world):
+            sharding.spread(self.settings.parallel, self.learner, self.model, self.average, self.device)
+            self.optimizers = build_optimizers(self.model, self.settings)
 
     def compile(self) -> None:
         """Let torch.compile do its work, for which it waits for a batch, before the clock is started."""
@@ -187,10 +202,11 @@ class Trainer:
         """The update, called in all processes: its mean loss () and how many tokens were shown."""
         self.world.announce(lr)
         seed = self.settings.seed * 1_000_003 + self.position.step
-        device.seed_generators((seed + self.world.rank * 2**40) % 2**63, self.device)
+        device.seed_generators((seed + self.world.share * 2**40) % 2**63, self.device)
         self.model.train()
         feed, tokens = self.feed(lr, torch.Generator().manual_seed(seed % 2**63))
-        nats = self.recorder(feed)
+        with reported(computing=True):
+            nats = self.recorder(feed)
         self.position.step += 1
         self.position.tokens += tokens
         return nats, tokens
@@ -217,7 +233,7 @@ class Trainer:
 
     def own(self, batch: Batch) -> Batch:
         """This process's rows; where there are fewer rows than processes perhaps one that is not scored."""
-        if self.world.rank >= len(batch.tokens):
+        if self.world.share >= len(batch.tokens):
             unscored = batch._replace(targets=torch.full_like(batch.targets, PAD))
             return Batch(*map_state(lambda t: t[:1], unscored))
         return Batch(*map_state(lambda t: t[self.world.rows], batch))
@@ -230,11 +246,8 @@ class Trainer:
             torch.autograd.backward(loss.minimised / feed.scored)
             total += loss.nats.detach() / feed.scored
             map_state(Tensor.copy_, self.position.carried, loss.state)
-        if self.world.size > 1:
-            for p in self.model.parameters():  # what had no part in one process's rows may have had one in another's
-                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-            self.world.all_reduce([total, *(p.grad for p in self.model.parameters() if p.grad is not None)])
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip or math.inf)
+        sharding.add_up(self.world, total, self.model.parameters())
+        norm = sharding.clip(self.model.parameters(), self.settings.clip or math.inf)
         finite = norm.isfinite() & total.isfinite()
         self.skipped.add_(1).masked_fill_(finite, 0)
         map_state(lambda t, blank: t.copy_(torch.where(finite, t, blank)), self.position.carried, detach(self.blank()))
@@ -252,4 +265,5 @@ class Trainer:
 
         state = map_state(mixed, self.position.carried, self.blank())
         with device.autocast(self.device, self.settings.precision):
-            return self.objective.loss(self.network, batch, state)
+            loss: Loss = self.learner(batch, state)
+            return loss

@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from charlm.config import TrainSettings
 from charlm.device import multiplies_bf16
+from charlm.training.sharding import adamw, assembled, dealt_out, local, numbered
 
 MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al.: steep at 0, and the singular values end between 0.7 and 1.2
@@ -41,14 +42,11 @@ def build_optimizers(model: nn.Module, settings: TrainSettings) -> list[Optimize
     recordable = device.type == "cuda"
     common: dict[str, Any] = {"lr": lr, "betas": (0.9, settings.beta2), "fused": fused, "capturable": recordable}
     if settings.optimizer == "adamw":
-        groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        return [AdamW([g for g in groups if g["params"]], **common)]
+        return [adamw([(matrices, settings.weight_decay), (others, 0.0)], **common)]
     hidden = [p for p in matrices if id(p) not in heads]
     others += [p for p in matrices if id(p) in heads]
-    adamw = AdamW(others, weight_decay=0.0, **common)
-    if not hidden:
-        return [adamw]
-    return [adamw, Muon(hidden, lr, settings.weight_decay)]
+    rest = adamw([(others, 0.0)], **common)
+    return [rest, Muon(hidden, lr, settings.weight_decay)] if hidden else [rest]
 
 
 class Muon(Optimizer):
@@ -64,21 +62,21 @@ class Muon(Optimizer):
         assert closure is None
         skip = self.found_inf.bool()
         for group in self.param_groups:
-            same: dict[torch.Size, list[Tensor]] = {}
+            same: dict[tuple[torch.Size, ...], list[Tensor]] = {}
             for p in group["params"]:
                 if p.grad is not None:
-                    same.setdefault(p.shape, []).append(p)
-            for (rows, columns), ps in same.items():
-                means = [self.momentum(p) for p in ps]
-                mean = torch.stack(means)  # (N, R, C)
-                grad = torch.where(skip, mean, torch.stack([p.grad for p in ps if p.grad is not None]))
+                    same.setdefault((p.shape, local(p).shape), []).append(p)
+            for ((rows, columns), _), ps in same.items():
+                means = [local(self.momentum(p)) for p in ps]
+                mean = torch.stack(means)  # (N, R, C), or of these matrices what this process has
+                grad = torch.where(skip, mean, torch.stack([local(p.grad) for p in ps if p.grad is not None]))
                 mean.lerp_(grad, 1 - MOMENTUM)
-                update = orthogonal(grad.lerp(mean, MOMENTUM))
+                update = dealt_out(orthogonal(assembled(grad.lerp(mean, MOMENTUM), ps[0])), ps[0])
                 size = group["lr"] * torch.where(skip, 0, 0.2 * max(rows, columns) ** 0.5)  # 0.2: the RMS of AdamW's
                 keep = torch.where(skip, 1, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_copy_(means, list(mean))
-                torch._foreach_mul_(ps, keep)
-                torch._foreach_sub_(ps, list(update * size))
+                torch._foreach_mul_([local(p) for p in ps], keep)
+                torch._foreach_sub_([local(p) for p in ps], list(update * size))
 
     def momentum(self, p: Tensor) -> Tensor:
         state = self.state[p]
@@ -118,11 +116,13 @@ def load_optimizer(optimizer: Optimizer, state: Mapping[int, Mapping[str, Tensor
 
     Existing tensors are filled in place, because a recorded CUDA graph keeps their addresses.
     """
+    weights = numbered(optimizer)
     if not optimizer.state:
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        places = {p: place for place, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
+        own = {places[weights[number]]: values for number, values in state.items()}
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": own})
         return
-    parameters = (p for group in optimizer.param_groups for p in group["params"])
-    for number, p in enumerate(parameters):
+    for number, p in enumerate(weights):
         for key, value in optimizer.state[p].items():
             saved = state.get(number, {}).get(key)
             value.zero_() if saved is None else value.copy_(saved)
@@ -159,4 +159,4 @@ def average_weight(decay: float, step: int) -> float:
 def update_average(average: nn.Module, model: nn.Module, weight: Tensor) -> None:
     """Move the averaged weights towards the model's, by `weight` () of the way."""
     for mean, p in zip(average.parameters(), model.parameters(), strict=True):
-        mean.lerp_(p, weight)
+        local(mean).lerp_(local(p), weight)

@@ -27,11 +27,17 @@ class World(NamedTuple):
 
     rank: int = 0
     size: int = 1
+    split: bool = True  # whether each has some rows of a batch; else all have all rows, and share the work of layers
+
+    @property
+    def share(self) -> int:
+        """Which share of a batch is this process's, from 0. Those that have the same draw the same random numbers."""
+        return self.rank if self.split else 0
 
     @property
     def rows(self) -> slice:
         """Which rows of a batch are this process's: every N-th, so that all have about equally long lines."""
-        return slice(self.rank, None, self.size)
+        return slice(self.share, None, self.size if self.split else 1)
 
     def all_reduce(self, values: Iterable[Tensor]) -> None:
         """Replace all values, in place, by the sums of what the processes have: in one exchange."""
@@ -53,7 +59,7 @@ class World(NamedTuple):
 
     def all_rows(self, mine: Tensor, count: int) -> Tensor:
         """(count, …) the rows of all processes, from those of this one."""
-        if self.size == 1:
+        if self.size == 1 or not self.split:
             return mine
         rows = mine.new_zeros(count, *mine.shape[1:])
         rows[self.rows] = mine
@@ -89,11 +95,14 @@ class LostProcessError(CharlmError):
 
 
 @contextmanager
-def reported() -> Iterator[None]:
-    """Turns PyTorch's error for a process that ended into one line."""
+def reported(*, computing: bool = False) -> Iterator[None]:
+    """Turns PyTorch's error for a process that ended into one line; other errors, while it is `computing` too, stay."""
     try:
         yield
     except RuntimeError as error:
+        broken = isinstance(error, getattr(distributed, "DistError", ())) or "gloo" in str(error)
+        if computing and not broken:
+            raise
         cause = str(error).partition("\n")[0]
         raise LostProcessError(
             f"another process of this training has ended ({cause}); torchrun --max-restarts N starts all of them again "

@@ -42,11 +42,14 @@ def weights(run: str) -> dict[str, torch.Tensor]:
     return checkpoint.load_tensors(Path(run, "last.safetensors"), lambda *_: True)[0]
 
 
-def test_a_run_of_two_processes_is_the_run_of_one_and_goes_on_alone() -> None:
-    two = launch("--standalone --nproc-per-node 2", f"{WORDS} --steps 40 --eval-every 10 --stop-after 30 --out two")
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_run_of_two_processes_is_the_run_of_one_and_goes_on_alone(parallel: str) -> None:
+    words = f"{WORDS} --steps 40 --eval-every 10 --stop-after 30 --out two --parallel {parallel}"
+    two = launch("--standalone --nproc-per-node 2", words)
     out, errors = two.communicate(timeout=200)
     assert two.returncode == 0, errors
-    assert "2 processes, each on the CPU" in out
+    assert "Warning" not in errors
+    assert f"2 processes, each {'with a part of every weight, ' if parallel == 'fsdp' else ''}on the CPU" in out
     assert out.count("model: ") == 1, "one of them speaks"
     assert crash.start("train", "--resume", "two", "--quiet").wait() == 0
     assert crash.start(*WORDS.split(), *["--steps", "40", "--eval-every", "10", "--out", "one", "--quiet"]).wait() == 0
@@ -58,8 +61,9 @@ def test_a_run_of_two_processes_is_the_run_of_one_and_goes_on_alone() -> None:
     assert scores[1] == pytest.approx(scores[0], abs=1e-3)
 
 
-def test_when_a_process_is_killed_all_begin_again_where_the_last_checkpoint_stands() -> None:
-    words = f"{WORDS} --steps 400 --save-every 5 --eval-every 100 --quiet"
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_when_a_process_is_killed_all_begin_again_where_the_last_checkpoint_stands(parallel: str) -> None:
+    words = f"{WORDS} --parallel {parallel} --steps 400 --save-every 5 --eval-every 100 --quiet"
     straight = launch("--standalone --nproc-per-node 2", f"{words} --out straight")
     straight.communicate(timeout=200)
     killed = launch("--standalone --nproc-per-node 2 --max-restarts 2", f"{words} --out killed")
@@ -94,6 +98,7 @@ def second_process(parent: int) -> int:
     [
         ("--batch-size 1", "2 processes share the 1 rows of a batch; give a larger --batch-size"),
         ("--ngram 5", "--ngram belongs to transformer"),
+        ("--parallel tensor", "--parallel tensor splits the layers of transformer, and not those of LSTM"),
     ],
 )
 def test_an_error_is_one_message(change: str, message: str) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from charlm.config import PairSettings
 from charlm.errors import CorpusError
 from charlm.kinds import open_any
 from charlm.progress import result
 from charlm.text.corpus import Corpus
-from charlm.text.pair_store import PairStore, prepare_pairs
+from charlm.text.pair_store import PairSettings, PairStore, prepare_pairs
 from charlm.text.pairs import Pair, PairCorpus
 from charlm.text.records import lines
 
