@@ -210,7 +210,7 @@ def test_help_of_train_shows_the_chosen_architectures_own_options(typed: Typed) 
         (["compare"], "--batch-size", "16"),
         (["train", "--arch", "seq2seq"], "--bidirectional", "off; on for pairs"),
         (["train", "--device", "cuda"], "--hidden-size", "1024"),
-        (["train", "--device", "cuda"], "--dropout", "0.5; 0.6 if --minutes is 15 or more"),
+        (["train", "--device", "cuda"], "--dropout", "0.6; 0.7 if --minutes is 15 or more"),
         (["train", "--device", "cuda", "--arch", "seq2seq"], "--batch-tokens", "8192"),
         (["train", "--device", "cuda", "--preset", "char-rnn"], "--seq-len", "64"),
         (["compare", "--device", "cuda"], "--batch-size", "64"),
