@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import (
@@ -186,11 +186,18 @@ class DataSpec(NamedTuple):
     counts: NDArray[np.int64] | None = None  # (V,) of every token in the training text; only for a fresh model
     twins: NDArray[np.int64] | None = None  # (source vocabulary,) the id in V of the same bytes, or PAD
     symbols: int = 0  # input ids from V on that no text holds, such as an objective's blanks
+    guessed: int = 0  # of these, the first, that are guessed too
+    texts: Sequence[bytes] | None = None  # the bytes of every token
 
     @property
     def input_size(self) -> int:
         """Rows of the embedding: the vocabulary and the symbols."""
         return self.vocab_size + self.symbols
+
+    @property
+    def output_size(self) -> int:
+        """Ids that are guessed: the vocabulary, and of the symbols those that an objective asks for."""
+        return self.vocab_size + self.guessed
 
 
 @dataclass(frozen=True)

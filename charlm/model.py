@@ -228,7 +228,7 @@ class Head(nn.Linear):
     """Vectors (..., D) -> logits (..., V). Its weights may be the embedding's (`tie`)."""
 
     def __init__(self, size: int, spec: DataSpec, *, bias: bool = True) -> None:
-        super().__init__(size, spec.vocab_size, bias)
+        super().__init__(size, spec.output_size, bias)
 
     def tie(self, embed: nn.Embedding) -> None:
         """Share the embedding's weights (Press & Wolf 2017, arXiv:1608.05859, section 3)."""
@@ -236,7 +236,7 @@ class Head(nn.Linear):
 
     @property
     def output_weight(self) -> Tensor:
-        """(V, D) the weights without those of symbols, which can be fed but not guessed."""
+        """(V, D) the weights without those of symbols that can be fed but not guessed."""
         return self.weight if len(self.weight) == self.out_features else self.weight[: self.out_features]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -251,7 +251,7 @@ def init_unigram(head: nn.Linear, spec: DataSpec) -> None:
     weights are to be loaded, it stays as it is.
     """
     if spec.counts is not None:
-        counts = torch.from_numpy(spec.counts) + 1.0
+        counts = F.pad(torch.from_numpy(spec.counts), (0, spec.guessed)) + 1.0  # symbols stand in no text
         head.bias.copy_((counts / counts.sum()).log())
 
 

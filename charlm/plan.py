@@ -55,7 +55,7 @@ class Plan:
     @property
     def lengths(self) -> Lengths:
         """The network's sequence lengths where the data are long enough for the settings; the largest possible."""
-        return kinds.load(self.kind).lengths(self.data, self.train)
+        return self.objective.room(kinds.load(self.kind).lengths(self.data, self.train))
 
     @property
     def batch_flags(self) -> str:
@@ -116,8 +116,8 @@ class Plan:
         return asdict(self) | {"objective": {self.objective.name(): self.objective.to_dict()}}
 
     def build(self, spec: DataSpec) -> Network:
-        """The network with freshly initialized weights, with room for the symbols that the objective adds."""
-        return archs.load(self.arch)(self.model, spec._replace(symbols=self.objective.symbols))
+        """The network with freshly initialized weights, with room for what the objective adds to the data."""
+        return archs.load(self.arch)(self.model, self.objective.fitted(spec))
 
     def outline(self, spec: DataSpec) -> Network:
         """The network on the meta device: shapes without memory."""

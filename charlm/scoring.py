@@ -40,7 +40,7 @@ class Scored(NamedTuple):
     """The result of `charlm eval`."""
 
     score: dict[str, Any]  # figures by name
-    trial: Trial | None  # translations and their quality, of a kind of data that has such figures
+    trial: Trial | None  # what was written and its quality, if kind of data or objective have such figures
     notes: list[str]  # on how other data were read
 
     def to_json(self) -> dict[str, Any]:
@@ -57,8 +57,8 @@ def score_run(
 ) -> Generator[Progress, None, Scored]:
     """Score the run on `corpus`, data of the kind that it was trained on, or on its own `val` or `test` part.
 
-    `decoding` are settings for writing translations. With int8 weights the run is scored with the exact weights as
-    well, and the difference is reported.
+    `decoding` are settings for writing translations, or restored text. With int8 weights the run is scored with the
+    exact weights as well, and the difference is reported.
 
     Raises `RunError` if the run's data are gone or changed, `CorpusError` if the part is empty, `VocabularyError` for
     characters that the run cannot spell.
@@ -67,7 +67,7 @@ def score_run(
     info, writer = folder.info(path), Writer.load(path, opening)
     kind, trial = kinds.load(info.kind), None
     part, store = yield from part_to_score(info, writer.vocabularies, split=split, corpus=corpus)
-    if kind.figures:
+    if kind.figures or writer.objective.figures:
         trial = yield from kind.trial(writer, part, decoding)
     score = trial.score if trial else None
     if score is None:

@@ -19,6 +19,7 @@ from charlm.errors import SettingsError, VocabularyError
 from charlm.evaluate import evaluate
 from charlm.model import LanguageModel, Stepper, parameter_count
 from charlm.objectives._base import Objective
+from charlm.objectives._restoring import Restoring
 from charlm.progress import Progress, result
 from charlm.quantize import quantize as round_weights
 from charlm.runs import folder
@@ -29,6 +30,7 @@ from charlm.sampling.filters import Picker
 from charlm.sampling.generate import fetched, generate
 from charlm.sampling.noise import streams
 from charlm.sampling.novel import Copies, Passages
+from charlm.sampling.restore import Restored, pieces_of, restoring
 from charlm.sampling.settings import Prompt, Request, SampleSettings, TranslateSettings
 from charlm.sampling.shared import SharedPicker
 from charlm.sampling.steppers import KEPT, Steppers
@@ -176,9 +178,32 @@ class Writer:
 
         Raises `SettingsError` for a run that was not trained on pairs, `VocabularyError` as `pieces` does.
         """
+        self.refuse_other_commands()
         kinds.refuse_another(self.kind, kinds.PAIRS)
         with unknown_hint():
             return (yield from translating(self.model, self.vocabularies, sources, settings, **options))
+
+    def restore(self, text: str, settings: TranslateSettings | None = None) -> str:
+        """The clean text of a damaged one, in which `[MASK]` stands for what is missing.
+
+        Raises `SettingsError` for a run that was not trained to restore, `VocabularyError` as `pieces` does.
+        """
+        settings = settings or TranslateSettings()
+        restored = result(self.restoring(self.damaged_pieces(text, settings.unknown), settings))
+        return "".join(piece.text for piece in restored)
+
+    def damaged_pieces(self, text: str, unknown: str = "error") -> list[list[int]]:
+        """A damaged text as ids, in pieces that the model reads at once. Raises as `restore` does."""
+        objective = self.check_can_restore()
+        with unknown_hint():
+            return pieces_of(text, objective, self.tokenizer, self.model.spec, unknown)
+
+    def restoring(
+        self, sources: Sequence[list[int]], settings: TranslateSettings, *, first: int = 0
+    ) -> Generator[Progress, None, list[Restored]]:
+        """What is written for damaged pieces, as ids, whose numbers count from `first`. Raises as `restore` does."""
+        objective = self.check_can_restore()
+        return (yield from restoring(self.model, objective, self.tokenizer, sources, settings, first=first))
 
     def score(self, text: str) -> Score:
         """How well the model predicts the text, in bits per byte. Raises as `pieces` does, and for an empty text."""
@@ -186,14 +211,40 @@ class Writer:
 
     @property
     def can_continue(self) -> bool:
-        """Whether the model continues a text: a language model of running text, no encoder and no translator."""
-        return self.kind == kinds.TEXT and isinstance(self.model, LanguageModel)
+        """Whether the model continues a text: a language model that was trained on running text for just that."""
+        return self.kind == kinds.TEXT and isinstance(self.model, LanguageModel) and not self.objective.command
+
+    @property
+    def can_restore(self) -> bool:
+        """Whether the model was trained to restore a damaged text."""
+        return isinstance(self.objective, Restoring)
 
     def check_can_continue(self) -> None:
         """Raise `SettingsError` for a model that cannot continue a text."""
+        self.refuse_other_commands()
         kinds.refuse_another(self.kind, kinds.TEXT)
         if not self.can_continue:
             raise SettingsError("this model reads a text from both sides and cannot go on with it; see charlm eval")
+
+    def check_can_restore(self) -> Restoring:
+        """The objective. Raises `SettingsError` for a model that was not trained to restore."""
+        kinds.refuse_another(self.kind, kinds.TEXT)
+        if isinstance(self.objective, Restoring):
+            return self.objective
+        self.refuse_other_commands()
+        command = "sample" if self.can_continue else "eval"
+        raise SettingsError(
+            f"this run was trained with --objective {self.objective.name()}, and not to restore; see charlm {command}, "
+            "or train one with --arch encdec --objective denoise"
+        )
+
+    def refuse_other_commands(self) -> None:
+        """Raise `SettingsError` for a run whose objective has a command of its own."""
+        if self.objective.command:
+            raise SettingsError(
+                f"this run was trained with --objective {self.objective.name()}; use charlm {self.objective.command}, "
+                "or charlm eval"
+            )
 
     def scoring(self, text: str) -> Generator[Progress, None, Score]:
         """`score` as a generator of its progress."""

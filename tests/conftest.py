@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ import pytest
 import torch
 from clock import Time
 from shared import shared
-from small_runs import train_backwards, train_on_verses
+from small_runs import train_backwards, train_on_verses, train_to_restore
 from texts import VERSES
 
 from charlm.cli.app import run
@@ -92,6 +93,17 @@ def typed(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, st
 
 
 @pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | bytes], None]:
+    """Something arrives on standard input."""
+
+    def say(text: str | bytes) -> None:
+        given = io.BytesIO(text if isinstance(text, bytes) else text.encode())
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(given))
+
+    return say
+
+
+@pytest.fixture
 def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ModuleType, str, str], None]]:
     """Save a file as if it stood in a package: in a folder beside it, where processes that are started look, too."""
     saved: list[tuple[ModuleType, str]] = []
@@ -161,6 +173,18 @@ def parrot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that writes words backwards, mostly."""
     return trained_once("translator", tmp_path_factory, train_backwards)
+
+
+@pytest.fixture(scope="session")
+def restorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that restores damaged sentences about foxes, mostly."""
+    return trained_once("restorer", tmp_path_factory, lambda folder: train_to_restore(folder, "denoise", 120))
+
+
+@pytest.fixture(scope="session")
+def filler(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that fills the gaps in such, sometimes."""
+    return trained_once("filler", tmp_path_factory, lambda folder: train_to_restore(folder, "span", 150))
 
 
 @pytest.fixture

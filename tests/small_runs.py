@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from texts import VERSES, backwards
+from texts import FOX, VERSES, backwards
 
 from charlm import job
 from charlm.plan import Plan
@@ -27,4 +27,14 @@ def train_backwards(folder: Path) -> None:
     sizes = {"hidden_size": 48, "batch_tokens": 256, "steps": 250, "lr": 1e-2, "dropout": 0.0, "val_frac": 0.2}
     plan = Plan.of({"arch": "seq2seq", "attention": "additive", "tokenizer": "char", **sizes}, kind="pairs")
     for _ in job.train(plan, PairCorpus.open([backwards(folder / "back.tsv")]), out=folder / "run"):
+        pass
+
+
+def train_to_restore(folder: Path, objective: str, steps: int) -> None:
+    """A small run in `folder` that restores one sentence, beside its text."""
+    text = folder / "fox.txt"
+    text.write_text(FOX * 120, encoding="utf-8")
+    sizes = {"hidden_size": 48, "seq_len": 24, "batch_size": 16, "steps": steps, "lr": 1e-2, "dropout": 0.0}
+    plan = Plan.of({"arch": "seq2seq", "bidirectional": True, "objective": objective, "val_frac": 0.1, **sizes})
+    for _ in job.train(plan, Corpus.open([text]), out=folder / "run", cache_dir=folder / "cache"):
         pass

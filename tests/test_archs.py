@@ -95,11 +95,12 @@ def trainer(
     batches: Any = Windows(text, batch_size=s.batch_size, seq_len=s.seq_len, order=s.order, seed=s.seed)
     if kind.kind == "pairs":
         batches = Buckets(*backwards(), batch_tokens=64, seed=0)
-    model = build(arch, SPEC._replace(symbols=kind.symbols), **(changes or {}))
+    objective = take(kind, settings)
+    model = build(arch, objective.fitted(SPEC), **(changes or {}))
     if s.precision == "bf16" and training_problem(model, "bf16", few_tokens(model)):
         s = replace(s, precision="fp32")  # what it says is then said of fp32
     average = copy.deepcopy(model).requires_grad_(False) if s.ema else None
-    optimizers, objective = build_optimizers(model, s), take(kind, settings)
+    optimizers = build_optimizers(model, s)
     return Trainer(model, batches, optimizers, s, average=average, objective=objective, world=world)
 
 
@@ -226,7 +227,8 @@ def test_every_objective_overfits_a_tiny_text(arch: str) -> None:
     for goal in goals:
         losses = [float(step.nats) for step in trainer(arch, steps=150, goal=goal)]
         assert losses[0] > 1.5
-        assert np.mean(losses[-10:]) < (0.7 if goal == "continuation" else 0.5)  # 0.58: the last token alone
+        limits = {"continuation": 0.7, "denoise": 1.3, "span": 1.3}  # 0.58: the last token alone; unigrams 2.0 and more
+        assert np.mean(losses[-10:]) < limits.get(goal, 0.5)
 
 
 @every_network

@@ -40,17 +40,6 @@ def words(file: Path) -> list[str]:
     return [line.split("\t")[0] for line in file.read_text().splitlines()]
 
 
-@pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | bytes], None]:
-    """Something arrives on standard input."""
-
-    def say(text: str | bytes) -> None:
-        given = io.BytesIO(text if isinstance(text, bytes) else text.encode())
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(given))
-
-    return say
-
-
 def test_it_translates_words_that_it_never_saw(translator: Path) -> None:
     held_out = words(translator.parent / "back.tsv")[-17:]
     written = [best.text for best, *_ in charlm.load(translator).translate(held_out)]

@@ -4,6 +4,7 @@ from itertools import product
 from pathlib import Path
 from random import Random
 
+FOX = "the quick brown fox jumps over the lazy dog.\n"
 VERSES = "".join(
     f"{who}:\n{what}\n\n"
     for who, what in [

@@ -36,14 +36,14 @@ class CopyHead(nn.Module):
         """The gate sees `seen` numbers."""
         super().__init__()
         self.guess, self.gate = guess, nn.Linear(seen, 1)
-        twins = np.arange(spec.vocab_size) if spec.source_vocab_size is None else spec.twins
+        twins = np.arange(spec.output_size) if spec.source_vocab_size is None else spec.twins
         assert twins is not None, "known wherever there are two vocabularies"
         nn.init.constant_(self.gate.bias, GUESSES)
         self.register_buffer("twins", torch.tensor(twins), persistent=False)
 
     def copies(self, source: Tensor) -> Tensor:
         """The ids that copying tokens (B, S) of a source writes; PAD where nothing can be copied."""
-        known = (source >= 0) & (source < len(self.twins))  # neither padding nor a symbol
+        known = (source >= 0) & (source < len(self.twins))  # neither padding nor a symbol that is only fed
         return self.twins[source * known].masked_fill(~known, PAD)
 
     def wide(self, x: Tensor, weights: Tensor, copies: Tensor, seen: Tensor) -> Tensor:

@@ -24,6 +24,10 @@ PANELS = {
             "translate.translate",
             'Translate lines of text with a run that was trained on pairs. [dim]echo "Guten Tag" | charlm translate[/]',
         ),
+        "restore": (
+            "restore.restore",
+            'Write the clean text of a damaged one. [dim]echo "To be, or \\[MASK] to be" | charlm restore[/]',
+        ),
     },
     "Compare": {
         "compare": (

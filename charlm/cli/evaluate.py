@@ -19,10 +19,12 @@ from charlm.runs.opening import Opening
 from charlm.sampling.settings import BeamSettings, TranslateSettings
 
 if TYPE_CHECKING:
+    from charlm.kinds._base import Kind
+    from charlm.runs.folder import RunInfo
     from charlm.scoring import Scored
 
 
-@with_settings({"Translating": BeamSettings, **OPENING}, without={"n_best"})
+@with_settings({"Translating, restoring": BeamSettings, **OPENING}, without={"n_best"})
 def evaluate(
     run: Run = "last",
     split: Annotated[
@@ -52,8 +54,8 @@ def evaluate(
     kind = kinds.load(info.kind)
     refuse_unused(encoding, read=bool(text or pairs or source), advice="--text FILE, or --pairs FILE")
     others = other_data(kind, {"text": text, "pairs": pairs}, encoding, source, target)
-    if not kind.figures and given.keys() & {field.name for field in fields_of(BeamSettings)}:
-        raise SettingsError("--beam and --length-penalty are for runs that were trained on pairs")
+    if given.keys() & {field.name for field in fields_of(BeamSettings)} and not writes(info, kind):
+        raise SettingsError("--beam and --length-penalty are for runs that translate or restore")
     from charlm.scoring import score_run
 
     decoding, opening = take(TranslateSettings, given), take(Opening, given)
@@ -65,6 +67,13 @@ def evaluate(
         print(jsonlib.dumps(scored.to_json()))
     else:
         print_scores(info.path.name, scored)
+
+
+def writes(info: RunInfo, kind: type[Kind]) -> bool:
+    """Whether a run is also judged by what it writes."""
+    from charlm import objectives
+
+    return bool(kind.figures or any(objectives.load(name).figures for name in info.config["objective"]))
 
 
 def print_scores(name: str, scored: Scored) -> None:

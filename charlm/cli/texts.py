@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlm.cli.console import note, watch
 from charlm.config import DataSettings
-from charlm.errors import SettingsError
+from charlm.errors import RunError, SettingsError
 
 if TYPE_CHECKING:
     from charlm.kinds._base import AnyCorpus, Kind
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 Files = Sequence[str] | None
 PIPED = "-"
+NAMED = 10  # most numbers in a note
 NO_BLEU = 'BLEU and chrF need an extra: pip install "charlm[translate]"'
 
 
@@ -110,3 +112,36 @@ def read_text(file: str, encoding: str | None) -> str:
     text = other_text([file], encoding)
     assert text is not None
     return "".join(text.chunks())
+
+
+def run_and_file(run: str, file: str, find: Callable[[str], Path], advice: str) -> tuple[Path, str]:
+    """(run folder, file), also if a file alone was given.
+
+    `find` gives a run's folder; `advice` says, with a place for the words, what they may have meant instead of a run.
+    Raises `RunError` for a run that does not exist.
+    """
+    from charlm.runs.folder import is_run
+
+    if file == PIPED and (run == PIPED or (not is_run(Path(run)) and Path(run).is_file())):
+        return find("last"), run
+    try:
+        return find(run), file
+    except RunError as error:
+        hint = f"; {advice.format(run)}" if file == PIPED and run not in ("last", "best") else ""
+        raise RunError(f"{error}{hint}") from None
+
+
+class LineNumbers:
+    """Counts lines, or other things in order, and lists the numbers of the first ones."""
+
+    def __init__(self, noun: str = "line") -> None:
+        self.noun, self.count, self.first = noun, 0, ""
+
+    def add(self, number: int) -> None:
+        self.count += 1
+        if self.count <= NAMED:
+            self.first += f"{', ' if self.first else ''}{number}"
+
+    def __str__(self) -> str:
+        more = f" and {self.count - NAMED} more" if self.count > NAMED else ""
+        return f"{self.noun}{'s' if self.count > 1 else ''} {self.first}{more}"

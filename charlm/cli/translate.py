@@ -18,9 +18,9 @@ from charlm.cli.console import err, note, write
 from charlm.cli.opened import OPENING
 from charlm.cli.options import Encoding, Run, with_settings
 from charlm.cli.pictures import save_as_named
-from charlm.cli.texts import PIPED, or_default
+from charlm.cli.texts import PIPED, LineNumbers, or_default, run_and_file
 from charlm.config import take
-from charlm.errors import CharlmError, CorpusError, RunError, SettingsError, VocabularyError
+from charlm.errors import CharlmError, CorpusError, SettingsError, VocabularyError
 from charlm.runs.opening import Opening
 from charlm.sampling.settings import BeamSettings, SampleSettings, TranslateSettings
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from charlm.writer import Writer
 
 BLOCK = 512  # most lines that are translated at once
-NAMED = 10  # most line numbers in a note
 TIMEOUT = 1.0  # seconds: on Windows Ctrl-C cannot end a wait without a timeout
 READ = 1 << 20  # bytes that are read at once
 TERMINAL = "-"  # the value of --attention-map for the terminal
@@ -58,7 +57,8 @@ def translate(
     *,
     given: dict[str, Any],
 ) -> None:
-    settings, (path, file) = take(TranslateSettings, given), run_and_file(run, file)
+    settings = take(TranslateSettings, given)
+    path, file = run_and_file(run, file, find, "a line is translated so: echo {!r} | charlm translate")
     from charlm.writer import Writer
 
     writer = Writer.load(path, take(Opening, given))
@@ -86,33 +86,11 @@ def translate(
         raise SettingsError(f"there was no line to draw, so {picture} was not written")
 
 
-class LineNumbers:
-    """Counts lines, and lists the numbers of the first ones."""
-
-    def __init__(self) -> None:
-        self.count, self.first = 0, ""
-
-    def add(self, number: int) -> None:
-        self.count += 1
-        if self.count <= NAMED:
-            self.first += f"{', ' if self.first else ''}{number}"
-
-    def __str__(self) -> str:
-        more = f" and {self.count - NAMED} more" if self.count > NAMED else ""
-        return f"line{'s' if self.count > 1 else ''} {self.first}{more}"
-
-
-def run_and_file(run: str, file: str) -> tuple[Path, str]:
-    """(run folder, file), also if a file alone was given. Raises `RunError` for a run that does not exist."""
+def find(run: str) -> Path:
+    """The folder of a run; `last` and `best` choose among those that were trained on pairs."""
     from charlm.runs import folder
 
-    if file == PIPED and (run == PIPED or (not folder.is_run(Path(run)) and Path(run).is_file())):
-        return folder.find("last", kind="pairs"), run
-    try:
-        return folder.find(run, kind="pairs"), file
-    except RunError as error:
-        hint = f"; a line is translated so: echo {run!r} | charlm translate"
-        raise RunError(f"{error}{hint if file == PIPED and run not in ('last', 'best') else ''}") from None
+    return folder.find(run, kind="pairs")
 
 
 def translate_blocks(

@@ -265,4 +265,5 @@ def hint_at_test(path: Path) -> str:
 
 
 def next_command(path: Path, plan: Plan) -> str:
-    return f"next: charlm {kinds.load(plan.kind).command(archs.load(plan.arch))} {shlex.quote(str(path))}"
+    command = plan.objective.command or kinds.load(plan.kind).command(archs.load(plan.arch))
+    return f"next: charlm {command} {shlex.quote(str(path))}"

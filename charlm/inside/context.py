@@ -67,6 +67,7 @@ def reach(
     """
     path = folder.find(run)
     writer = Writer.load(path, opening)
+    writer.check_can_continue()
     if text:
         before, ids = 0, writer.tokenizer.encode("".join(text.chunks()))
     else:

@@ -1,7 +1,8 @@
-"""The quality of translations against references, of all together and by the length of their sources.
+"""The quality of what was written against references, of all together and by the length of their sources.
 
 BLEU: Papineni et al. 2002, doi:10.3115/1073083.1073135; chrF: Popović 2015, doi:10.18653/v1/W15-3049; both by sacrebleu
-(Post 2018, arXiv:1804.08771) on the text as it is, from 0 to 100.
+(Post 2018, arXiv:1804.08771) on the text as it is, from 0 to 100. Character error rate: characters to be changed, added
+or taken away (Levenshtein 1966) per character of the references.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.kinds._base import Band
+from charlm.text.units import code_points
 
 BANDS = 10  # of source lengths, at most
 
@@ -41,6 +43,22 @@ def quality(written: Sequence[str], references: Sequence[str]) -> Quality:
     if not any(len(reference.split()) >= 4 for reference in references):  # BLEU needs 4-grams
         return Quality(exact, None, None, score(CHRF()))
     return Quality(exact, score(BLEU()), score(BLEU(lowercase=True)), score(CHRF()))
+
+
+def error_rate(written: Sequence[str], references: Sequence[str]) -> float:
+    """The character error rate, from 0; more than 1 if too much was written."""
+    errors = sum(distance(a, b) for a, b in zip(written, references, strict=True))
+    return errors / max(1, sum(map(len, references)))
+
+
+def distance(a: str, b: str) -> int:
+    """The fewest characters to be changed, added or taken away to make one text of the other."""
+    codes, steps = code_points(b), np.arange(len(b) + 1)
+    row = steps
+    for code in code_points(a):
+        above = np.append(row[0] + 1, np.minimum(row[1:] + 1, row[:-1] + (codes != code)))
+        row = np.minimum.accumulate(above - steps) + steps  # or with the characters of b before it added
+    return int(row[-1])
 
 
 def by_length(

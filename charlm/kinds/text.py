@@ -14,6 +14,7 @@ from charlm.baselines import LONGEST_TRAIN, LONGEST_VALIDATION, Baselines, basel
 from charlm.config import DataSettings, TrainSettings
 from charlm.errors import SettingsError
 from charlm.kinds._base import MEMORY, PARAMETERS, TRAINS, WORK, WRITES, Column, Kind, Trial
+from charlm.kinds._restored import restore_part, restored_glimpse
 from charlm.progress import Progress
 from charlm.sampling.settings import Request
 from charlm.text.corpus import Corpus
@@ -82,8 +83,10 @@ class Text(Kind):
         )
 
     @classmethod
-    def glimpse(cls, writer: Any, store: Store, seed: int) -> str:  # noqa: ARG003
+    def glimpse(cls, writer: Any, store: Store, seed: int) -> str:
         """Cut short after `GLIMPSE_SECONDS`."""
+        if writer.can_restore:
+            return restored_glimpse(writer, store.validation if len(store.validation) else store.train)
         if not writer.can_continue:
             return ""
         began, texts = time.monotonic(), []
@@ -103,11 +106,13 @@ class Text(Kind):
     def trial(
         cls,
         writer: Any,
-        part: Split,  # noqa: ARG003
-        settings: Any = None,  # noqa: ARG003
+        part: Split,
+        settings: Any = None,
         like: Split | None = None,  # noqa: ARG003
     ) -> Generator[Progress, None, Trial]:
-        """The speed of writing one text."""
+        """The speed of writing one text; of a run that restores, what it makes of the part once that is damaged."""
+        if writer.can_restore:
+            return (yield from restore_part(writer, part, settings))
         if not writer.can_continue:
             return Trial()
         yield Progress("writing", 0, 1)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from charlm.config import DataSpec, Settings
+from charlm.config import DataSpec, Lengths, Settings
 from charlm.model import PAD, Network, State
 from charlm.progress import Progress
 from charlm.score import BITS, Measure, Score
@@ -41,8 +41,10 @@ class Objective(Settings, ABC):
 
     kind: ClassVar[str] = "text"  # of data, of which it is shown rows
     needs: ClassVar[type[Network]]  # what a network must be able to do
-    measure: ClassVar[Measure] = BITS  # of its scores: only those in one are ranked together
     symbols: ClassVar[int] = 0  # ids beyond the vocabulary that it shows: V, V + 1 …; no tokenizer emits them
+    guessed: ClassVar[int] = 0  # of these, the first, that a network also guesses
+    command: ClassVar[str] = ""  # that its runs are for, if they cannot go on with a text
+    figures: ClassVar[tuple[str, ...]] = ()  # of the quality of what its runs write, where there is more than the score
 
     @classmethod
     def name(cls) -> str:
@@ -53,6 +55,19 @@ class Objective(Settings, ABC):
     def suits(cls, network: type[Network]) -> bool:
         """Whether a network can be trained for it."""
         return issubclass(network, cls.needs)
+
+    @property
+    def measure(self) -> Measure:
+        """Of its scores: only those in one are ranked together."""
+        return BITS
+
+    def room(self, lengths: Lengths) -> Lengths:
+        """The lengths that a network needs for it, of those that the data give; rows in training stay as they are."""
+        return lengths
+
+    def fitted(self, spec: DataSpec) -> DataSpec:
+        """What a network for it must know of the data: with the symbols and the lengths that it adds."""
+        return spec._replace(symbols=self.symbols, guessed=self.guessed, lengths=self.room(spec.lengths))
 
     @property
     def by_token(self) -> bool:

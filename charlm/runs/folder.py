@@ -21,7 +21,7 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -214,17 +214,19 @@ def is_run(path: Path) -> bool:
     return os.path.lexists(path / "config.json")
 
 
-def find(run: str | Path, *, kind: str | None = None) -> Path:
+def find(run: str | Path, *, kind: str | None = None, objectives: Collection[str] | None = None) -> Path:
     """The folder of a run: a path, a name under `runs/`, `last` (the newest run) or `best` (`best_of`).
 
-    For `last` and `best` only runs count that were trained on this `kind` of data, if one is given. Raises `RunError`
-    if there is no such run.
+    For `last` and `best` only runs count that were trained on this `kind` of data, and for one of these `objectives`,
+    if they are given. Raises `RunError` if there is no such run.
     """
     for path in (Path(run), ROOT / run):
         if is_run(path):
             return path
     runs = list_runs()
     wanted = [info for info in runs if kind in (None, info.kind)]
+    if objectives is not None:
+        wanted = [info for info in wanted if info.config["objective"].keys() & {*objectives}]
     if run == "last" and wanted:
         return wanted[-1].path
     if run == "best" and (best := best_of(wanted)):
@@ -235,7 +237,8 @@ def find(run: str | Path, *, kind: str | None = None) -> Path:
     if run in ("last", "best"):
         if not names:
             raise RunError(f"no run {str(run)!r} here but those of comparisons; name one, such as {compared[0]}")
-        lacks = "was validated" if wanted or kind is None else f"was trained on {kinds.load(kind).noun}"
+        goals = f" with --objective {' or '.join(sorted(objectives))}" if objectives is not None else ""
+        lacks = "was validated" if wanted or kind is None else f"was trained on {kinds.load(kind).noun}{goals}"
         raise RunError(f"none of the {len(names)} runs here {lacks}; charlm runs lists them")
     known = {Path(name).name: name for name in compared} | {name: name for name in (*names, *compared)}
     close = difflib.get_close_matches(str(run), known, 1)

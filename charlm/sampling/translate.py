@@ -1,4 +1,4 @@
-"""From lines of text to their translations: encode, translate in batches of similar length, and decode."""
+"""From lines of text to their translations."""
 
 from __future__ import annotations
 
@@ -6,21 +6,13 @@ from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from charlm.model import LanguageModel
 from charlm.progress import Progress
-from charlm.sampling.beam import Search, beam_search
-from charlm.sampling.filters import Picker
-from charlm.sampling.lines import write_lines
-from charlm.sampling.noise import streams
+from charlm.sampling.decode import decoding
 from charlm.sampling.settings import TranslateSettings
-from charlm.text.buckets import padded
 from charlm.text.units import Ids
 from charlm.text.vocabulary import Vocabularies
-
-BATCH_TOKENS = 4096  # of the sources in a batch, times the hypotheses of each
-BATCH_ROWS = 256  # hypotheses in a batch
 
 
 class Translation(NamedTuple):
@@ -51,29 +43,16 @@ def translating(
     """
     lengths, newline = model.spec.lengths, vocabularies.target.newline  # in tokens, newline included
     longest, limit = lengths.source, min(limit or lengths.target, lengths.target)
-    search = Search(newline, limit, settings.beam, settings.length_penalty, settings.n_best)
     encoded = [vocabularies.source.encode(one_line(source), settings.unknown) for source in sources]
     lines = [np.append(ids[: longest - 1], vocabularies.source.newline) for ids in encoded]
-    translations: dict[int, list[Translation]] = {}
-    order = sorted(range(len(lines)), key=lambda number: len(lines[number]))
-    while order:
-        rows = max(1, min(BATCH_ROWS, BATCH_TOKENS // len(lines[order[-1]])) // settings.beam)
-        batch = order[-rows:]
-        del order[-rows:]
-        source = torch.from_numpy(padded([lines[number] for number in batch])).to(next(model.parameters()).device)
-        if settings.beam > 1:
-            hypotheses = beam_search(model, source, search)
-        else:
-            pick = Picker(settings, streams(settings.seed or 0, [first + number for number in batch], source.device))
-            hypotheses = [[best] for best in write_lines(model, source, pick, newline=newline, limit=limit)]
-        for number, lines_of in zip(batch, hypotheses, strict=True):
-            cut = len(encoded[number]) >= longest
-            translations[number] = [
-                Translation(one_line(vocabularies.target.decode(line.ids)), *line, lines[number], cut)
-                for line in lines_of
-            ]
-        yield Progress("translating", len(translations), len(lines))
-    return [translations[number] for number in range(len(lines))]
+    hypotheses = yield from decoding(model, lines, settings, end=newline, limit=limit, first=first, what="translating")
+    return [
+        [
+            Translation(one_line(vocabularies.target.decode(best.ids)), *best, line, len(ids) >= longest)
+            for best in bests
+        ]
+        for bests, line, ids in zip(hypotheses, lines, encoded, strict=True)
+    ]
 
 
 def one_line(text: str) -> str:
