@@ -187,7 +187,8 @@ class DataSpec(NamedTuple):
     twins: NDArray[np.int64] | None = None  # (source vocabulary,) the id in V of the same bytes, or PAD
     symbols: int = 0  # input ids from V on that no text holds, such as an objective's blanks
     guessed: int = 0  # of these, the first, that are guessed too
-    texts: Sequence[bytes] | None = None  # the bytes of every token
+    classes: int = 0  # answers of which one is asked for of a row as a whole; 0: nothing is asked
+    tokens: Sequence[bytes] = ()  # (V,) what each token stands for, for objectives that look at words
 
     @property
     def input_size(self) -> int:
@@ -254,9 +255,7 @@ class TrainSettings(Settings):
     weight_decay: Annotated[float, Arg("pull of matrices towards zero", min=0, max=10)] = 0.01
     clip: Annotated[float, Arg("largest gradient norm, 0 = no limit", min=0, max=1e9)] = 1.0
     accumulate: Annotated[int, Arg("batches per optimizer step", min=1, max=65_536)] = 1
-    ema: Annotated[float, Arg("decay of the averaged weights that are kept, 0 = no averaging", min=0, max=0.99999)] = (
-        0.0
-    )
+    ema: Annotated[float, Arg("decay of the averaged weights that are kept, 0 = none", min=0, max=0.99999)] = 0.0
     precision: Annotated[Literal["auto", "fp32", "bf16"], Arg("arithmetic of the matrix products")] = "auto"
     compile: Annotated[
         Literal["auto", "on", "off"], Arg("let torch.compile translate the model first; auto: if the budget repays it")

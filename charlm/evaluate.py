@@ -154,4 +154,4 @@ def describe(network: Network, score: Score, arch: str) -> dict[str, Any]:
     """The score as `charlm eval --json` and `metrics.jsonl` give it."""
     said = score.to_json()
     del said["measure"]  # its name is there, with the value
-    return {**said, "params": parameter_count(network), "arch": arch}
+    return {**said, **said.pop("figures", {}), "params": parameter_count(network), "arch": arch}

@@ -159,17 +159,21 @@ class Encoder(Network):
     """Reads a text both ways at once: a vector says what stands before its token and what stands after it."""
 
     head: Callable[[Tensor], Tensor]  # (..., D) -> (..., V)
+    judge: Callable[[Tensor], Tensor]
+    """Vectors of whole rows (B, S, D) -> logits (B, C) of the answers in `spec.classes`. Only a network that can judge
+    has it, and only where an answer is asked for."""
 
     @abstractmethod
-    def encode(self, tokens: Tensor) -> Tensor:
+    def encode(self, tokens: Tensor, segments: Tensor | None = None) -> Tensor:
         """tokens (B, S), padded on the right with PAD, which is masked -> vectors (B, S, D).
 
-        These are the last of its `hidden_states`.
+        Of two texts in a row `segments` (B, S) say which one a token is of, 0 or 1; without them there is one. The
+        vectors are the last of its `hidden_states`.
         """
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, segments: Tensor | None = None) -> Tensor:
         """tokens (B, S) -> logits (B, S, V). All that torch.compile wraps; not overridden."""
-        return self.head(self.encode(tokens))
+        return self.head(self.encode(tokens, segments))
 
 
 class PlainStepper:

@@ -116,7 +116,8 @@ class Plan:
         return asdict(self) | {"objective": {self.objective.name(): self.objective.to_dict()}}
 
     def build(self, spec: DataSpec) -> Network:
-        """The network with freshly initialized weights, with room for what the objective adds to the data."""
+        """The network with freshly initialized weights, with room for what the objective adds to the data. Raises
+        `SettingsError` for data that do not suit it."""
         return archs.load(self.arch)(self.model, self.objective.fitted(spec))
 
     def outline(self, spec: DataSpec) -> Network:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
@@ -11,6 +12,7 @@ class Measure(NamedTuple):
     name: str  # in files and JSON
     unit: str  # as people read it
     more: bool = False  # whether more of it is better
+    across: bool = True  # whether runs with different vocabularies compare; what is counted per token does not
 
     @property
     def words(self) -> str:
@@ -39,6 +41,7 @@ class Score(NamedTuple):
     bytes: int
     context: int  # the most tokens that any guess could look back on
     measure: Measure = BITS
+    figures: Mapping[str, float] = {}  # what else was found, by name
 
     @property
     def bits_per_byte(self) -> float:
@@ -54,11 +57,13 @@ class Score(NamedTuple):
         """The value stands under the measure's name."""
         counts = {name: getattr(self, name) for name in COUNTS}
         nats = {"nats_per_token": self.nats_per_token, "nats_per_char": self.nats_per_char}
-        return {self.measure.name: self.value, **nats, **counts, "measure": list(self.measure)}
+        more = {"figures": dict(self.figures)} if self.figures else {}
+        return {self.measure.name: self.value, **nats, **counts, **more, "measure": list(self.measure)}
 
     @classmethod
     def from_json(cls, said: dict[str, Any]) -> Score:
         """The inverse. Raises KeyError, TypeError or ValueError for what is no score."""
         measure = Measure(*said["measure"])
         counts = {name: int(said[name]) for name in COUNTS}
-        return cls(float(said[measure.name]), float(said["nats_per_token"]), **counts, measure=measure)
+        figures = {str(name): float(value) for name, value in said.get("figures", {}).items()}
+        return cls(float(said[measure.name]), float(said["nats_per_token"]), **counts, measure=measure, figures=figures)

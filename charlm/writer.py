@@ -224,7 +224,10 @@ class Writer:
         self.refuse_other_commands()
         kinds.refuse_another(self.kind, kinds.TEXT)
         if not self.can_continue:
-            raise SettingsError("this model reads a text from both sides and cannot go on with it; see charlm eval")
+            raise SettingsError(
+                "this model reads a text from both sides and cannot go on with it; there are charlm fill, charlm score "
+                "and charlm eval"
+            )
 
     def check_can_restore(self) -> Restoring:
         """The objective. Raises `SettingsError` for a model that was not trained to restore."""

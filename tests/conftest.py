@@ -170,6 +170,13 @@ def parrot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that learnt to guess hidden tokens, mostly."""
+    sizes = {"arch": "bert", "layers": 2, "hidden_size": 64, "batch_size": 16, "lr": 3e-3, "steps": 400}
+    return trained_once("masked", tmp_path_factory, lambda folder: train_on_verses(folder, **sizes))
+
+
+@pytest.fixture(scope="session")
 def translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that writes words backwards, mostly."""
     return trained_once("translator", tmp_path_factory, train_backwards)

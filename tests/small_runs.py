@@ -6,10 +6,13 @@ from pathlib import Path
 
 from texts import FOX, VERSES, backwards
 
-from charlm import job
+from charlm import archs, job
+from charlm.model import LanguageModel
 from charlm.plan import Plan
 from charlm.text.corpus import Corpus
 from charlm.text.pairs import PairCorpus
+
+LANGUAGE_MODELS = [name for name in archs.names() if issubclass(archs.load(name), LanguageModel)]
 
 
 def train_on_verses(folder: Path, **settings: object) -> None:

@@ -51,9 +51,13 @@ def able(ability: type[Network]) -> pytest.MarkDecorator:
 
 
 every_network, language_models, encoder_decoders = able(Network), able(LanguageModel), able(EncoderDecoder)
+encoders = able(Encoder)
 
 
-forms = pytest.mark.parametrize("arch", [name for name in presets.names() if name.endswith("-tiny")])
+tiny = {name: archs.load(presets.read(name)["arch"]) for name in presets.names() if name.endswith("-tiny")}
+forms = pytest.mark.parametrize("arch", [name for name, network in tiny.items() if issubclass(network, LanguageModel)])
+SLOW: dict[str, dict[str, Any]] = {"masked": {"steps": 400, "lr": 3e-3}}
+"""What hides other tokens each time is learnt more slowly than what asks for the same ones."""
 
 
 def build(arch: str, spec: DataSpec = SPEC, **changes: Any) -> Any:
@@ -158,6 +162,25 @@ def padding_changes_nothing(network: Encoder) -> None:
     text = tokens(2, 9)
     padded = torch.cat([text, torch.full((2, 3), PAD)], 1)
     close(network.encode(padded)[:, :9], network.encode(text))
+    padded[0, 9:] = text[0, :3]  # of rows that differ in length each is what it is alone
+    close(network.encode(padded)[1:, :9], network.encode(text[1:]))
+
+
+def a_row_does_not_depend_on_its_company(network: Encoder) -> None:
+    text = tokens(3, 9)
+    for row in range(3):
+        close(network.encode(text[row : row + 1]), network.encode(text)[row : row + 1])
+
+
+def every_token_that_is_read_gets_a_gradient_and_no_other(network: Encoder) -> None:
+    text = torch.tensor([[0, 1, 2, 3, 4, PAD], [4, 5, 6, 7, 8, 9]])
+    embed = next(module for module in network.stages()[0].modules() if isinstance(module, torch.nn.Embedding))
+    with torch.enable_grad():
+        vectors = network.encode(text)
+        (vectors * torch.randn_like(vectors))[text != PAD].sum().backward()
+    assert embed.weight.grad is not None
+    assert embed.weight.grad[: SPEC.vocab_size].any(1).tolist() == [True] * 10 + [False]
+    network.zero_grad()
 
 
 def it_sees_both_sides(network: Encoder) -> None:
@@ -176,7 +199,13 @@ def its_layers_end_with_what_it_says(network: Encoder) -> None:
     assert network(tokens(2, 9)).shape == (2, 9, SPEC.vocab_size)
 
 
-ENCODER_LAWS = padding_changes_nothing, it_sees_both_sides, its_layers_end_with_what_it_says
+ENCODER_LAWS = (
+    padding_changes_nothing,
+    a_row_does_not_depend_on_its_company,
+    every_token_that_is_read_gets_a_gradient_and_no_other,
+    it_sees_both_sides,
+    its_layers_end_with_what_it_says,
+)
 
 
 @every_network
@@ -225,9 +254,10 @@ def test_every_objective_overfits_a_tiny_text(arch: str) -> None:
     goals = [name for kind in ("text", "pairs") for name in objectives.suitable(kind, network)]
     assert network.objective in goals
     for goal in goals:
-        losses = [float(step.nats) for step in trainer(arch, steps=150, goal=goal)]
+        losses = [float(step.nats) for step in trainer(arch, goal=goal, **{"steps": 150, **SLOW.get(goal, {})})]
         assert losses[0] > 1.5
-        limits = {"continuation": 0.7, "denoise": 1.3, "span": 1.3}  # 0.58: the last token alone; unigrams 2.0 and more
+        # In a half window the last token alone may cost 0.58; so may hidden ones that no rule gives. Unigrams: 2.0.
+        limits = {"continuation": 0.7, "masked": 1.2, "denoise": 1.3, "span": 1.3}
         assert np.mean(losses[-10:]) < limits.get(goal, 0.5)
 
 
@@ -275,7 +305,8 @@ def test_bf16_learns_too_or_is_refused(arch: str) -> None:
         with pytest.raises(SettingsError, match=f"^--precision bf16 .*{re.escape(why)}.* use fp32 or auto$"):
             choose_precision("bf16", network, few_tokens(network))
         return
-    losses = [float(step.nats) for step in trainer(arch, steps=60, precision="bf16")]
+    settings = {"steps": 60, "precision": "bf16", **SLOW.get(network.objective, {})}
+    losses = [float(step.nats) for step in trainer(arch, **settings)]
     assert np.mean(losses[-5:]) < 0.7 * losses[0]
 
 
@@ -490,6 +521,24 @@ def test_hearing_itself_is_learning_too(arch: str) -> None:
     fit = trainer(arch, steps=40, teacher_forcing=0.5)
     losses = [float(step.nats) for step in fit]
     assert np.mean(losses[-5:]) < losses[0]
+
+
+# ---- what every encoder must do, beside `ENCODER_LAWS`
+
+
+@encoders
+@pytest.mark.parametrize("size", [11, 5000])
+@torch.no_grad()
+def test_a_fresh_encoder_guesses_each_token_as_often_as_the_text_has_it(arch: str, size: int) -> None:
+    rng = np.random.default_rng(0)
+    counts = np.floor(1e6 / np.arange(1, size + 1))[rng.permutation(size)].astype(np.int64)
+    share = torch.from_numpy(counts / counts.sum())
+    torch.manual_seed(0)
+    kind = archs.load(arch)
+    network = kind(kind.Config(), DataSpec(size, Lengths.of_text(16), counts=counts, symbols=1)).eval()
+    text = torch.from_numpy(rng.choice(size, (20, 16), p=share.numpy()))
+    nats = summed_nats(network(torch.full_like(text, size)), text) / text.numel()  # all hidden
+    assert float(nats) == pytest.approx(float(-share.log()[text].mean()), abs=0.1)
 
 
 # ---- what everything that reads a source must do

@@ -20,6 +20,8 @@ PARAMETERS = {
     "gpt2-medium": 354_823_168,
     "gpt2-large": 774_030_080,
     "gpt2-xl": 1_557_611_200,
+    "bert-base": 109_482_240 + 590_592 + 1_536 + 30_519 + 1_538,  # the body; two layers, a norm and biases of its heads
+    "bert-large": 335_141_888 + 1_049_600 + 2_048 + 30_519 + 2_050,
 }
 ROUNDED = {  # Brown et al. 2020, table 2.1
     "gpt3-small": 125e6,

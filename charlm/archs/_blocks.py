@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,7 +26,9 @@ PositionKind = Annotated[
 ]
 NormKind = Annotated[Literal["layer", "rms"], Arg("kind of normalisation")]
 NormPlace = Annotated[Literal["pre", "post"], Arg("before each sublayer, or after its residual sum")]
-Activation = Annotated[Literal["relu", "gelu", "relu2", "swiglu"], Arg("of the feed-forward layer")]
+Activation = Annotated[
+    Literal["relu", "gelu", "erf-gelu", "relu2", "swiglu"], Arg("of the feed-forward layer; gelu: the tanh form")
+]
 Dropout = Annotated[float, Arg("on embeddings, attention and sublayers", min=0, max=0.95)]
 
 
@@ -42,6 +44,8 @@ class BlockConfig(Settings):
     qk_norm: Annotated[bool, Arg("normalise queries and keys")] = True
     bias: Annotated[bool, Arg("biases in linear layers and layer norms")] = False
     dropout: Dropout = 0.0
+
+    eps: ClassVar[float] = 1e-5  # of layer norms
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,6 +84,7 @@ def original_block(c: Any, positions: str) -> BlockConfig:
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": lambda x: F.gelu(x, approximate="tanh"),  # the form that GPT-2 uses
+    "erf-gelu": F.gelu,  # the exact one, which BERT uses
     "relu2": lambda x: (y := F.relu(x)) * y,  # square() has a slow backward pass
     "swiglu": lambda x: F.silu(x.chunk(2, -1)[0]) * x.chunk(2, -1)[1],
 }
@@ -103,7 +108,7 @@ class FeedForward(nn.Module):
 def norm(c: BlockConfig) -> nn.Module:
     if c.norm == "rms":
         return nn.RMSNorm(c.hidden_size, eps=1e-6)
-    return nn.LayerNorm(c.hidden_size, bias=c.bias)
+    return nn.LayerNorm(c.hidden_size, c.eps, bias=c.bias)
 
 
 class Block(nn.Module):

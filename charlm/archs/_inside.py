@@ -25,6 +25,14 @@ def refuse_source(network: nn.Module, source: Tensor | None) -> None:
         raise SettingsError(f"a {name} looks back at the text itself and reads no other; leave --source out")
 
 
+def refuse_longer(tokens: Tensor, window: int) -> None:
+    """Raise `SettingsError` for a text (..., T) that a window does not hold at once, to look inside."""
+    if tokens.size(-1) > window:
+        raise SettingsError(
+            f"the text has {tokens.size(-1)} tokens and the window of this run holds {window}; give a shorter one"
+        )
+
+
 WHOLE = "whole"
 ALL = slice(None)
 

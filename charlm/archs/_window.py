@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from charlm.archs._attention import KV, Cache
-from charlm.archs._inside import refuse_source
+from charlm.archs._inside import refuse_longer, refuse_source
 from charlm.errors import SettingsError
 from charlm.model import PAD, EncoderDecoder, Features, LanguageModel, State, joined
 
@@ -46,11 +46,7 @@ class Windowed(LanguageModel):
 
     def refuse_longer(self, tokens: Tensor) -> None:
         """Raise `SettingsError` for a text (..., T) that does not fit at once, to look inside."""
-        if tokens.size(-1) > self.capacity:
-            raise SettingsError(
-                f"the text has {tokens.size(-1)} tokens and the window of this run holds {self.capacity}; "
-                "give a shorter one"
-            )
+        refuse_longer(tokens, self.capacity)
 
     def read(self, text: Tensor) -> State:
         """Only what the window still holds in the end: a slide forgets all that is older."""

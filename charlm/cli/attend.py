@@ -83,11 +83,12 @@ class AttentionMap:
         head = "the mean of all heads" if self.attended.head is None else f"head {self.attended.head}"
         unit = "numbers are percent" if cell > 1 else "numbers are tenths"
         yield Text(f"attention of layer {self.attended.layer}, {head}; {unit}")
-        yield Text(
-            "a row is being written while it looks at the source above"
-            if self.attended.of_pair
-            else "a row has just read its token, and looks at the columns to guess the next one"
-        )
+        if self.attended.both_ways:
+            yield Text("a row looks at the columns on both sides of it, to know what its token means")
+        elif self.attended.of_pair:
+            yield Text("a row is being written while it looks at the source above")
+        else:
+            yield Text("a row has just read its token, and looks at the columns to guess the next one")
         panels = math.ceil(len(self.columns) / max(1, available // cell))
         step = math.ceil(len(self.columns) / panels)
         for start in range(0, len(self.columns), step):

@@ -28,6 +28,10 @@ PANELS = {
             "restore.restore",
             'Write the clean text of a damaged one. [dim]echo "To be, or \\[MASK] to be" | charlm restore[/]',
         ),
+        "fill": (
+            "fill.fill",
+            'Fill gaps in a text. [dim]charlm fill "To be, or \\[MASK]\\[MASK]\\[MASK] to be"[/]',
+        ),
     },
     "Compare": {
         "compare": (

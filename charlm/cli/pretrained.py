@@ -14,6 +14,11 @@ from charlm.cli.options import RUN, with_settings
 from charlm.runs import folder
 from charlm.text.visible import printable
 
+FILL = """\
+from transformers import pipeline
+
+fill = pipeline("fill-mask", {0}, tokenizer={0})
+print(fill("To be, or n[MASK]t to be"))"""
 PYTHON = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -47,7 +52,8 @@ def import_model(
     for difference in config["origin"]["differences"]:
         note(difference)
     typed = shlex.quote(str(path))
-    print(printable(f'\ncharlm sample {typed} --prompt "Once upon"\ncharlm train FILE --init-from {typed}'))
+    use = 'fill {} "To be, or n[MASK]t to be"' if "masked" in config["objective"] else 'sample {} --prompt "Once upon"'
+    print(printable(f"\ncharlm {use.format(typed)}\ncharlm train FILE --init-from {typed}"))
 
 
 @with_settings(OPENING, without={"device", "quantize"})
@@ -66,4 +72,5 @@ def export(
 
     with errors_name_run(run, path):
         name = watch(export_run(path, target, **given))
-    print(f"{target}: {name}\n\n{PYTHON.format(repr(str(target)))}")
+    example = FILL if name == "bert" else PYTHON
+    print(f"{target}: {name}\n\n{example.format(repr(str(target)))}")

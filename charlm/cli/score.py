@@ -18,6 +18,7 @@ from charlm.config import take
 from charlm.errors import SettingsError
 from charlm.runs import folder
 from charlm.runs.opening import Opening
+from charlm.score import BITS
 from charlm.text.visible import visible
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ def score(
         view, value = Group(heat_map(first), Text(), summary(first)), partial(as_json, first)
     else:
         other = score_with(diff)
+        if other.measure != first.measure:
+            raise SettingsError(
+                f"{run} is scored in {first.measure.words} and {diff} in {other.measure.words}, which do not compare"
+            )
         view = Group(difference_map(first, other), Text(), difference_summary(first, other, run, diff))
         value = partial(difference_as_json, first, other)
     present(view, value, json=json, html=html, svg=svg, png=png)
@@ -91,9 +96,12 @@ def difference_map(first: Surprise, other: Surprise) -> Text:
 
 
 def summary(surprise: Surprise) -> Group:
+    measure = surprise.measure.words
     parts: list[RenderableType] = [
-        Text(f"{surprise.bits_per_byte:.4f} bits per byte; the redder, the more surprising; at a line's end its mean")
+        Text(f"{surprise.value:.4f} {measure}; the redder, the more surprising; at a line's end its mean")
     ]
+    if surprise.measure != BITS:
+        parts.append(Text("a pseudo-log-likelihood: each token was hidden alone, and guessed from both sides"))
     for title, totals in breakdowns(surprise).items():
         means = table(title, ">characters", ">bits each")
         for total in totals:
@@ -105,7 +113,7 @@ def summary(surprise: Surprise) -> Group:
 def difference_summary(first: Surprise, other: Surprise, run: str, diff: str) -> Group:
     parts: list[RenderableType] = [
         Text(
-            f"{run} {first.bits_per_byte:.4f}, {diff} {other.bits_per_byte:.4f} bits per byte; "
+            f"{run} {first.value:.4f}, {diff} {other.value:.4f} {first.measure.words}; "
             f"blue: {run} guesses better, red: {diff} does"
         )
     ]
@@ -133,7 +141,7 @@ def difference_as_json(first: Surprise, other: Surprise) -> dict[str, Any]:
 
 def as_json(surprise: Surprise) -> dict[str, Any]:
     return {
-        "bits_per_byte": surprise.bits_per_byte,
+        surprise.measure.name: surprise.value,
         "text": surprise.text,
         "bits": surprise.bits.round(4).tolist(),
         "lines": [{"text": "".join(line).rstrip("\n"), "bits": float(bits.sum())} for line, bits in surprise.lines()],

@@ -121,7 +121,8 @@ class Lines(Silent):
         score, best = event.score, "  best" if event.best else ""
         self.say(
             f"step {event.step}  {duration(event.seconds)}  training {event.train_nats:.3f}  "
-            f"validation {score.nats_per_token:.4f} nats/token, {score.value:.3f} {score.measure.unit}{best}"
+            f"validation {score.nats_per_token:.4f} nats/token, {score.value:.3f} {score.measure.unit}"
+            f"{''.join(f', {name} {value:.3f}' for name, value in score.figures.items())}{best}"
         )
 
     def step(self, event: Step) -> None:

@@ -95,7 +95,8 @@ def train_and_compare(
     """
     if pipes := [str(path) for path in (*corpus.paths, *corpus.targets) if not path.is_file()]:
         raise SettingsError(f"{pipes[0]} can be read only once, and each training reads it; save it to a file")
-    measure = common_measure([plan.objective.measure for plan in contest.drafts])
+    drafts = contest.drafts
+    measure = common_measure([plan.objective.measure for plan in drafts], [plan.data for plan in drafts])
     stores, plans = yield from prepare(contest, corpus, cache_dir)
     asked = contest.to_dict() | {"jobs": jobs}
     path = claim_folder(out, corpus, asked)
@@ -174,12 +175,15 @@ def refuse_what_cannot_be_computed(plan: Plan, store: AnyStore) -> None:
     choose_device(plan.train.device)
 
 
-def common_measure(measures: Sequence[Measure]) -> Measure:
-    """The one measure of all scores. Raises `SettingsError` if there are several, which cannot be ranked together."""
+def common_measure(measures: Sequence[Measure], vocabularies: Sequence[object]) -> Measure:
+    """The one measure of all scores. Raises `SettingsError` if there are several, which cannot be ranked together, or
+    several vocabularies, across which it does not compare."""
     first, *others = dict.fromkeys(measures)
     if others:
         units = ", ".join(measure.unit for measure in (first, *others))
         raise SettingsError(f"scores in different measures ({units}) do not compare; compare those of one measure")
+    if not first.across and len(set(vocabularies)) > 1:
+        raise SettingsError(f"{first.words} depend on what a token is; compare those of one tokenizer")
     return first
 
 
@@ -211,7 +215,8 @@ def compare_runs(
     """
     infos = [folder.info(folder.find(name)) for name in names]
     kind = common_kind(infos, other=corpus is not None)
-    measure = common_measure([Plan.from_dict(info.config).objective.measure for info in infos])
+    measures = [Plan.from_dict(info.config).objective.measure for info in infos]
+    measure = common_measure(measures, [info.config["tokenizer_sha256"] for info in infos])
     same_names = len({info.path.name for info in infos}) < len(infos)
     rows, parts, stores = [], list[Any](), list[AnyStore]()
     for info in infos:

@@ -16,6 +16,7 @@ from torch import Tensor
 from charlm import kinds
 from charlm.errors import SettingsError
 from charlm.inside import index_of, refuse_empty
+from charlm.model import Encoder
 from charlm.text.tokenizers import Tokenizer
 from charlm.text.units import Ids
 from charlm.writer import Writer
@@ -33,6 +34,7 @@ class Attended(NamedTuple):
     columns: list[str]  # S tokens, the keys
     weights: list[list[float]]  # T rows that sum to 1; of causal self-attention row t has t + 1 weights
     of_pair: bool = False
+    both_ways: bool = False  # a row's token was not read alone: it looks at what stands after it, too
 
     def to_json(self) -> dict[str, Any]:
         return self._asdict()
@@ -46,6 +48,7 @@ class AllHeads(NamedTuple):
     columns: list[str]  # S tokens, the keys
     causal: bool  # row t sees the columns up to t alone
     of_pair: bool
+    both_ways: bool = False
 
     def chosen(self, layer: int | None, head: int | None) -> Attended:
         """One layer's, of a head or of all in the mean; numbers are from 1, and None is the last layer."""
@@ -60,6 +63,7 @@ class AllHeads(NamedTuple):
             columns=self.columns,
             weights=[row[: t + 1] if self.causal else row for t, row in enumerate(weights.tolist())],
             of_pair=self.of_pair,
+            both_ways=self.both_ways,
         )
 
     def thumbnails(self, side: int) -> Tensor:
@@ -68,7 +72,8 @@ class AllHeads(NamedTuple):
         return F.adaptive_max_pool2d(self.weights, (t, s))
 
     def to_json(self) -> dict[str, Any]:
-        return {"rows": self.rows, "columns": self.columns, "weights": self.weights.tolist(), "of_pair": self.of_pair}
+        names = {"rows": self.rows, "columns": self.columns}
+        return {**names, "weights": self.weights.tolist(), "of_pair": self.of_pair, "both_ways": self.both_ways}
 
 
 def attend(
@@ -97,7 +102,7 @@ def source_ids(writer: Writer, source: str | None) -> Ids | None:
     """What is read before a text: of a run on pairs a source with its newline, which it must have."""
     kind = kinds.load(writer.kind)
     if not kind.has_source:
-        writer.check_can_continue()
+        kinds.refuse_another(writer.kind, kinds.TEXT)
         return None if source is None else writer.source_tokenizer.encode(source)
     if source is None:
         raise SettingsError(
@@ -127,13 +132,15 @@ def mapped(writer: Writer, fed: Ids, read: Ids | None, names: Ids) -> AllHeads:
         None if read is None else torch.from_numpy(read).to(writer.device),
     )  # (L, H, T, S)
     rows, columns = weights.shape[2:]
+    both_ways = isinstance(writer.model, Encoder)
     keys = token_texts(writer.tokenizer, fed) if read is None else token_texts(writer.source_tokenizer, read)
     return AllHeads(
         weights,
         rows=token_texts(writer.tokenizer, names[len(names) - rows :]),
         columns=keys[:columns],
-        causal=read is None and rows == len(fed),
+        causal=read is None and rows == len(fed) and not both_ways,
         of_pair=kinds.load(writer.kind).has_source,
+        both_ways=both_ways,
     )
 
 

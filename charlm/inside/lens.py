@@ -53,6 +53,8 @@ def lens(writer: Writer, text: str, *, source: str | None = None) -> Lens:
     does not fit into the window; `VocabularyError` for characters that the vocabulary lacks.
     """
     refuse_empty(text, source)
+    if not kinds.load(writer.kind).has_source:
+        writer.check_can_continue()
     read, (fed, following) = source_ids(writer, source), fed_and_following(writer, text)
     if len(fed) > LONGEST:
         raise SettingsError(f"the text must have fewer than {LONGEST:,} tokens, got {len(fed) - 1:,}", field="text")

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from charlm.errors import SettingsError
-from charlm.evaluate import token_nats
+from charlm.evaluate import LOGITS, ROWS, token_nats
+from charlm.objectives.masked import MASK, Masked
 from charlm.progress import Progress
+from charlm.score import BITS, Measure
 from charlm.text.characters import characters
 from charlm.text.tokenizers import utf8
+from charlm.text.units import Ids
 from charlm.writer import Writer
+
+PSEUDO = Measure("pseudo_bits_per_byte", "pseudo-bits/byte", across=False)
+"""Of a pseudo-log-likelihood (Salazar et al. 2020, arXiv:1910.14659, section 2): each token is hidden in turn, and
+guessed from all others. No text could be written or compressed so, and no such score compares with bits per byte."""
 
 HOT = 8.0  # bits at which a character is shown in full red: a probability of 1/256
 
@@ -35,10 +44,17 @@ class Surprise(NamedTuple):
 
     text: str
     bits: Bits  # (code points,)
+    measure: Measure = BITS  # of their mean per byte; or `PSEUDO`
+
+    @property
+    def value(self) -> float:
+        """In the measure."""
+        return float(self.bits.sum()) / len(utf8(self.text))
 
     @property
     def bits_per_byte(self) -> float:
-        return float(self.bits.sum()) / len(utf8(self.text))
+        assert self.measure == BITS, self.measure
+        return self.value
 
     def characters(self) -> tuple[list[str], Bits]:
         """(characters, each with its marks; their bits)."""
@@ -101,18 +117,41 @@ def reach(before: int) -> str:
 def surprise(writer: Writer, text: str) -> Generator[Progress, None, Surprise]:
     """The bits of each code point of `text`, without a text before it. The bits of a token are divided among its bytes.
 
+    Of a run that was trained to guess hidden tokens, those of the pseudo-log-likelihood (`PSEUDO`).
+
     Raises `SettingsError` for an empty text and `VocabularyError` for characters that the vocabulary lacks.
     """
-    writer.check_can_continue()
+    objective = writer.objective
+    if not isinstance(objective, Masked):
+        writer.check_can_continue()
     if not text:
         raise SettingsError("there is no text to score: it is empty")
     ids = writer.tokenizer.encode(text)
+    if isinstance(objective, Masked):
+        measure, parts = PSEUDO, pseudo_nats(writer, objective, ids)
+    else:
+        measure, parts = BITS, token_nats(writer.model, ids, np.array([writer.tokenizer.start]))
     nats = []
-    for part in token_nats(writer.model, ids, np.array([writer.tokenizer.start])):
+    for part in parts:
         nats.append(part)
         yield Progress("scoring", sum(map(len, nats)), len(ids))
     sizes = np.array([len(token) for token in writer.tokenizer.tokens])[ids]  # (tokens,) bytes
     per_byte = np.repeat(np.concatenate(nats).astype(np.float64) / math.log(2) / sizes, sizes)
     widths = np.array([len(utf8(c)) for c in text])  # (code points,) bytes
     starts = np.cumsum(widths) - widths
-    return Surprise(text, np.add.reduceat(per_byte, starts))
+    return Surprise(text, np.add.reduceat(per_byte, starts), measure)
+
+
+@torch.inference_mode()
+def pseudo_nats(writer: Writer, objective: Masked, ids: Ids) -> Iterator[NDArray[np.float32]]:
+    """The cost in nats of each token of a text (N,), hidden alone, in the middle of as much text as the model reads."""
+    model, text = writer.model, torch.from_numpy(ids)
+    size = min(len(ids), objective.at_once(model.spec))
+    rows = max(1, min(ROWS, LOGITS // (size * model.spec.vocab_size)))
+    for places in torch.split(torch.arange(len(ids)), rows):
+        starts = (places - size // 2).clamp(0, len(ids) - size)
+        fed = text[starts[:, None] + torch.arange(size)]  # (B, S)
+        own = (places - starts)[:, None]
+        logits = objective.guesses(model, fed.scatter(1, own, model.spec.vocab_size + MASK).to(writer.device)).cpu()
+        guess = logits[torch.arange(len(own)), own[:, 0]].float()  # (B, V)
+        yield F.cross_entropy(guess, text[places], reduction="none").numpy()

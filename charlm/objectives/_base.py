@@ -24,6 +24,8 @@ class Batch(NamedTuple):
     tokens: Tensor  # (B, T) what the network is fed
     targets: Tensor  # (B, T) what it should say there; PAD is not scored
     source: Tensor | None = None  # (B, S) what an encoder reads first, padded on the right with PAD
+    segments: Tensor | None = None  # (B, T) which of two texts in a row a token is of: 0 or 1; None: there is one
+    answers: Tensor | None = None  # (B,) what is right of a row as a whole; PAD is not scored
 
 
 class Loss(NamedTuple):
@@ -61,18 +63,31 @@ class Objective(Settings, ABC):
         """Of its scores: only those in one are ranked together."""
         return BITS
 
+    @property
+    def classes(self) -> int:
+        """Of so many answers it asks for one of each row as a whole; 0: it asks nothing."""
+        return 0
+
     def room(self, lengths: Lengths) -> Lengths:
         """The lengths that a network needs for it, of those that the data give; rows in training stay as they are."""
         return lengths
 
     def fitted(self, spec: DataSpec) -> DataSpec:
-        """What a network for it must know of the data: with the symbols and the lengths that it adds."""
-        return spec._replace(symbols=self.symbols, guessed=self.guessed, lengths=self.room(spec.lengths))
+        """What a network for it must know of the data: with the symbols, answers and lengths that it adds.
+
+        Raises `SettingsError` for data that do not suit it (`check`).
+        """
+        self.check(spec)
+        spec = spec._replace(symbols=self.symbols, guessed=self.guessed, classes=self.classes)
+        return spec._replace(lengths=self.room(spec.lengths))
 
     @property
     def by_token(self) -> bool:
         """Whether a network is fed one token at a time in training, and not whole sequences."""
         return False
+
+    def check(self, spec: DataSpec) -> None:
+        """Raise `SettingsError` if rows of such lengths are of no use."""
 
     @abstractmethod
     def batch(self, rows: Arrays, spec: DataSpec, rng: torch.Generator) -> Batch:

@@ -104,13 +104,13 @@ class Restoring(Guessing):
         """Bits per byte of what is to be written, given the damaged text; marks and ends are paid for, too."""
         network.eval()
         spec, width, device = network.spec, network.spec.lengths.training, next(network.parameters()).device
-        assert spec.texts is not None, "known wherever there is a text"
+        assert spec.tokens, "known wherever there is a text"
         nats, tokens, restored, done = 0.0, 0, list[bytes](), 0
         for pieces in self.held_out(part.ids, spec):
             batch = Batch(*map_state(lambda t: t.to(device), self.shown(pieces, width, spec)))
             nats += float(summed_nats(network(batch.tokens, source=batch.source).logits, batch.targets))
             tokens += int((batch.targets != PAD).sum())
-            restored += [spec.texts[id] for piece in pieces for id in piece.target if id < spec.vocab_size]
+            restored += [spec.tokens[id] for piece in pieces for id in piece.target if id < spec.vocab_size]
             done += sum(len(piece.clean) for piece in pieces)
             yield Progress("scoring", done, len(part.ids))
         written = b"".join(restored)

@@ -60,8 +60,8 @@ class Noise(NamedTuple):
 
 
 def permute(ids: Ids, noise: Noise) -> Ids:
-    assert noise.spec.texts is not None, "known wherever there is a text"
-    cut = sentences(ids, noise.spec.texts)
+    assert noise.spec.tokens, "known wherever there is a text"
+    cut = sentences(ids, noise.spec.tokens)
     order = torch.randperm(len(cut), generator=noise.rng).tolist()
     changed = [id for n in order for id in cut[n]]
     if changed == ids:  # the order by chance, or equal sentences

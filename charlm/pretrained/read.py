@@ -38,7 +38,7 @@ def import_model(source: Path, out: Path | None = None) -> Generator[Progress, N
         raise RunError(f"{source} is a run already; to see what it is: charlm info {shlex.quote(str(source))}")
     try:
         family = families.load(str(config.get("model_type")))
-        tokenizer = tokenizers.read(source, vocab_size(config))
+        tokenizer = tokenizers.read(source, vocab_size(config), family.symbols)
         plan = plan_of(family, config, tokenizer)
     except SettingsError as error:
         raise error.at(str(source / "config.json")) from None

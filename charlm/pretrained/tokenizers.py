@@ -1,4 +1,4 @@
-"""Tokenizers of Hugging Face's library: GPT-2's kind is read; that and those of bytes and characters are written."""
+"""Tokenizers of Hugging Face's library, read: those of GPT-2's kind, and of bytes and characters as we write them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from charlm.errors import RunError, SettingsError, VocabularyError
+from charlm.errors import RunError, VocabularyError
+from charlm.pretrained.described import END, of_bytes, of_characters
 from charlm.pretrained.foreign import read_json, read_optional, read_text
 from charlm.text.byte_bpe import ByteBPE
 from charlm.text.printed import PRINTED
-from charlm.text.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
+from charlm.text.tokenizers import BYTES, ByteTokenizer, CharTokenizer, Tokenizer
 
 PADDING = 1024  # ids of a model without a token, at most: its vocabulary may be rounded up
-END = "<|endoftext|>"
-BYTE_LEVEL: dict[str, Any] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 EXPECTED = {  # in tokenizer.json, each with the values that mean the same
     ("model", "type"): (None, "BPE"),
     ("model", "continuing_subword_prefix"): (None, ""),
@@ -28,12 +27,19 @@ EXPECTED = {  # in tokenizer.json, each with the values that mean the same
 }
 
 
-def read(folder: Path, size: int) -> ByteBPE:
+def read(folder: Path, size: int, symbols: Sequence[str] = ()) -> Tokenizer:
     """The tokenizer in a folder, for a model with `size` ids; those without a token get a name that no text encodes to.
 
-    Raises `RunError` if there is none of GPT-2's kind, or if it is not that of the model.
+    The last ids are those of `symbols`, which belong to what a network is trained for and are no part of the tokenizer.
+
+    Raises `RunError` if there is none of GPT-2's kind, or of bytes or characters as `files` writes them, or if it is
+    not that of the model.
     """
     described = read_optional(folder / "tokenizer.json")
+    if symbols:
+        described, size = without_symbols(folder, described, size, symbols)
+    if (plain := of_units(described)) and plain.vocab_size == size:
+        return plain
     if described:
         vocab, merges = from_json(folder / "tokenizer.json", described)
     elif (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
@@ -58,6 +64,47 @@ def read(folder: Path, size: int) -> ByteBPE:
         return ByteBPE.from_gpt2(vocab | unused, merges, special)
     except (VocabularyError, TypeError) as error:
         raise RunError(f"the tokenizer in {folder} is none of GPT-2's kind: {error}") from None
+
+
+def without_symbols(
+    folder: Path, described: dict[str, Any], size: int, symbols: Sequence[str]
+) -> tuple[dict[str, Any], int]:
+    """(a tokenizer.json without these tokens, the number of the other ids).
+
+    Raises `RunError` for WordPiece, and if these do not stand at the end.
+    """
+    model = described.get("model")
+    if (isinstance(model, dict) and model.get("type") == "WordPiece") or (folder / "vocab.txt").exists():
+        raise RunError(
+            f"the tokenizer in {folder} is WordPiece, which loses blanks, and often capitals and accents; those of "
+            "charlm give back every text, so none of them has its ids, and the model's weights are of no use without"
+        )
+    added = [token for token in described.get("added_tokens") or [] if isinstance(token, dict)]
+    ids = {token.get("content"): token.get("id") for token in added}
+    first = size - len(symbols)
+    if [ids.get(symbol) for symbol in symbols] != [*range(first, size)]:
+        raise RunError(
+            f"{folder / 'tokenizer.json'} must add {', '.join(symbols)} as the last of its {size:,} tokens, as "
+            "charlm export writes them"
+        )
+    return described | {"added_tokens": [t for t in added if t.get("content") not in symbols]}, first
+
+
+def of_units(described: Mapping[str, Any]) -> Tokenizer | None:
+    """The tokenizer of bytes or characters whose description this is; None if there is none."""
+    model = described.get("model")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    if not isinstance(model, dict) or not isinstance(vocab, dict) or not all(type(id) is int for id in vocab.values()):
+        return None
+    tokenizer: Tokenizer = ByteTokenizer()
+    said = of_bytes()
+    if described.get("pre_tokenizer") is None:
+        spell, names = model.get("byte_fallback") is True, sorted(vocab, key=vocab.__getitem__)
+        own = [ord(name) for name in names[len(BYTES) if spell else 0 :] if len(name) == 1]
+        tokenizer = made = CharTokenizer(own, spell)
+        said = of_characters(made)
+    same = all(said[part] == described.get(part) for part in ("pre_tokenizer", "normalizer"))
+    return tokenizer if same and said["model"]["vocab"] == vocab and model.get("merges") == [] else None
 
 
 def special_tokens(folder: Path, described: Mapping[str, Any], ordinary: Set[str]) -> dict[str, int]:
@@ -129,84 +176,3 @@ def from_files(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
         return read_json(folder / "vocab.json"), [(left, right) for left, right in pairs]
     except ValueError as error:
         raise RunError(f"{folder / 'merges.txt'} cannot be read: {error}") from None
-
-
-def files(tokenizer: Tokenizer, window: int) -> dict[str, Any]:
-    """The files that `AutoTokenizer` opens, by name. Raises `SettingsError` for a tokenizer that it has no equal of."""
-    settings: dict[str, Any] = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": window,
-    }
-    if isinstance(tokenizer, ByteBPE):
-        vocab, merges = tokenizer.to_gpt2()
-        special = tokenizer.special
-        if END in special:
-            settings |= {"bos_token": END, "eos_token": END}
-        described = description(vocab, merges, BYTE_LEVEL, BYTE_LEVEL, special)
-        rules = "".join(f"{left} {right}\n" for left, right in merges)
-        own = {"vocab.json": vocab, "merges.txt": f"#version: 0.2\n{rules}"}
-    elif isinstance(tokenizer, ByteTokenizer):
-        vocab = {character: byte for byte, character in PRINTED.items()}
-        described, own = description(vocab, [], BYTE_LEVEL | {"use_regex": False}, BYTE_LEVEL), {}
-    elif isinstance(tokenizer, CharTokenizer):
-        described, own = of_characters(tokenizer), {}
-    else:
-        raise SettingsError(
-            f"--tokenizer {tokenizer.kind} has no equal in Hugging Face's library; bytebpe, byte and char have"
-        )
-    return {"tokenizer.json": described, "tokenizer_config.json": settings, **own}
-
-
-def end_id(tokenizer: Tokenizer) -> int | None:
-    """The id of the token that ends a text; None if there is none."""
-    return tokenizer.special.get(END) if isinstance(tokenizer, ByteBPE) else None
-
-
-def of_characters(tokenizer: CharTokenizer) -> dict[str, Any]:
-    """Characters are what byte pair encoding without pairs leaves. Bytes alone are called <0xC3> and the like."""
-    try:
-        names = [f"<0x{t[0]:02X}>" if len(t) == 1 and t[0] >= 0x80 else t.decode("utf-8") for t in tokenizer.tokens]
-    except UnicodeDecodeError:
-        raise SettingsError(
-            "the alphabet has a lone surrogate, which no tokenizer of Hugging Face's library can hold"
-        ) from None
-    spell = tokenizer.to_json()["spell"]
-    joined = [{"type": "ByteFallback"}, {"type": "Fuse"}]
-    decoder = {"type": "Sequence", "decoders": joined} if spell else joined[-1]
-    return description({name: id for id, name in enumerate(names)}, [], None, decoder, spell=spell)
-
-
-def description(
-    vocab: Mapping[str, int],
-    merges: Sequence[tuple[str, str]],
-    pre_tokenizer: dict[str, Any] | None,
-    decoder: dict[str, Any],
-    special: Mapping[str, int] = {},
-    *,
-    spell: bool = False,
-) -> dict[str, Any]:
-    """A tokenizer.json of byte pair encoding; `spell`: what the vocabulary lacks becomes bytes."""
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [{"id": id, "content": text, **flags} for text, id in special.items()],
-        "normalizer": None,
-        "pre_tokenizer": pre_tokenizer,
-        "post_processor": None,
-        "decoder": decoder,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": spell,
-            "ignore_merges": False,
-            "vocab": dict(vocab),
-            "merges": [list(pair) for pair in merges],
-        },
-    }

@@ -15,7 +15,7 @@ from torch import Tensor
 from charlm import kinds
 from charlm.errors import SettingsError
 from charlm.files import new_folder
-from charlm.pretrained import families, tokenizers
+from charlm.pretrained import described, families
 from charlm.pretrained.families._base import Family
 from charlm.pretrained.weights import WEIGHTS
 from charlm.progress import Progress
@@ -33,12 +33,14 @@ def export_run(run: Path, target: Path, weights: str = "best") -> Generator[Prog
     kinds.refuse_another(saved.plan.kind, kinds.TEXT)
     network = saved.network(weights)
     name, family, config = family_of(saved, network)
-    files = tokenizers.files(saved.vocabularies.target, network.spec.lengths.window)
+    tokenizer, symbols = saved.vocabularies.target, families.load(name).symbols
+    named = {symbol: id for id, symbol in enumerate(symbols, tokenizer.vocab_size)}
+    files = described.files(tokenizer, network.spec.lengths.window, named)
     yield Progress("writing the folder", 0, 1)
     theirs: dict[str, Tensor] = {}
     for ours, p in network.named_parameters():
         theirs |= family.source(ours).to_theirs(p.detach())
-    tensors = {family.prefix + of_theirs: t.contiguous() for of_theirs, t in theirs.items()}
+    tensors = {family.full(of_theirs): t.contiguous() for of_theirs, t in theirs.items()}
     with new_folder(target) as beside:
         try:
             save_file(tensors, beside / WEIGHTS, {"format": "pt"})
@@ -57,12 +59,21 @@ def family_of(saved: Saved, network: Any) -> tuple[str, type[Family], dict[str, 
     Raises `SettingsError` with what is missing for the one that comes closest.
     """
     problems: dict[str, list[str]] = {}
-    for name in families.names():
+    fitting = [name for name in families.names() if families.load(name).arch == saved.plan.arch]
+    if not fitting:
+        archs = sorted({families.load(name).arch for name in families.names()})
+        raise SettingsError(f"{saved.path}: --arch is {saved.plan.arch} and would have to be {' or '.join(archs)}")
+    for name in fitting:
         family = families.load(name)
         config, problems[name] = family.config(saved.plan, network)
         if not problems[name]:
-            end = tokenizers.end_id(saved.vocabularies.target)
-            sizes = {"vocab_size": network.spec.vocab_size, "bos_token_id": end, "eos_token_id": end}
+            end = described.end_id(saved.vocabularies.target)
+            sizes = {
+                "vocab_size": network.spec.input_size,
+                "bos_token_id": end,
+                "eos_token_id": end,
+                "pad_token_id": None,
+            }
             about = {"model_type": name, "architectures": [family.model], "dtype": "float32"}
             return name, family, {**about, **sizes, **config}
     name = min(problems, key=lambda name: len(problems[name]))

@@ -247,13 +247,21 @@ def find(run: str | Path, *, kind: str | None = None, objectives: Collection[str
 
 
 def best_of(runs: Sequence[RunInfo]) -> RunInfo | None:
-    """The run with the best score, among those with the measure of the newest scored one; None if none has a score."""
+    """The run with the best score, among those that compare with the newest scored one; None if none has a score.
+
+    They have its measure and, unless that compares across vocabularies, its vocabulary.
+    """
     scored = [(info, info.best) for info in runs if info.best]
     if not scored:
         return None
-    _, newest = scored[-1]
-    comparable = [(info, score) for info, score in scored if score.measure == newest.measure]
-    best, _ = (max if newest.measure.more else min)(comparable, key=lambda pair: pair[1].value)
+    newest, newest_score = scored[-1]
+    measure, own = newest_score.measure, newest.config.get("tokenizer_sha256")
+    comparable = [
+        (info, score)
+        for info, score in scored
+        if score.measure == measure and (measure.across or info.config.get("tokenizer_sha256") == own)
+    ]
+    best, _ = (max if measure.more else min)(comparable, key=lambda pair: pair[1].value)
     return best
 
 

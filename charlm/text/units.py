@@ -43,13 +43,18 @@ class Units(NamedTuple):
         return spread
 
 
+def in_word(c: str) -> bool:
+    """Whether a character is one of a word: a letter, a digit, an underscore, or a mark or joiner of the one before."""
+    return c.isalnum() or c == "_" or continues(c)
+
+
 def words(text: str) -> Units:
     """Cut into words, runs of one blank, and single other characters, all with their marks and joiners."""
 
     def kind(c: str) -> int:
         if continues(c):
             return MARK
-        return LETTER if c.isalnum() or c == "_" else {" ": BLANK, "\n": NEWLINE, "\t": TAB}.get(c, ALONE)
+        return LETTER if in_word(c) else {" ": BLANK, "\n": NEWLINE, "\t": TAB}.get(c, ALONE)
 
     return units(text, kind, lambda left, right: (left != right) | (right == ALONE))
 

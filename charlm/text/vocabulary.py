@@ -67,11 +67,11 @@ class Vocabularies(NamedTuple):
     def spec(self, lengths: Lengths, counts: NDArray[np.int64] | None = None) -> DataSpec:
         """The `DataSpec` for a model; `counts` (V,) say how often every token occurs in the targets."""
         if self.shared:
-            return DataSpec(self.target.vocab_size, lengths, counts=counts, texts=self.target.tokens)
+            return DataSpec(self.target.vocab_size, lengths, counts=counts, tokens=self.target.tokens)
         ids = {token: id for id, token in enumerate(self.target.tokens)}
         twins = np.array([ids.get(token, PAD) for token in self.source.tokens])
-        size, texts = self.target.vocab_size, self.target.tokens
-        return DataSpec(size, lengths, self.source.vocab_size, counts, twins, texts=texts)
+        size, tokens = self.target.vocab_size, self.target.tokens
+        return DataSpec(size, lengths, self.source.vocab_size, counts, twins, tokens=tokens)
 
     def to_json(self) -> dict[str, Any]:
         if self.shared:

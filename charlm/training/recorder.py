@@ -95,7 +95,8 @@ def padded(batch: Batch, keep: Tensor) -> tuple[Batch, Tensor]:
     def wider(rows: Tensor, value: int) -> Tensor:
         return F.pad(rows, (0, rounded(rows.size(1)) - rows.size(1), 0, more), value=value)
 
-    wide = Batch(wider(batch.tokens, 0), wider(batch.targets, PAD), wider(batch.source, PAD))
+    tokens, targets = wider(batch.tokens, 0), wider(batch.targets, PAD)
+    wide = batch._replace(tokens=tokens, targets=targets, source=wider(batch.source, PAD))
     return wide, F.pad(keep, (0, more))
 
 

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from small_runs import LANGUAGE_MODELS
 from texts import VERSES
 
-from charlm import archs, job
+from charlm import job
 from charlm.compare import cells
 from charlm.compare.contest import Contest
 from charlm.compare.rows import SEED_NOISE, Row, Trained, half_width, student, verdict, welch
@@ -193,7 +194,7 @@ def markov(length: int, seed: int) -> tuple[str, np.ndarray]:
     return "".join(letters), table
 
 
-@pytest.mark.parametrize("arch", archs.names())
+@pytest.mark.parametrize("arch", LANGUAGE_MODELS)
 def test_no_architecture_beats_the_entropy_of_its_source_and_all_come_near(arch: str, tmp_path: Path) -> None:
     text, table = markov(60_000, seed=1)
     (tmp_path / "markov.txt").write_text(text)

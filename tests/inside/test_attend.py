@@ -208,7 +208,7 @@ def test_the_command_draws_prints_json_and_saves_pictures(typed: Typed, looking:
     saved = ["--json", "--html", "a.html", "--svg", "a.svg"]
     code, out, err = typed("attend", looking["seq2seq"], "--text", "is out", "--source", "The lamp", *saved)
     assert code == 0
-    assert set(json.loads(out)) == {"layer", "head", "rows", "columns", "weights", "of_pair"}
+    assert set(json.loads(out)) == {"layer", "head", "rows", "columns", "weights", "of_pair", "both_ways"}
     assert "saved a.html" in err
     assert "background-color: #" in Path("a.html").read_text(encoding="utf-8")
     assert Path("a.svg").read_text(encoding="utf-8").startswith("<svg")
@@ -297,7 +297,7 @@ def test_the_command_draws_all_heads_and_prints_their_weights(typed: Typed, look
     assert [f"layer {n}" in out for n in (1, 4, 5)] == [True, True, False]
     code, out, err = typed("attend", looking["seq2seq"], "--all", "--text", "is out", "--json", "--svg", "a.svg")
     shown = json.loads(out)
-    assert set(shown) == {"rows", "columns", "weights", "of_pair"}
+    assert set(shown) == {"rows", "columns", "weights", "of_pair", "both_ways"}
     assert torch.tensor(shown["weights"]).shape == (1, 1, 3, 3)
     assert "saved a.svg" in err
     code, out, err = typed("attend", looking["transformer"], "--all", "--text", "The", "--head", "1")

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_runs import LANGUAGE_MODELS
 from texts import VERSES
 
 import charlm
@@ -51,7 +52,7 @@ def there_and_back(using: Writer, data: bytes, again: Writer | None = None) -> b
     return Path("back").read_bytes()
 
 
-@pytest.mark.parametrize("arch", archs.names())
+@pytest.mark.parametrize("arch", LANGUAGE_MODELS)
 def test_every_architecture_brings_its_text_back_and_needs_no_more_than_its_ideal(arch: str) -> None:
     text = VERSES[:300].encode()  # many windows long
     one, other = writer(arch, LETTERS), writer(arch, LETTERS)

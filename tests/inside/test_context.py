@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from small_runs import LANGUAGE_MODELS
 from torch import Tensor, nn
 
 import charlm
-from charlm import archs
 from charlm.config import DataSpec, Lengths, Settings
 from charlm.inside.context import Context, Reach, last_nats, nats_by_context, places, powers, reach
 from charlm.model import Features, LanguageModel, State
@@ -50,7 +50,7 @@ class Counting(LanguageModel):
         return Features(seen / 16, seen[:, -1:])
 
 
-@pytest.mark.parametrize("arch", archs.names())
+@pytest.mark.parametrize("arch", LANGUAGE_MODELS)
 @torch.no_grad()
 def test_a_whole_window_in_sight_is_what_the_model_says_of_it(build: Build, arch: str) -> None:
     """Of a seq2seq that means as it was trained: half a window read, half of it fed."""
@@ -60,7 +60,7 @@ def test_a_whole_window_in_sight_is_what_the_model_says_of_it(build: Build, arch
     assert float(last_nats(model, text)) == pytest.approx(float(cost), rel=1e-4)
 
 
-@pytest.mark.parametrize("arch", archs.names())
+@pytest.mark.parametrize("arch", LANGUAGE_MODELS)
 @torch.no_grad()
 def test_what_is_out_of_sight_changes_nothing(build: Build, arch: str) -> None:
     model, ids, at = build(arch).model, tokens(60)[0].numpy(), np.arange(30, 60)

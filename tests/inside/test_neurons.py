@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from small_runs import LANGUAGE_MODELS
 from torch import Tensor
 
-from charlm import archs
 from charlm.cli.neurons import Traces, lines
 from charlm.errors import CharlmError, SettingsError
 from charlm.inside.neurons import FEATURES, Neurons, Unit, capital, excerpt, linelength, neurons
@@ -69,7 +69,7 @@ def test_the_traces_of_a_seq2seq_are_its_decoders_over_several_windows(build: Bu
     close(model.traces(text)["hidden"][-1], states)
 
 
-@pytest.mark.parametrize("arch", archs.names())
+@pytest.mark.parametrize("arch", LANGUAGE_MODELS)
 def test_every_architecture_has_traces_or_says_why_not(build: Build, arch: str) -> None:
     if type(build(arch).model).traces is not LanguageModel.traces:
         assert len(drawn(neurons(build(arch), "abcde"))) > 10

@@ -261,7 +261,10 @@ C_ATTN = "transformer.h.1.attn.c_attn.weight"
         (shutil.rmtree, "gpt2 is no folder"),
         (lambda f: (f / "config.json").unlink(), "gpt2 has no config.json"),
         (lambda f: (f / "config.json").write_text("[]"), "config.json holds no JSON object"),
-        (lambda f: change(f, "config.json", model_type="t5"), "unknown model_type 't5'; choose from gpt2, openai-gpt"),
+        (
+            lambda f: change(f, "config.json", model_type="t5"),
+            "unknown model_type 't5'; choose from bert, gpt2, openai-gpt",
+        ),
         (lambda f: change(f, "config.json", activation_function="relu"), "its activation_function is 'relu'; charlm"),
         (
             lambda f: change(f, "config.json", scale_attn_by_inverse_layer_idx=True),
@@ -433,7 +436,7 @@ def test_dropouts_that_are_one_in_charlm_are_noted_where_they_differ(theirs: Pat
         (["--preset", "gpt2-tiny", "--ngram", "2"], "--ngram is 2 and would have to be 1"),
         (["--preset", "gpt2-tiny", "--embedding-size", "8"], "--embedding-size is 8 and would have to be none"),
         (["--preset", "gpt2-tiny", "--pattern", "window"], "--pattern is window and would have to be dense"),
-        (["--arch", "gru"], "--arch is gru and would have to be transformer"),
+        (["--arch", "gru"], "--arch is gru and would have to be bert or transformer"),
         (["--preset", "gpt2-tiny", "--tokenizer", "word"], "--tokenizer word has no equal in Hugging Face's library"),
     ],
 )

@@ -11,7 +11,8 @@ from texts import VERSES
 
 from charlm.config import DataSettings
 from charlm.errors import RunError, VocabularyError
-from charlm.pretrained.tokenizers import END, files, read
+from charlm.pretrained.described import END, files
+from charlm.pretrained.tokenizers import read
 from charlm.progress import result
 from charlm.text.byte_bpe import ByteBPE
 from charlm.text.printed import printed

@@ -30,6 +30,9 @@ HARMLESS = (  # patterns of options that every model may have and that change no
 )
 
 
+NEVER = -1e4  # a logit with which nothing is guessed, in any precision
+
+
 class Match(NamedTuple):
     """A module of ours, and theirs with the same weights: one, or several whose rows ours has one after the other.
 
@@ -39,6 +42,7 @@ class Match(NamedTuple):
     ours: str
     theirs: tuple[str, ...]
     transposed: bool = False  # theirs is a Conv1D, which keeps its matrix as (in, out)
+    symbols: int = 0  # theirs has so many rows more: of ids that are fed, and are never guessed
 
 
 class Source(NamedTuple):
@@ -46,12 +50,15 @@ class Source(NamedTuple):
 
     names: tuple[str, ...]
     transposed: bool
+    symbols: int = 0
 
     def to_ours(self, tensors: list[Tensor]) -> Tensor:
-        return torch.cat([t.T if self.transposed and t.dim() == 2 else t for t in tensors])
+        ours = torch.cat([t.T if self.transposed and t.dim() == 2 else t for t in tensors])
+        return ours[: len(ours) - self.symbols]
 
     def to_theirs(self, tensor: Tensor) -> dict[str, Tensor]:
-        parts = tensor.chunk(len(self.names))
+        never = tensor.new_full((self.symbols, *tensor.shape[1:]), NEVER)
+        parts = torch.cat([tensor, never]).chunk(len(self.names))
         return {name: t.T if self.transposed and t.dim() == 2 else t for name, t in zip(self.names, parts, strict=True)}
 
     def shapes(self, ours: Shape) -> dict[str, Shape]:
@@ -65,6 +72,8 @@ class Family(ABC):
     model: ClassVar[str]  # the class in transformers
     arch: ClassVar[str] = "transformer"
     prefix: ClassVar[str]  # of all names but the head's; files that were saved without a head lack it
+    heads: ClassVar[tuple[str, ...]] = ()  # beginnings of the names without the prefix
+    symbols: ClassVar[tuple[str, ...]] = ()  # the last ids of theirs, by name: symbols of our objective
     matches: ClassVar[tuple[Match, ...]]
     copies: ClassVar[Mapping[str, str]] = {}  # names of tensors that are left out, or the same as another (tied)
     buffers: ClassVar[tuple[str, ...]] = ()  # ends of names of tensors that are no weights
@@ -72,6 +81,7 @@ class Family(ABC):
     """Theirs by our name. The first that a config.json has is read, and all are written."""
     harmless: ClassVar[tuple[str, ...]] = ()  # further patterns as in `HARMLESS`
     ours: ClassVar[Mapping[str, Any]] = {}  # settings of the model for which the family has one value
+    free: ClassVar[tuple[str, ...]] = ()  # settings that change no number of a model with weights
     lr: ClassVar[float]  # peak learning rate from fresh weights
 
     @classmethod
@@ -128,10 +138,15 @@ class Family(ABC):
         problems = [
             f"{flag(name)} is {as_typed(values[name])} and would have to be {as_typed(value)}"
             for name, value in wanted.items()
-            if name not in cls.options and values[name] != value
+            if name not in (*cls.options, *cls.free) and values[name] != value
         ]
         options = {theirs: values[name] for name, several in cls.options.items() for theirs in several}
         return options | {option: allowed[0] for option, allowed in cls.theirs(options).items()}, problems
+
+    @classmethod
+    def full(cls, name: str) -> str:
+        """Their name of a tensor with its prefix, if it has one."""
+        return name if name.startswith(cls.heads) else cls.prefix + name
 
     @classmethod
     def source(cls, ours: str) -> Source:
@@ -140,5 +155,6 @@ class Family(ABC):
         number = "".join(re.findall(r"\b\d+\b", module))
         for match in cls.matches:
             if match.ours.replace("*", number) == module:
-                return Source(tuple(f"{name.replace('*', number)}.{kind}" for name in match.theirs), match.transposed)
+                names = tuple(f"{name.replace('*', number)}.{kind}" for name in match.theirs)
+                return Source(names, match.transposed, match.symbols)
         raise AssertionError(f"{cls.__name__} has no match for {ours}")

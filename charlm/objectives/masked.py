@@ -1,0 +1,198 @@
+"""Guess tokens that are hidden, from what stands on both sides of them.
+
+Masked language modelling (Devlin et al. 2018, arXiv:1810.04805, section 3.1, task 1): 15 % are chosen, of which 80 %
+become a symbol, 10 % a random token, and 10 % stay; all chosen ones are guessed. Which ones is drawn for each batch, as
+in Liu et al. 2019, arXiv:1907.11692 (RoBERTa, section 4.1). With `--next-sentence` (task 2) two texts stand in a row,
+and whether the second follows the first is asked as well.
+
+Where we differ: each token, word or phrase is chosen by itself with that probability, and of a row one at least; random
+tokens are never symbols; a second text begins with a line, where there is one to begin with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from charlm.config import Arg, DataSpec
+from charlm.errors import SettingsError
+from charlm.evaluate import LOGITS, ROWS
+from charlm.model import PAD, Encoder, State
+from charlm.objectives import _units
+from charlm.objectives._base import Arrays, Batch, Loss, Objective, summed_nats
+from charlm.progress import Progress
+from charlm.score import Measure, Score
+
+SHARE = 0.15  # of all tokens, which are guessed
+HIDDEN, CHANGED = 0.8, 0.1  # shares of these that become the symbol, and a random token
+MASK, CLS, SEP = range(3)  # symbols, counted from the end of the vocabulary: a hidden token; before the first of two
+# texts; after each of them
+FRAME = 3  # symbols around two texts
+
+
+class Hidden(NamedTuple):
+    fed: Tensor  # (B, T) tokens, of which some are hidden
+    targets: Tensor  # (B, T) those that were chosen; PAD elsewhere
+
+
+@dataclass(frozen=True)
+class Masked(Objective):
+    mask: Annotated[
+        Literal["token", "whole-word", "phrase"],
+        Arg("what is hidden as one: a token, the tokens of a word, or those of up to three words"),
+    ] = "token"
+    next_sentence: Annotated[bool, Arg("two texts in a row: guess whether the second follows the first too")] = False
+
+    needs = Encoder
+    measure: ClassVar[Measure] = Measure("nats_per_masked_token", "nats/masked token", across=False)
+    symbols = 3
+
+    @property
+    def classes(self) -> int:
+        return 2 if self.next_sentence else 0
+
+    def check(self, spec: DataSpec) -> None:
+        if self.next_sentence and spec.lengths.training < FRAME + 2:
+            raise SettingsError(
+                f"--next-sentence puts two texts and {FRAME} symbols into a row, and rows hold "
+                f"{spec.lengths.training} tokens; give a larger --seq-len, or a longer text",
+                field="next_sentence",
+            )
+
+    def batch(self, rows: Arrays, spec: DataSpec, rng: torch.Generator) -> Batch:
+        (windows,) = rows
+        text = windows[:, :-1]  # the last token is the first of the next window
+        if not self.next_sentence:
+            return Batch(*hide(text, self.units(text, spec, rng), spec, rng))
+        tokens, segments, answers = pairs(text, spec, rng)
+        return Batch(*hide(tokens, self.units(tokens, spec, rng), spec, rng), None, segments, answers)
+
+    def units(self, tokens: Tensor, spec: DataSpec, rng: torch.Generator) -> Tensor:
+        """(B, T) the number, in its row, of what a token is hidden with."""
+        if self.mask == "whole-word":
+            return _units.words(tokens, spec.tokens)
+        return _units.phrases(tokens, spec.tokens, rng) if self.mask == "phrase" else single(tokens)
+
+    def loss(self, network: Any, batch: Batch, state: State) -> Loss:
+        """With `--next-sentence` the mean of that question's cost is minimised too (their sum, as published)."""
+        if batch.answers is None:
+            return Loss(summed_nats(network(batch.tokens), batch.targets), state)
+        if not hasattr(network, "judge"):
+            raise SettingsError(
+                "--next-sentence needs a network that judges a text as a whole, as bert does", field="next_sentence"
+            )
+        vectors = network.encode(batch.tokens, batch.segments)  # twice used, so not by the compiled `forward`
+        nats = F.cross_entropy(network.judge(vectors).float(), batch.answers, ignore_index=PAD, reduction="sum") / (
+            batch.answers != PAD
+        ).sum().clamp(min=1)
+        penalty = nats * (batch.targets != PAD).sum()
+        return Loss(summed_nats(network.head(vectors), batch.targets), state, penalty)
+
+    def at_once(self, spec: DataSpec) -> int:
+        """The most tokens of a text that a network reads at once."""
+        return spec.lengths.window - (2 if self.next_sentence else 0)
+
+    def guesses(self, network: Any, tokens: Tensor) -> Tensor:
+        """logits (B, S, V) for texts (B, S), S at most `room`, framed as the first of two texts is."""
+        framed = tokens
+        if self.next_sentence:
+            framed = F.pad(tokens, (1, 1), value=network.spec.vocab_size + SEP)
+            framed[:, 0] = network.spec.vocab_size + CLS
+        logits: Tensor = network(framed)
+        return logits[:, 1:-1] if self.next_sentence else logits
+
+    @torch.inference_mode()
+    def score(self, network: Any, part: Any) -> Generator[Progress, None, Score]:
+        """Nats per hidden token. Single tokens are hidden, whatever `--mask` hides in training, and where depends on
+        the text's length alone: so runs compare. With `--next-sentence` the share of right answers to that, too."""
+        network.eval()
+        spec, rng = network.spec, torch.Generator().manual_seed(0)
+        ids = torch.from_numpy(part.ids.astype("int64"))[None]  # (1, N)
+        length = min(spec.lengths.training, self.at_once(spec))
+        fed, targets = (windows(t, length) for t in hide(ids, single(ids), spec, rng))
+        at_once = max(1, min(ROWS, LOGITS // (length * spec.vocab_size)))
+        device, nats, done = next(network.parameters()).device, 0.0, 0
+        for rows, wanted in zip(torch.split(fed, at_once), torch.split(targets, at_once), strict=True):
+            nats += float(summed_nats(self.guesses(network, rows.to(device)), wanted.to(device)))
+            done += int((rows != PAD).sum())
+            yield Progress("scoring", done, ids.size(1))
+        chosen = [spec.tokens[id] for id in targets[targets != PAD].tolist()]
+        chars = sum(len(token) - sum(0x80 <= byte < 0xC0 for byte in token) for token in chosen)
+        mean, figures = nats / max(len(chosen), 1), {}
+        if self.next_sentence:
+            figures["next_sentence"] = self.accuracy(network, windows(ids, spec.lengths.training), rng)
+        size = sum(map(len, chosen))
+        return Score(mean, mean, len(chosen), chars, size, length, self.measure, figures)
+
+    def accuracy(self, network: Any, rows: Tensor, rng: torch.Generator) -> float:
+        """The share of right answers about rows (R, T) of a text."""
+        right = count = 0
+        device = next(network.parameters()).device
+        for some in torch.split(rows, ROWS):
+            tokens, segments, answers = pairs(some, network.spec, rng)
+            said = network.judge(network.encode(tokens.to(device), segments.to(device))).argmax(-1).cpu()
+            right += int((said == answers).sum())
+            count += int((answers != PAD).sum())
+        return right / max(count, 1)
+
+
+def single(tokens: Tensor) -> Tensor:
+    """(B, T) the number of each token in its row."""
+    return torch.arange(tokens.size(1)).expand_as(tokens)
+
+
+def windows(ids: Tensor, length: int) -> Tensor:
+    """(R, T) a text (1, N), one row after the other, the last filled up with PAD."""
+    return F.pad(ids, (0, -ids.size(1) % length), value=PAD).view(-1, length)
+
+
+def hide(tokens: Tensor, units: Tensor, spec: DataSpec, rng: torch.Generator) -> Hidden:
+    """Of tokens (B, T) a share is chosen, those with one of the `units` (B, T) of a row together."""
+    text = (tokens >= 0) & (tokens < spec.vocab_size)
+    draws = torch.rand(tokens.shape, generator=rng).gather(1, units).masked_fill(~text, 2.0)
+    chosen = text & (draws <= draws.amin(1, keepdim=True).clamp(min=SHARE))
+    fate = torch.rand(tokens.shape, generator=rng)
+    others = torch.randint(spec.vocab_size, tokens.shape, generator=rng)
+    fed = torch.where(chosen & (fate < HIDDEN), spec.vocab_size + MASK, tokens)
+    fed = torch.where(chosen & (fate >= 1 - CHANGED), others, fed)
+    return Hidden(fed, torch.where(chosen, tokens, PAD))
+
+
+def pairs(text: Tensor, spec: DataSpec, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """(tokens, segments, answers) of rows (B, T) of a text: (B, T), (B, T) and (B,), 0 if a row's second text follows.
+
+    A row is cut after the last line that leaves half of it, or else in the middle. What stands before is the first
+    text; as the second follows that half, or half a row from another place, by turns of a coin. All lengths are alike
+    whatever the answer.
+    """
+    size = min(text.size(1), spec.lengths.training - FRAME)  # of what is left of a row
+    half = size // 2
+    text, rows = text[:, :size], len(text)
+    cuts = cut_places(text, size - half, spec)  # (B,)
+    partner = (torch.arange(rows) + rows // 2) % rows
+    elsewhere = (torch.rand(rows, generator=rng) < 0.5) & (partner != torch.arange(rows))
+    partner = torch.where(elsewhere, partner, torch.arange(rows))
+    place, cut = torch.arange(size + FRAME)[None], cuts[:, None]  # (1, T), (B, 1)
+    second = place - cut - 2  # the place in the second text
+    first = text.gather(1, (place - 1).clamp(0, size - 1).expand(rows, -1))
+    other = text[partner[:, None], (cuts[partner, None] + second).clamp(0, size - 1)]
+    tokens = torch.where(second < half, other, PAD)
+    tokens = torch.where(place <= cut, first, tokens)
+    tokens = torch.where((place == cut + 1) | (second == half), spec.vocab_size + SEP, tokens)
+    tokens = torch.where(place == 0, spec.vocab_size + CLS, tokens)
+    empty = text[partner, cuts[partner]] == PAD  # at the end of a text: no answer is right
+    return tokens, (second >= 0).long(), torch.where(empty, PAD, elsewhere.long())
+
+
+def cut_places(text: Tensor, last: int, spec: DataSpec) -> Tensor:
+    """(B,) where the second text of each row (B, T) begins: at the last line that begins at `last` or before it."""
+    distinct, inverse = torch.unique(text, return_inverse=True)
+    ends = [0 <= id < len(spec.tokens) and spec.tokens[id].endswith(b"\n") for id in distinct.tolist()]
+    after_line = torch.tensor(ends)[inverse][:, :last]  # (B, last) whether a line begins at the next place
+    places = (after_line * torch.arange(1, last + 1)).amax(1)
+    return torch.where(places > 0, places, last)
