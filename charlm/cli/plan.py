@@ -112,7 +112,7 @@ def size_rows(result: Forecast) -> Iterator[Row]:
     if peak := result.speed.peak_memory:
         yield "  measured", gigabytes(peak), "the most while steps were tried"
     if result.needed and result.needed > 1:
-        yield "devices", f"{result.needed:,}", "at least, to hold all of it but activations; charlm holds it on each"
+        yield "devices", f"{result.needed:,}", "at least, to hold all of it but activations, with --parallel fsdp"
 
 
 def work_rows(result: Forecast) -> Iterator[Row]:
@@ -159,7 +159,8 @@ def span(hours: float) -> str:
     """`42 s`, `2 h 10 min`, `12.5 days`, `3.1 years`."""
     if hours < 2 * DAY:
         return duration(3600 * hours)
-    return f"{hours / DAY:,.1f} days" if hours < 2 * YEAR else f"{hours / YEAR:,.3g} years"
+    years = hours / YEAR
+    return f"{hours / DAY:,.1f} days" if years < 2 else f"{years:,.{0 if years >= 100 else 1}f} years"
 
 
 def gigabytes(size: int) -> str:
