@@ -176,6 +176,17 @@ class Encoder(Network):
         return self.head(self.encode(tokens, segments))
 
 
+class TokenVectors(Network):
+    """Has a vector for each token of the vocabulary, wherever that stands; it reads no text."""
+
+    objective = "skipgram"
+    embed: nn.Embedding  # (V, D)
+
+    @abstractmethod
+    def forward(self, tokens: Tensor, others: Tensor | None = None) -> Tensor:
+        """The log-odds that each of `others` (..., K) stands near its token (...): (..., K); of all tokens (..., V)."""
+
+
 class PlainStepper:
     """The model's own `step`, with the state kept."""
 

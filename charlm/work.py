@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from charlm.model import EncoderDecoder, LanguageModel, Network
+from charlm.model import EncoderDecoder, LanguageModel, Network, TokenVectors
 
 
 def multiply_adds(outline: Network) -> int:
@@ -14,7 +14,8 @@ def multiply_adds(outline: Network) -> int:
     A training step has three times as many; four times where the backward pass computes again (`reformer`). Patterns
     are cheaper than dense attention from rows of some 500 tokens on, and experts count the places of their capacity
     that stay empty. Counted on a row of training and, for an encoder-decoder, per token of
-    source and target. `outline` is on the meta device (`Plan.outline`), where nothing is computed.
+    source and target; of vectors of tokens per pair, for they are used in pairs alone. `outline` is on the meta device
+    (`Plan.outline`), where nothing is computed.
     """
     lengths = outline.spec.lengths
     if isinstance(outline, EncoderDecoder):
@@ -25,5 +26,6 @@ def multiply_adds(outline: Network) -> int:
         sizes = [lengths.training]
     with FlopCounterMode(display=False) as counter, torch.device("meta"), torch.no_grad():
         *source, tokens = (torch.zeros(1, size, dtype=torch.long) for size in sizes)
-        outline(tokens, source=source[0]) if source else outline(tokens)
+        others = {"others": tokens[..., None]} if isinstance(outline, TokenVectors) else {}
+        outline(tokens, source=source[0]) if source else outline(tokens, **others)
     return round(int(counter.get_total_flops()) / (2 * sum(sizes)))

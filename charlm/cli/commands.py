@@ -78,6 +78,12 @@ PANELS = {
             "Show how a model shares its tokens among its experts, and what each reads. [dim]charlm experts[/]",
         ),
         "context": ("context.context", "Show how far back a model really looks. [dim]charlm context best[/]"),
+        "neighbours": ("words.neighbours", "Show the words nearest to a word. [dim]charlm neighbours king[/]"),
+        "analogy": ("words.analogy", "Add and subtract words. [dim]charlm analogy king - man + woman[/]"),
+        "similar": (
+            "similar.similar",
+            'Show where the training text is nearest to a text. [dim]charlm similar --text "To be, or"[/]',
+        ),
         "novelty": (
             "novelty.novelty",
             "How much of what a run writes is copied from its training text. [dim]charlm novelty[/]",
@@ -106,6 +112,10 @@ PANELS = {
         "export": (
             "pretrained.export",
             "Write a run as a folder that Hugging Face's library opens. [dim]charlm export RUN FOLDER[/]",
+        ),
+        "features": (
+            "features.features",
+            "Write what a layer makes of each line, as vectors. [dim]charlm features text.txt --out text.npy[/]",
         ),
         "corpus": ("corpus.app", "Find, download and inspect texts."),
     },

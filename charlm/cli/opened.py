@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charlm.errors import CharlmError
+from charlm.errors import CharlmError, SettingsError
 from charlm.runs.opening import Opening
 
 if TYPE_CHECKING:
     from charlm.writer import Writer
 
 OPENING = {"Opening the run": Opening}  # the panel of the help pages
+
+
+def run_and(names: Sequence[str], noun: str) -> tuple[str, str]:
+    """Of arguments `[RUN] NOUN` both, the run being the last one by default. Raises `SettingsError` for more."""
+    if len(names) > 2:
+        raise SettingsError(f"one run and one {noun}, got {len(names)}: {' '.join(names)}")
+    return (names[0], names[1]) if len(names) == 2 else ("last", names[0])
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from charlm.cli.console import table, watch
-from charlm.cli.opened import OPENING, open_run
+from charlm.cli.opened import OPENING, open_run, run_and
 from charlm.cli.options import Encoding, Json, with_settings
 from charlm.cli.pictures import Html, Png, Svg, heat, present, tilt
 from charlm.cli.texts import read_text
@@ -66,9 +66,7 @@ def score(
 
 def run_and_file(names: list[str]) -> tuple[str, str]:
     """`[RUN] FILE`. Raises `SettingsError` for more than one run and file, `RunError` if there is no such run."""
-    if len(names) > 2:
-        raise SettingsError(f"one run and one file, got {len(names)}: {' '.join(names)}")
-    run, file = names if len(names) == 2 else ("last", names[0])
+    run, file = run_and(names, "file")
     folder.find(run, kind="text")
     return run, file
 

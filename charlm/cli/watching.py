@@ -27,6 +27,7 @@ from charlm.training.loop import Step
 REFRESH = 0.2  # seconds between readings of the loss: every reading waits for the device
 SMOOTH = 2.0  # seconds over which the shown loss is averaged
 LINE_EVERY = 10.0  # seconds between progress lines in a pipe
+WANTED = {"neighbours": " WORD"}  # what else a command that is suggested must be given
 
 
 def show(stream: Iterator[events.Event], *, quiet: bool, json: bool) -> bool:
@@ -267,4 +268,4 @@ def hint_at_test(path: Path) -> str:
 
 def next_command(path: Path, plan: Plan) -> str:
     command = plan.objective.command or kinds.load(plan.kind).command(archs.load(plan.arch))
-    return f"next: charlm {command} {shlex.quote(str(path))}"
+    return f"next: charlm {command} {shlex.quote(str(path))}{WANTED.get(command, '')}"

@@ -11,9 +11,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from rich.console import Console
+from small_runs import LANGUAGE_MODELS
 from torch import Tensor
 
-from charlm import archs
 from charlm.archs._attention import Attention
 from charlm.cli.attend import AttentionMap, Thumbnails
 from charlm.cli.pictures import as_html, as_svg
@@ -129,7 +129,7 @@ def test_the_last_layer_and_the_mean_of_its_heads_unless_told_otherwise(build: B
     assert (attend(writer, text).layer, attend(writer, text).head) == (2, None)
 
 
-@pytest.mark.parametrize("arch", archs.names())
+@pytest.mark.parametrize("arch", LANGUAGE_MODELS)
 def test_every_architecture_draws_or_says_why_not(build: Build, arch: str) -> None:
     if type(build(arch).model).attention_weights is not LanguageModel.attention_weights:
         assert len(drawn(attend(build(arch), "abcde"))) > 3

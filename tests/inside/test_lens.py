@@ -17,7 +17,7 @@ from charlm import archs
 from charlm.cli.lens import GuessTable
 from charlm.errors import CharlmError, SettingsError
 from charlm.inside.lens import Layer, Lens, lens
-from charlm.model import Encoder, Network
+from charlm.model import Encoder, Network, TokenVectors
 from charlm.text.tokenizers import ByteTokenizer
 from charlm.writer import Writer
 
@@ -57,7 +57,10 @@ def test_every_network_shows_its_layers_the_last_of_which_are_its_own_vectors_or
             model.hidden_states(tokens)
         return
     *_, last = states = list(model.hidden_states(tokens).values())
-    own = model.encode(tokens) if isinstance(model, Encoder) else model.features(tokens, model.start(2)).hidden
+    if isinstance(model, Encoder):
+        own = model.encode(tokens)
+    else:
+        own = model.embed(tokens) if isinstance(model, TokenVectors) else model.features(tokens, model.start(2)).hidden
     close(last, own)
     assert all(layer.shape == own.shape for layer in states)
     assert all(not torch.allclose(layer, own, atol=1e-3) for layer in states[:-1])
