@@ -61,9 +61,8 @@ def test_a_run_of_two_processes_is_the_run_of_one_and_goes_on_alone(parallel: st
     assert scores[1] == pytest.approx(scores[0], abs=1e-3)
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_when_a_process_is_killed_all_begin_again_where_the_last_checkpoint_stands(parallel: str) -> None:
-    words = f"{WORDS} --parallel {parallel} --steps 400 --save-every 5 --eval-every 100 --quiet"
+def test_when_a_process_is_killed_all_begin_again_where_the_last_checkpoint_stands() -> None:
+    words = f"{WORDS} --steps 400 --save-every 5 --eval-every 100 --quiet"
     straight = launch("--standalone --nproc-per-node 2", f"{words} --out straight")
     straight.communicate(timeout=200)
     killed = launch("--standalone --nproc-per-node 2 --max-restarts 2", f"{words} --out killed")
