@@ -112,7 +112,11 @@ def size_rows(result: Forecast) -> Iterator[Row]:
     if peak := result.speed.peak_memory:
         yield "  measured", gigabytes(peak), "the most while steps were tried"
     if result.needed and result.needed > 1:
-        yield "devices", f"{result.needed:,}", "at least, to hold all of it but activations, with --parallel fsdp"
+        yield (
+            "devices",
+            f"{result.needed:,}",
+            "at least, to hold all of it but activations; --parallel fsdp needs half of it on each",
+        )
 
 
 def work_rows(result: Forecast) -> Iterator[Row]:

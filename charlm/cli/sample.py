@@ -92,7 +92,7 @@ def pieces(
 ) -> Iterator[Piece]:
     """What a run writes; arguments as of `Writer.pieces`."""
     with open_run(run, path, opening) as writer:
-        if opening.device == "auto" and request.samples == 1 and not shared:
+        if opening.device == "auto" and request.samples == 1 and not shared and not request.novel:
             line = writer.move_to_faster(request)
             if line and not logits:
                 note(line)

@@ -1,1 +1,1 @@
-"""What a training will need, before it is begun: size.py counts, probe.py measures, forecast.py adds up."""
+"""What a training will need, before it is begun: size.py counts, speed.py measures, forecast.py adds up."""

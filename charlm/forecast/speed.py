@@ -17,7 +17,10 @@ from charlm.plan import Plan
 from charlm.progress import Progress
 from charlm.training.loop import Batches, Trainer
 
-WARM_UP, WARM_UP_SECONDS = 5, 10.0  # steps that are not timed, in which kernels are chosen and work is recorded
+WARM_UP, WARM_UP_SECONDS = (
+    5,
+    10.0,
+)  # steps in a row, not timed, in which no kernel is chosen and nothing recorded any more
 STEPS, LEAST_SECONDS, MOST_SECONDS = 20, 1.0, 30.0  # of those that are
 ASSUMED_SHARE = 0.4  # large trainings reached 0.21 to 0.46 (Chowdhery et al. 2022, arXiv:2204.02311, table 3)
 
@@ -56,12 +59,14 @@ def measured_speed(plan: Plan, batches: Batches, spec: DataSpec) -> Generator[Pr
         yield Progress("compiling", 0, STEPS)
         trainer.compile()
     steps, position = iter(trainer), trainer.position
-    for _ in range(WARM_UP):
+    warm, recorded = 0, 0
+    while warm < WARM_UP and position.clock.seconds < WARM_UP_SECONDS:
         yield Progress("warming up", 0, STEPS)
         next(steps)
-        if position.clock.seconds > WARM_UP_SECONDS:
-            break
+        warm = warm + 1 if trainer.recorder.recorded == recorded else 0  # of pairs many shapes are recorded
+        recorded = trainer.recorder.recorded
     trainer.pause()
+    peak = device.peak_memory(trainer.device) if trainer.device.type == "cuda" else None
     tokens, began, meter = position.tokens, position.clock.seconds, Meter(trainer.device)
     number, seconds = 0, 0.0
     while (number < STEPS or seconds < LEAST_SECONDS) and seconds < MOST_SECONDS:
@@ -82,7 +87,7 @@ def measured_speed(plan: Plan, batches: Batches, spec: DataSpec) -> Generator[Pr
         precision=precision,
         where=trainer.where,
         power=measured or assumed_power(trainer.device),
-        peak_memory=device.peak_memory(trainer.device) if trainer.device.type == "cuda" else None,
+        peak_memory=peak,
     )
 
 

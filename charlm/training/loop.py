@@ -227,7 +227,7 @@ class Trainer:
             scored += int((batch.targets != PAD).sum())
             keep = (torch.rand(len(batch.tokens), generator=draws) >= RESET_SHARE) & (not fresh)
             own = self.own(batch), keep[self.world.rows]
-            batches.append(padded(*own) if self.recorder.few_shapes else own)
+            batches.append(padded(*own, self.model.spec.lengths) if self.recorder.few_shapes else own)
         fed = Feed(tuple(batches), torch.tensor(float(max(scored, 1))))  # a batch may hold nothing to be scored
         return self.recorder.place(fed), shown
 

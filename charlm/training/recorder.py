@@ -1,7 +1,8 @@
 """Training steps on a GPU are launched as one: an update is recorded as a CUDA graph, for each shape of what it reads.
 
 Running text has one shape. Pairs have as many as there are lengths, so they are padded to few (`padded`), and those
-that come first so often that they are known to be frequent are recorded.
+that come first so often that they are known to be frequent are recorded. With `--accumulate` hardly two steps of pairs
+are of one shape, so that most are not.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charlm.errors import out_of_memory
+from charlm.config import Lengths
 from charlm.model import PAD, leaves, map_state
 from charlm.objectives._base import Batch
 from charlm.recording import Recorded
 
 WARM_UP = 3  # updates of a shape before it is recorded: optimizers make their state, autograd and libraries settle
+PLACES = 256  # shapes that are kept
 GRAPHS = 64  # shapes that are recorded; a graph holds some memory, and pays only if it is replayed often
 
 
@@ -31,7 +33,7 @@ class Feed(NamedTuple):
 
 
 class Recorder:
-    """Calls `update`, as a CUDA graph where it can be one. Whatever the device, what is fed has one place per shape."""
+    """Calls `update`, as a CUDA graph where it can be one."""
 
     def __init__(self, model: nn.Module, update: Callable[[Feed], Tensor]) -> None:
         self.model, self.update = model, update
@@ -48,13 +50,18 @@ class Recorder:
         return sum(work.graph is not None for work in self.graphs.values())
 
     def place(self, fed: Feed) -> Feed:
-        """The same, on the device, where the last one of its shape was."""
+        """The same, on the device, where the last one of its shape was. What is not recorded has one place, and of very
+        many shapes the last ones have none."""
         shape = tuple(t.shape for t in leaves(fed))
         if shape not in self.feeds:
-            self.feeds[shape] = map_state(lambda t: torch.empty_like(t, device=self.device), fed)
-        feed = self.feeds[shape]
-        map_state(self.fill, feed, fed)
-        return feed
+            if not self.on:
+                self.feeds.clear()
+            feed = map_state(lambda t: torch.empty_like(t, device=self.device), fed)
+            if len(self.feeds) == PLACES:
+                return Feed(*map_state(self.fill, feed, fed))
+            self.feeds[shape] = feed
+        map_state(self.fill, self.feeds[shape], fed)
+        return self.feeds[shape]
 
     def fill(self, to: Tensor, t: Tensor) -> Tensor:
         """Copy `t` to the device. From pinned memory CUDA fetches it while this thread goes on; MPS would read memory
@@ -64,39 +71,39 @@ class Recorder:
     def __call__(self, feed: Feed) -> Tensor:
         """The update of what was placed: its mean loss, ()."""
         shape = tuple(t.shape for t in leaves(feed))
-        if self.on and shape not in self.graphs:
-            work = partial(self.update, feed)
-            self.graphs[shape] = Recorded(work, self.device, warm_up=WARM_UP, pool=self.pool)
-        if not self.on or (self.graphs[shape].graph is None and self.recorded == GRAPHS):
+        if not self.on or shape not in self.feeds:
             return self.update(feed)
-        try:
-            return self.graphs[shape]().clone()
-        except RuntimeError as error:
-            if out_of_memory(error):
-                raise
-            cause = str(error).partition("\n")[0]
+        if shape not in self.graphs:
+            work, options = partial(self.update, feed), {"warm_up": WARM_UP, "pool": self.pool}
+            self.graphs[shape] = Recorded(work, self.device, **options, give_up=self.give_up)  # type: ignore[arg-type]
+        if self.graphs[shape].graph is None and self.recorded == GRAPHS:
+            return self.update(feed)
+        return self.graphs[shape]().clone()
+
+    def give_up(self, cause: str) -> None:
+        """Compute kernel by kernel from now on."""
         self.on = False
         self.graphs.clear()
-        self.notes.append(f"steps cannot be recorded as a CUDA graph ({cause}); training goes on, more slowly")
         self.model.zero_grad()  # what was being recorded was never computed
-        return self.update(feed)
+        self.notes.append(f"steps cannot be recorded as a CUDA graph ({cause}); training goes on, more slowly")
 
 
-def padded(batch: Batch, keep: Tensor) -> tuple[Batch, Tensor]:
+def padded(batch: Batch, keep: Tensor, lengths: Lengths) -> tuple[Batch, Tensor]:
     """A batch of sources and targets, (B, S) and (B, T), and the rows that go on, in one of few shapes.
 
-    What is added has no source and is not scored, so it changes neither loss nor gradient. A batch without a source
-    stays: its rows go on in the next one.
+    What is added has no source and is not scored, so it changes neither loss nor gradient. No row becomes longer than a
+    network reads and writes at once. A batch without a source stays: its rows go on in the next one.
     """
     if batch.source is None:
         return batch, keep
     more = rounded(len(keep)) - len(keep)
 
-    def wider(rows: Tensor, value: int) -> Tensor:
-        return F.pad(rows, (0, rounded(rows.size(1)) - rows.size(1), 0, more), value=value)
+    def wider(rows: Tensor, value: int, room: int) -> Tensor:
+        width = rows.size(1)
+        return F.pad(rows, (0, max(0, min(rounded(width), room) - width), 0, more), value=value)
 
-    tokens, targets = wider(batch.tokens, 0), wider(batch.targets, PAD)
-    wide = batch._replace(tokens=tokens, targets=targets, source=wider(batch.source, PAD))
+    tokens, targets = wider(batch.tokens, 0, lengths.target), wider(batch.targets, PAD, lengths.target)
+    wide = batch._replace(tokens=tokens, targets=targets, source=wider(batch.source, PAD, lengths.source))
     return wide, F.pad(keep, (0, more))
 
 

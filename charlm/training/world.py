@@ -23,7 +23,7 @@ WAIT = timedelta(days=1)  # for the first process, which may be reading a large 
 
 
 class World(NamedTuple):
-    """One process among `size`, which `torch.distributed` has joined_world where there are several."""
+    """One process among `size`, which `torch.distributed` has joined where there are several."""
 
     rank: int = 0
     size: int = 1
