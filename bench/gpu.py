@@ -147,7 +147,7 @@ def pair_trainer(plan: Plan) -> Trainer:
         ids[offsets[1:] - 1] = 0  # the newline
         return EncodedLines(ids, offsets)
 
-    return trainer(plan, Buckets(lines(), lines(), batch_tokens=settings.batch_tokens, seed=0))  # type: ignore[attr-defined]
+    return trainer(plan, Buckets.of_pairs(lines(), lines(), batch_tokens=settings.batch_tokens, seed=0))  # type: ignore[attr-defined]
 
 
 def plain(loop: Callable[..., float], settings: Any, precision: str, device: str, seconds: float, _: float) -> Row:

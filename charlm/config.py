@@ -187,7 +187,8 @@ class DataSpec(NamedTuple):
     twins: NDArray[np.int64] | None = None  # (source vocabulary,) the id in V of the same bytes, or PAD
     symbols: int = 0  # input ids from V on that no text holds, such as an objective's blanks
     guessed: int = 0  # of these, the first, that are guessed too
-    classes: int = 0  # answers of which one is asked for of a row as a whole; 0: nothing is asked
+    classes: int = 0  # of labels, one of which is the answer to a whole text
+    answers: int = 0  # to an objective's question about a row as a whole, beside its tokens; 0: it asks none
     tokens: Sequence[bytes] = ()  # (V,) what each token stands for, for objectives that look at words
 
     @property
@@ -246,10 +247,12 @@ class TrainSettings(Settings):
     order: Annotated[Literal["stream", "random"], Arg("rows that continue each other, or unrelated windows")] = "stream"
     lr: Annotated[float, Arg("peak learning rate", min=0, max=10)] = 6e-3
     schedule: Annotated[
-        Literal["wsd", "cosine", "linear", "inverse-sqrt", "constant"],
-        Arg("course of the learning rate through the budget; inverse-sqrt: as one over the square root of the step"),
+        Literal["wsd", "cosine", "linear", "inverse-sqrt", "slanted", "constant"],
+        Arg("course of the learning rate; inverse-sqrt: as one over the root of the step; slanted: as in ULMFiT"),
     ] = "linear"
     warmup: Annotated[float, Arg("share of the budget in which the rate rises to its peak", min=0, max=1)] = 0.02
+    layer_decay: Annotated[float, Arg("a stage's rate, divided by that of the one below it", min=1, max=10)] = 1.0
+    unfreeze: Annotated[Literal["all", "gradual", "head"], Arg("what learns; gradual: a stage per epoch")] = "all"
     optimizer: Annotated[Literal["adamw", "muon"], Arg("muon: for matrices, with adamw for the rest")] = "adamw"
     beta2: Annotated[float, Arg("decay of the second moment", min=0, max=0.99999)] = 0.99
     weight_decay: Annotated[float, Arg("pull of matrices towards zero", min=0, max=10)] = 0.01
@@ -257,9 +260,7 @@ class TrainSettings(Settings):
     accumulate: Annotated[int, Arg("batches per optimizer step", min=1, max=65_536)] = 1
     ema: Annotated[float, Arg("decay of the averaged weights that are kept, 0 = none", min=0, max=0.99999)] = 0.0
     precision: Annotated[Literal["auto", "fp32", "bf16"], Arg("arithmetic of the matrix products")] = "auto"
-    compile: Annotated[
-        Literal["auto", "on", "off"], Arg("let torch.compile translate the model first; auto: if the budget repays it")
-    ] = "auto"
+    compile: Annotated[Literal["auto", "on", "off"], Arg("run torch.compile first; auto: if that repays")] = "auto"
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Arg("where to compute")] = "auto"
     parallel: Annotated[
         Literal["ddp", "fsdp", "tensor"],

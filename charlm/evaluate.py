@@ -152,6 +152,11 @@ def score_of(nats: float, tokens: int, chars: int, bytes: int, context: int) -> 
 
 def describe(network: Network, score: Score, arch: str) -> dict[str, Any]:
     """The score as `charlm eval --json` and `metrics.jsonl` give it."""
-    said = score.to_json()
+    said, scored = score.to_json(), score.measure.scored
     del said["measure"]  # its name is there, with the value
-    return {**said, **said.pop("figures", {}), "params": parameter_count(network), "arch": arch}
+    said |= said.pop("figures", {})
+    if scored != "token":
+        del said["nats_per_char"]
+        names = {"nats_per_token": f"nats_per_{scored}", "tokens": f"{scored}s"}
+        said = {names.get(name, name): value for name, value in said.items()}
+    return {**said, "params": parameter_count(network), "arch": arch}

@@ -42,7 +42,7 @@ def train(
     store = yield from kinds.load(plan.kind).prepare(corpus, plan.data, cache_dir, vocabularies)
     course = Course(plan, store, control, world)  # raises for what cannot be trained, before there is a folder
     if origin:
-        yield Note(origin.give(course.trainer, course.record))
+        yield Note(origin.give(course.trainer, course.record, store.vocabularies))
     path = course.record.path = folder.claim(out, f"{corpus.name}-{plan.arch}")
     with folder.locked(path), lead(course.trainer, course.plan, store, corpus.paths, corpus.targets, cache_dir):
         course.pause()

@@ -160,7 +160,7 @@ class Encoder(Network):
 
     head: Callable[[Tensor], Tensor]  # (..., D) -> (..., V)
     judge: Callable[[Tensor], Tensor]
-    """Vectors of whole rows (B, S, D) -> logits (B, C) of the answers in `spec.classes`. Only a network that can judge
+    """Vectors of whole rows (B, S, D) -> logits (B, C) of the answers in `spec.answers`. Only a network that can judge
     has it, and only where an answer is asked for."""
 
     @abstractmethod

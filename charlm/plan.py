@@ -78,11 +78,12 @@ class Plan:
         for name in sorted(given):
             owners = [other for other in kinds.all_kinds() if name in other.own]
             if owners and data not in owners:
-                raise SettingsError(misplaced_message(name, owners[0], arch, data), field=name)
+                raise SettingsError(misplaced_message(name, owners, arch, data), field=name)
             if name not in known:
                 raise SettingsError(unknown_message(name, arch), field=name)
         name, defaults = recipe(network, data, on, long=is_long(given))
-        values = merge({"minutes": MINUTES}, defaults, given)
+        schedule = {"warmup": 0.1} if given.get("schedule") == "slanted" else {}  # the paper's cut_frac
+        values = merge({"minutes": MINUTES}, defaults, schedule, given)
         plan = cls(kind, arch, *(take(group, values) for group in groups), name)  # type: ignore[arg-type, call-arg]  # in field order
         if plan.objective.by_token and getattr(plan.model, "experts", None):
             raise SettingsError(
@@ -116,9 +117,11 @@ class Plan:
         return asdict(self) | {"objective": {self.objective.name(): self.objective.to_dict()}}
 
     def build(self, spec: DataSpec) -> Network:
-        """The network with freshly initialized weights, with room for what the objective adds to the data. Raises
-        `SettingsError` for data that do not suit it."""
-        return archs.load(self.arch)(self.model, self.objective.fitted(spec))
+        """The network with freshly initialized weights, with room and parts for what the objective adds to the data.
+
+        Raises `SettingsError` for data that do not suit it.
+        """
+        return self.objective.equip(archs.load(self.arch)(self.model, self.objective.fitted(spec)))
 
     def outline(self, spec: DataSpec) -> Network:
         """The network on the meta device: shapes without memory."""
@@ -140,7 +143,8 @@ def recipe(network: type[Network], kind: type[Kind], on: str, *, long: bool) -> 
 
     CUDA's stand on those of the kind of data, and take the place of those for a long budget; other devices have none.
     """
-    plain, names = network.recipes.get(kind.name(), {}), [kind.name(), *([kind.long] if long and kind.long else [])]
+    plain = merge(*(network.recipes.get(name, {}) for name in (*kind.like, kind.name())))
+    names = [kind.name(), *([kind.long] if long and kind.long else [])]
     if on == "cuda":
         names, plain = [f"{name} on cuda" for name in names], {**plain, **kind.on_cuda}
     return ", ".join(names), merge(plain, *(network.recipes.get(name, {}) for name in names))
@@ -191,24 +195,28 @@ def archs_for(kind: type[Kind]) -> list[str]:
     return [name for name in archs.names() if objectives_for(name, kind)]
 
 
-def kinds_for(arch: str) -> list[str]:
-    """The kinds of data that an architecture can be trained on."""
-    return [kind.name() for kind in kinds.all_kinds() if objectives_for(arch, kind)]
+def kinds_for(arch: str, objective: str | None = None) -> list[str]:
+    """The kinds of data that an architecture can be trained on, for this objective or any."""
+    return [
+        kind.name() for kind in kinds.all_kinds() if (able := objectives_for(arch, kind)) and objective in (None, *able)
+    ]
 
 
-def misplaced_message(name: str, owner: type[Kind], arch: str, kind: type[Kind] | None = None) -> str:
-    """The error for a setting of `owner`, where the data are of another `kind`, or of an unknown one (None)."""
-    able = "" if objectives_for(arch, owner) else f", with --arch {' or '.join(archs_for(owner))}"
+def misplaced_message(name: str, owners: Sequence[type[Kind]], arch: str, kind: type[Kind] | None = None) -> str:
+    """The error for a setting of `owners`, where the data are of another `kind`, or of an unknown one (None)."""
+    places = []
+    for owner in sorted(owners, key=lambda owner: not objectives_for(arch, owner)):
+        able = "" if objectives_for(arch, owner) else f", with --arch {' or '.join(archs_for(owner))}"
+        files = f": {owner.files}" if owner.files else ""
+        places.append(f"{owner.noun}{files}{able}")
     instead = f"; for {kind.noun} there are {', '.join(map(flag, kind.own))}" if kind else ""
-    files = f": {owner.files}" if owner.files else ""
-    return f"{flag(name)} is for {owner.noun}{files}{able}{instead}"
+    return f"{flag(name)} is for {', or for '.join(places)}{instead}"
 
 
 def unknown_message(name: str, arch: str, commands: Sequence[str] = ()) -> str:
     """The error for a setting that training `arch` does not have. `commands` are those that have such an option."""
-    for kind in kinds.all_kinds():
-        if name in kind.own:
-            return misplaced_message(name, kind, arch)
+    if of := [kind for kind in kinds.all_kinds() if name in kind.own]:
+        return misplaced_message(name, of, arch)
     owners = [other for other in archs.names() if any(f.name == name for f in fields_of(archs.load(other).Config))]
     own = ", ".join(f.flag for f in fields_of(archs.load(arch).Config))
     if owners:

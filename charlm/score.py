@@ -13,6 +13,7 @@ class Measure(NamedTuple):
     unit: str  # as people read it
     more: bool = False  # whether more of it is better
     across: bool = True  # whether runs with different vocabularies compare; what is counted per token does not
+    scored: str = "token"  # one of the things that are scored
 
     @property
     def words(self) -> str:

@@ -20,6 +20,7 @@ from charlm.evaluate import evaluate
 from charlm.model import LanguageModel, Stepper, parameter_count
 from charlm.objectives._base import Objective
 from charlm.objectives._restoring import Restoring
+from charlm.objectives.classify import class_shares, longest_text
 from charlm.progress import Progress, result
 from charlm.quantize import quantize as round_weights
 from charlm.runs import folder
@@ -81,7 +82,7 @@ class Writer:
         self.model, self.vocabularies = model.eval(), vocabularies
         self.objective = objective or objectives.load(model.objective)()
         self.steppers = Steppers(model, kept)
-        self.source_tokenizer, self.tokenizer = vocabularies
+        self.source_tokenizer, self.tokenizer = vocabularies.sides
         self.kind = kind
         self.device = next(model.parameters()).device
 
@@ -178,7 +179,7 @@ class Writer:
 
         Raises `SettingsError` for a run that was not trained on pairs, `VocabularyError` as `pieces` does.
         """
-        self.refuse_other_commands()
+        self.refuse_other_commands("translate")
         kinds.refuse_another(self.kind, kinds.PAIRS)
         with unknown_hint():
             return (yield from translating(self.model, self.vocabularies, sources, settings, **options))
@@ -204,6 +205,21 @@ class Writer:
         """What is written for damaged pieces, as ids, whose numbers count from `first`. Raises as `restore` does."""
         objective = self.check_can_restore()
         return (yield from restoring(self.model, objective, self.tokenizer, sources, settings, first=first))
+
+    def classify(self, texts: Sequence[str], unknown: str = "error") -> list[list[tuple[str, float]]]:
+        """(class, share) of every text, the likeliest class first; of a long text the beginning counts.
+
+        Raises `SettingsError` for a run that was not trained on labelled texts, `VocabularyError` as `pieces` does.
+        """
+        self.refuse_other_commands("classify")
+        kinds.refuse_another(self.kind, kinds.LABELS)
+        with unknown_hint():
+            return class_shares(self.model, self.vocabularies, texts, unknown)
+
+    @property
+    def longest_text(self) -> int:
+        """How many tokens of a text `classify` reads."""
+        return longest_text(self.model)
 
     def score(self, text: str) -> Score:
         """How well the model predicts the text, in bits per byte. Raises as `pieces` does, and for an empty text."""
@@ -231,19 +247,19 @@ class Writer:
 
     def check_can_restore(self) -> Restoring:
         """The objective. Raises `SettingsError` for a model that was not trained to restore."""
-        kinds.refuse_another(self.kind, kinds.TEXT)
         if isinstance(self.objective, Restoring):
             return self.objective
-        self.refuse_other_commands()
+        self.refuse_other_commands("restore")
+        kinds.refuse_another(self.kind, kinds.TEXT)
         command = "sample" if self.can_continue else "eval"
         raise SettingsError(
             f"this run was trained with --objective {self.objective.name()}, and not to restore; see charlm {command}, "
             "or train one with --arch encdec --objective denoise"
         )
 
-    def refuse_other_commands(self) -> None:
-        """Raise `SettingsError` for a run whose objective has a command of its own."""
-        if self.objective.command:
+    def refuse_other_commands(self, wanted: str = "") -> None:
+        """Raise `SettingsError` for a run whose objective has a command of its own, which is not the one `wanted`."""
+        if self.objective.command not in ("", wanted):
             raise SettingsError(
                 f"this run was trained with --objective {self.objective.name()}; use charlm {self.objective.command}, "
                 "or charlm eval"

@@ -16,7 +16,7 @@ import pytest
 import torch
 from clock import Time
 from shared import shared
-from small_runs import train_backwards, train_on_verses, train_to_restore
+from small_runs import train_backwards, train_on_labels, train_on_verses, train_to_restore
 from texts import VERSES
 
 from charlm.cli.app import run
@@ -192,6 +192,12 @@ def restorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def filler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that fills the gaps in such, sometimes."""
     return trained_once("filler", tmp_path_factory, lambda folder: train_to_restore(folder, "span", 150))
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that tells trees, metals and birds apart, mostly."""
+    return trained_once("classifier", tmp_path_factory, train_on_labels)
 
 
 @pytest.fixture

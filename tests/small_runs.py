@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 from texts import FOX, VERSES, backwards
 
-from charlm import archs, job
+from charlm import archs, job, kinds
 from charlm.model import LanguageModel
 from charlm.plan import Plan
 from charlm.text.corpus import Corpus
@@ -40,4 +41,31 @@ def train_to_restore(folder: Path, objective: str, steps: int) -> None:
     sizes = {"hidden_size": 48, "seq_len": 24, "batch_size": 16, "steps": steps, "lr": 1e-2, "dropout": 0.0}
     plan = Plan.of({"arch": "seq2seq", "bidirectional": True, "objective": objective, "val_frac": 0.1, **sizes})
     for _ in job.train(plan, Corpus.open([text]), out=folder / "run", cache_dir=folder / "cache"):
+        pass
+
+
+TOPICS = {
+    "tree": ("oak", "ash", "elm", "fir"),
+    "metal": ("tin", "steel", "iron", "lead"),
+    "bird": ("owl", "wren", "kite"),
+}
+
+
+def labelled_words(count: int, seed: int = 0) -> str:
+    """A table of so many labelled texts: a label's words, with others before and after."""
+    rng, lines = Random(seed), []
+    for _ in range(count):
+        label = rng.choice(list(TOPICS))
+        before, after = (rng.choices(("the", "of", "in", "wet", "we"), k=rng.randint(0, 3)) for _ in range(2))
+        lines.append(f"{' '.join([*before, rng.choice(TOPICS[label]), *after])}\t{label}\n")
+    return "".join(lines)
+
+
+def train_on_labels(folder: Path, **settings: object) -> None:
+    """A small run on labelled texts in `folder`, beside them."""
+    (folder / "words.tsv").write_text(labelled_words(400), encoding="utf-8")
+    sizes = {"hidden_size": 32, "steps": 100, "lr": 2e-2, "dropout": 0.0, "val_frac": 0.2}
+    kind = kinds.load("labels")
+    plan = Plan.of({"arch": "lstm", **sizes, **settings}, kind="labels")
+    for _ in job.train(plan, kind.open([folder / "words.tsv"], (), "utf-8"), out=folder / "run"):
         pass

@@ -11,6 +11,7 @@ import itertools
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from charlm.sampling.generate import generate
 from charlm.sampling.noise import streams
 from charlm.sampling.settings import SampleSettings
 from charlm.text.buckets import Buckets, EncodedLines
+from charlm.text.label_store import label_rows
 from charlm.text.windows import Windows
 from charlm.training.loop import Trainer
 from charlm.training.optim import build_optimizers
@@ -99,9 +101,13 @@ def trainer(
     text = np.where(np.arange(331) % 13 == 5, np.arange(331) % 5, np.arange(331) % 7).astype(np.uint8)
     batches: Any = Windows(text, batch_size=s.batch_size, seq_len=s.seq_len, order=s.order, seed=s.seed)
     if kind.kind == "pairs":
-        batches = Buckets(*backwards(), batch_tokens=64, seed=0)
-    objective = take(kind, settings)
-    model = build(arch, objective.fitted(SPEC), **(changes or {}))
+        batches = Buckets.of_pairs(*backwards(), batch_tokens=64, seed=0)
+    if kind.kind == "labels":
+        lines, _ = backwards()
+        rows = partial(label_rows, lines, np.arange(len(lines)) % 3)
+        batches = Buckets(lines.sizes, rows, len(lines.ids), batch_tokens=64, seed=0)
+    objective, spec = take(kind, settings), SPEC._replace(classes=3 if kind.kind == "labels" else 0)
+    model = objective.equip(build(arch, objective.fitted(spec), **(changes or {})))
     if s.precision == "bf16" and training_problem(model, "bf16", few_tokens(model)):
         s = replace(s, precision="fp32")  # what it says is then said of fp32
     average = copy.deepcopy(model).requires_grad_(False) if s.ema else None

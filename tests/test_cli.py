@@ -294,7 +294,7 @@ def test_help_shows_the_defaults_that_apply(typed: Typed, words: list[str], opti
         (["train", "V", "--lr"], "--lr"),
         (
             ["eval", "--split", "val", "--text", "V"],
-            "--split, --text, --pairs and --source with --target are different texts",
+            "--split, --text, --pairs, --labels and --source with --target are different texts",
         ),
         (["attend", "--text", "V"], "--text takes words, and"),
         (["attend", "--text", "a", "--source", "V"], "is a file; to read it: --source - <"),

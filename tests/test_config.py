@@ -43,7 +43,10 @@ def test_every_number_is_refused_beyond_its_bounds_and_taken_at_them(settings: t
         ({"lr": "fast"}, "--lr must be a number, got 'fast'"),
         ({"lr": float("inf")}, "--lr must be a finite number, got inf"),
         ({"compile": True}, "--compile must be one of auto, on, off, got True"),
-        ({"schedule": "step"}, "--schedule must be one of wsd, cosine, linear, inverse-sqrt, constant, got 'step'"),
+        (
+            {"schedule": "step"},
+            "--schedule must be one of wsd, cosine, linear, inverse-sqrt, slanted, constant, got 'step'",
+        ),
         ({"steps": 1, "epochs": 1.0}, "--steps and --epochs are different budgets"),
     ],
 )

@@ -282,7 +282,7 @@ def test_words_that_no_target_had_are_copied_and_cannot_be_guessed(arch: str) ->
         settings = take(archs.load(arch).Config, {**laws.SMALL, "hidden_size": 32, "copy": copy})
         model = archs.load(arch)(settings, DataSpec(250, Lengths.of_pairs(6)))
         train = TrainSettings(steps=130, lr=7e-3, warmup=0.1)
-        known = Buckets(*introductions(600, range(3, 200), seed=0), batch_tokens=160, seed=0)
+        known = Buckets.of_pairs(*introductions(600, range(3, 200), seed=0), batch_tokens=160, seed=0)
         list(Trainer(model, known, build_optimizers(model, train), train, objective=objectives.load("pairs")()))
         source, target = introductions(50, range(200, 250), seed=1)
         lines = torch.from_numpy(source.ids.astype(np.int64)).view(50, 5)

@@ -213,7 +213,7 @@ def test_it_learns_to_write_lines_backwards() -> None:
     known, fresh = lines(1200, seed=0), lines(60, seed=1)
     settings = TrainSettings(steps=400, lr=5e-3, warmup=0.1)
     model = build(DataSpec(11, Lengths.of_text(16)), layers=2)
-    text = Buckets(joined(known), joined([line[::-1] for line in known]), batch_tokens=200, seed=0)
+    text = Buckets.of_pairs(joined(known), joined([line[::-1] for line in known]), batch_tokens=200, seed=0)
     list(Trainer(model, text, build_optimizers(model, settings), settings, objective=load("pairs")()))
     right = sum(written(model.eval(), line) == line[::-1] for line in fresh)
     assert right >= 0.8 * len(fresh), right

@@ -135,7 +135,7 @@ def test_a_new_kind_is_compared(genome: Path, typed: Typed) -> None:
         (["train", "TEXT", "--backwards"], "--backwards is for bases of a genome"),
         (
             ["train", "GENOME", "--max-length", "9"],
-            "--max-length is for pairs of source and target: a .tsv or .jsonl file, with --arch",
+            "or for pairs of source and target: a .tsv or .jsonl file, with --arch",
         ),
         (["sample", "RUN"], "this run was trained on bases of a genome"),
         (["translate", "RUN", "TEXT"], "this run was trained on bases of a genome"),

@@ -453,7 +453,7 @@ def test_a_run_of_running_text_translates_nothing_and_says_so(
             "--seq-len is for running text; for pairs of source and target there are",
         ),
         (["text.txt", "--arch", "seq2seq", "--max-length", "8"], "--max-length is for pairs of source and target"),
-        (["text.txt", "--max-length", "8"], "--max-length is for pairs of source and target"),
+        (["text.txt", "--max-length", "8"], "or for pairs of source and target: a .tsv or .jsonl file, with --arch"),
         (["back.tsv", "text.txt", "--arch", "seq2seq"], "some are pairs and some running text"),
         (["back.tsv", "--alphabet", "printable"], "--alphabet printable changes what is to be written"),
         (["back.tsv", "--schedule", "inverse-sqrt", "--warmup", "0"], "give a --warmup above 0"),

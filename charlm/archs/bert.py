@@ -91,8 +91,8 @@ class Bert(Encoder):
         self.norm = norm(c) if config.norm_place == "pre" else nn.Identity()
         guess = Head(size, spec)
         self.head = GuessHead(c, guess)
-        if spec.classes:
-            self.judge = Judge(size, spec.classes)
+        if spec.answers:
+            self.judge = Judge(size, spec.answers)
         self.initialise()
         guess.tie(self.embed)
         if config.init == "unigram":
@@ -155,9 +155,9 @@ class GuessHead(nn.Module):
 class Judge(nn.Module):
     """What is true of a row as a whole, by the vector of its first token: (B, S, D) -> logits (B, C)."""
 
-    def __init__(self, size: int, classes: int) -> None:
+    def __init__(self, size: int, answers: int) -> None:
         super().__init__()
-        self.pooler, self.answer = nn.Linear(size, size), nn.Linear(size, classes)
+        self.pooler, self.answer = nn.Linear(size, size), nn.Linear(size, answers)
 
     def forward(self, vectors: Tensor) -> Tensor:
         logits: Tensor = self.answer(self.pooler(vectors[:, 0]).tanh())

@@ -33,6 +33,12 @@ PANELS = {
             'Fill gaps in a text. [dim]charlm fill "To be, or \\[MASK]\\[MASK]\\[MASK] to be"[/]',
         ),
     },
+    "Use": {
+        "classify": (
+            "classify.classify",
+            'Say to which class each line belongs. [dim]echo "It may rain" | charlm classify[/]',
+        ),
+    },
     "Compare": {
         "compare": (
             "compare.command",

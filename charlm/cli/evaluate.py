@@ -19,7 +19,9 @@ from charlm.runs.opening import Opening
 from charlm.sampling.settings import BeamSettings, TranslateSettings
 
 if TYPE_CHECKING:
-    from charlm.kinds._base import Kind
+    from rich.table import Table
+
+    from charlm.kinds._base import Confusion, Kind
     from charlm.runs.folder import RunInfo
     from charlm.scoring import Scored
 
@@ -39,8 +41,12 @@ def evaluate(
         list[str] | None,
         typer.Option(help="of a run that translates: other pairs, a .tsv or .jsonl file", show_default=False),
     ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(help="of a run that classifies: other labelled texts, .tsv, .csv or .jsonl", show_default=False),
+    ] = None,
     source: Annotated[
-        list[str] | None, typer.Option(help="the same as two files: the sources, a line each", show_default=False)
+        list[str] | None, typer.Option(help="pairs as two files: the sources, a line each", show_default=False)
     ] = None,
     target: Annotated[list[str] | None, typer.Option(help="and their targets", show_default=False)] = None,
     encoding: Encoding = None,
@@ -48,12 +54,14 @@ def evaluate(
     *,
     given: dict[str, Any],
 ) -> None:
-    if bool(split) + bool(text) + bool(pairs) + bool(source or target) > 1:
-        raise SettingsError("--split, --text, --pairs and --source with --target are different texts; give one of them")
+    if bool(split) + bool(text) + bool(pairs) + bool(labels) + bool(source or target) > 1:
+        raise SettingsError(
+            "--split, --text, --pairs, --labels and --source with --target are different texts; give one of them"
+        )
     info = folder.info(folder.find(run))
     kind = kinds.load(info.kind)
-    refuse_unused(encoding, read=bool(text or pairs or source), advice="--text FILE, or --pairs FILE")
-    others = other_data(kind, {"text": text, "pairs": pairs}, encoding, source, target)
+    refuse_unused(encoding, read=bool(text or pairs or labels or source), advice="--text, --pairs or --labels FILE")
+    others = other_data(kind, {"text": text, "pairs": pairs, "labels": labels}, encoding, source, target)
     if given.keys() & {field.name for field in fields_of(BeamSettings)} and not writes(info, kind):
         raise SettingsError("--beam and --length-penalty are for runs that translate or restore")
     from charlm.scoring import score_run
@@ -73,7 +81,7 @@ def writes(info: RunInfo, kind: type[Kind]) -> bool:
     """Whether a run is also judged by what it writes."""
     from charlm import objectives
 
-    return bool(kind.figures or any(objectives.load(name).figures for name in info.config["objective"]))
+    return kind.has_source or any(objectives.load(name).figures for name in info.config["objective"])
 
 
 def print_scores(name: str, scored: Scored) -> None:
@@ -87,7 +95,17 @@ def print_scores(name: str, scored: Scored) -> None:
         return
     if scored.trial.figures.get("chrf", 0.0) is None:
         note(NO_BLEU)
+    if scored.trial.confusion:
+        show(confusion_table(scored.trial.confusion))
     if len(scored.trial.bands) > 1:
         from charlm.cli.curves import by_length
 
         out.print(by_length({name: scored.trial.bands}), markup=False)
+
+
+def confusion_table(confusion: Confusion) -> Table:
+    """How many texts of each class were taken for each class."""
+    grid = table("is, and was taken for", *(f">{name}" for name in confusion.classes))
+    for name, counts in zip(confusion.classes, confusion.counts, strict=True):
+        grid.add_row(name, *map(str, counts))
+    return grid

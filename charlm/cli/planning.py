@@ -28,7 +28,7 @@ DEFAULTS = "; ".join(
 Files = Annotated[
     list[str] | None,
     typer.Argument(
-        help="text: files, a folder, a pattern, .gz, or - for standard input; pairs: .tsv or .jsonl",
+        help="text: files, a folder, a pattern, .gz, or - for standard input; pairs or labels: .tsv, .csv, .jsonl",
         show_default=False,
     ),
 ]
@@ -69,15 +69,18 @@ def with_plan(name: str, function: Callable[..., None], argv: Sequence[str]) -> 
     if name not in argv[:1] or "_CHARLM_COMPLETE" in os.environ:
         return with_settings(panels)(function)  # without importing torch
     from charlm import archs, objectives
-    from charlm.plan import MINUTES, kinds_for, recipe
+    from charlm.plan import MINUTES, kinds_for, objectives_for, recipe
 
     arch = chosen_arch(argv)
     network = archs.load(arch)
     first, *others = [kind for kind in data if kind.name() in kinds_for(arch)]
     relevant = {kind.name().capitalize() for kind in (first, *others)} | {"Training"}
     origin = open_origin(typed_value(argv, "--init-from"))
-    own = origin.settings if origin else {"objective": network.objective}
-    objective = objectives.load(typed_value(argv, "--objective") or own["objective"])
+    asked = kinds.named(argv, typed_value(argv, "--encoding") or DataSettings().encoding)
+    asked = asked if asked in (first, *others) else first
+    own = origin.settings(asked) if origin else {}
+    goal = typed_value(argv, "--objective") or own.get("objective") or objectives_for(arch, asked)[0]
+    objective = objectives.load(goal)
     preset, config, device = (typed_value(argv, flag) for flag in ("--preset", "--config", "--device"))
     typed = {"device": device} if device else {}
     on = device_of_recipe(preset, config, origin, [*settings_layers(preset, config).values(), typed])
@@ -195,16 +198,16 @@ def make_plan(
 
     if not (corpus or source or target):
         raise SettingsError("what text? charlm train FILE, or charlm demo to see it work on a bundled one")
+    given = merge(*layers)
     if origin:
-        origin.refuse(merge(*layers))
-        layers = [origin.settings, *layers]
+        origin.refuse(given)
     else:
-        encoding = merge(*layers).get("encoding", DataSettings().encoding)
-        layers = [{"arch": kinds.named(corpus or (), encoding, with_targets=bool(target)).arch}, *layers]
-    asked = merge(*layers)
-    readable = [origin.plan.kind] if origin else kinds_for(asked["arch"])
-    kind, text = text_to_train_on(corpus, source, target, asked, readable)
-    if origin and kind.name() != origin.plan.kind:
-        trained = kinds.load(origin.plan.kind).noun
-        raise SettingsError(f"{origin.path} was trained on {trained}, and these files hold {kind.noun}")
+        encoding = given.get("encoding", DataSettings().encoding)
+        arch = {"arch": kinds.named(corpus or (), encoding, with_targets=bool(target)).arch}
+        layers, given = [arch, *layers], {**arch, **given}
+    readable = kinds_for(origin.plan.arch if origin else given["arch"], given.get("objective"))
+    kind, text = text_to_train_on(corpus, source, target, given, readable)
+    if origin:
+        origin.refuse_kind(kind)
+        layers = [origin.settings(kind), *layers]
     return Plan.of(*layers, kind=kind.name(), on=on), text

@@ -117,10 +117,11 @@ def train(
 def hints(plan: Plan, text: AnyCorpus) -> Iterator[Event]:
     """A note if the file looks like another kind of data than the one that it is read as."""
     from charlm.events import Note
+    from charlm.plan import kinds_for
     from charlm.text.corpus import Corpus
 
     if plan.kind == kinds.TEXT and isinstance(text, Corpus):
         with suppress(CorpusError):  # it is of several kinds
-            if (kind := kinds.claimant(text)).name() != plan.kind:
+            if (kind := kinds.claimant(text)).name() not in kinds_for(plan.arch):
                 fact = f"{text.paths[0]} holds {kind.noun}, of which {plan.arch} reads the lines as they stand"
                 yield Note(f"{fact}; to learn from them as such, train with --arch {kind.arch}")

@@ -122,7 +122,8 @@ class Lines(Silent):
         score, best = event.score, "  best" if event.best else ""
         self.say(
             f"step {event.step}  {duration(event.seconds)}  training {event.train_nats:.3f}  "
-            f"validation {score.nats_per_token:.4f} nats/token, {score.value:.3f} {score.measure.unit}"
+            f"validation {score.nats_per_token:.4f} nats/{score.measure.scored}, "
+            f"{score.value:.3f} {score.measure.unit}"
             f"{''.join(f', {name} {value:.3f}' for name, value in score.figures.items())}{best}"
         )
 
@@ -241,7 +242,8 @@ def end_summary(event: events.Ended, chars_per_token: float) -> RenderableType:
     with err.status("seeing what simple methods reach") if err.is_terminal else nullcontext():
         baselines = event.baselines()
     if event.best and baselines is None:
-        best = f"{event.best.nats_per_token:.4f} nats per token, {event.best.value:.3f} {event.best.measure.unit}"
+        measure = event.best.measure
+        best = f"{event.best.nats_per_token:.4f} nats per {measure.scored}, {event.best.value:.3f} {measure.unit}"
         line = f"best at step {event.best_step}: {best}\n{line}"
     if event.best is None or baselines is None:
         return line

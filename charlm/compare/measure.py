@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from charlm.compare.rows import Trained, curve_of
 from charlm.errors import RunError, SettingsError
@@ -30,9 +31,10 @@ def open_for(run: Path, store: AnyStore) -> Writer:
     return writer
 
 
-def measure_run(run: Path, trial: Trial, score: Score | None = None) -> Trained:
+def measure_run(run: Path, trial: Trial, score: Score | None = None, part: Any = None) -> Trained:
     """The figures of a run, from its files and a trial; by default with the score of its own best validation.
 
+    `part` of its data says how many characters a token has, where it is not tokens that are scored.
     Raises `RunError` if it has no score.
     """
     info = folder.info(run)
@@ -42,13 +44,14 @@ def measure_run(run: Path, trial: Trial, score: Score | None = None) -> Trained:
         raise RunError(f"{run} has no validation text to be compared on; train with a larger --val-frac")
     tokens = training["tokens"]
     seconds = max(training["seconds"], 1e-9)
+    chars = score.chars / score.tokens if part is None else part.chars / len(part)
     return Trained(
         run=run,
         seed=config["train"]["seed"],
         score=score,
         params=config["params"],
         multiply_adds=config.get("multiply_adds"),
-        train_speed=tokens / seconds * score.chars / score.tokens,
+        train_speed=tokens / seconds * chars,
         peak_memory=training.get("peak_memory"),
         tokens_seen=tokens,
         seconds=training["seconds"],

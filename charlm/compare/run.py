@@ -162,7 +162,7 @@ def make_rows(
                 speeds[run.name] = trial.speed
             else:
                 trial = Trial(speeds[run.name])
-            rows[label].trained.append(measure_run(run, trial))
+            rows[label].trained.append(measure_run(run, trial, part=store.validation))
         except RunError as error:
             rows[label].failures.append(str(error))
     return list(rows.values())
@@ -231,7 +231,7 @@ def compare_runs(
         score = trial.score
         if score is None and (corpus or not info.best):
             score = yield from writer.objective.score(writer.model, part)
-        rows.append(Row(label, [measure_run(info.path, trial, score)], []))
+        rows.append(Row(label, [measure_run(info.path, trial, score, part)], []))
     files = [str(path) for path in corpus.paths] if corpus else []
     asked = {"runs": [str(info.path) for info in infos], kind.option: files}
     own = infos[0].config["corpus"]

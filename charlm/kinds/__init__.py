@@ -13,7 +13,7 @@ from charlm.text.corpus import Corpus
 if TYPE_CHECKING:
     from charlm.kinds._base import AnyCorpus, Kind
 
-TEXT, PAIRS = "text", "pairs"  # kinds that the house knows by name; what no other kind claims is text
+TEXT, PAIRS, LABELS = "text", "pairs", "labels"  # kinds that the house knows by name; what no other kind claims is text
 
 
 _folder: Folder[Kind] = Folder(__name__, "kind of data", "charlm.kinds._base:Kind")
@@ -37,7 +37,8 @@ def named(files: Sequence[str], encoding: str, *, with_targets: bool = False) ->
 def open_any(
     paths: Sequence[str | Path], targets: Sequence[str | Path], encoding: str, readable: Collection[str]
 ) -> tuple[type[Kind], AnyCorpus]:
-    """(kind, opened data) of files: the first of the `readable` kinds that claims them, or else running text.
+    """(kind, opened data) of files: the first of the `readable` kinds that claims them, or else running text, or else
+    the only one that is readable.
 
     Raises what `Corpus.open` raises, and `CorpusError` for files of different kinds.
     """
@@ -50,10 +51,13 @@ def open_any(
 
 
 def claimant(corpus: Corpus, among: Collection[str] | None = None) -> type[Kind]:
-    """The kind, `among` these or all, that claims a corpus by its name or first lines; running text if none does."""
+    """The kind, `among` these or all, that claims a corpus by its name or first lines.
+
+    If none does, running text, or else the first of these.
+    """
     _, *others = all_kinds()
     claims = (kind for kind in others if (among is None or kind.name() in among) and kind.claims(corpus))
-    return next(claims, load(TEXT))
+    return next(claims, load(TEXT if not among or TEXT in among else min(among)))
 
 
 def refuse_another(kind: str, wanted: str) -> None:

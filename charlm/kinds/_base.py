@@ -84,6 +84,13 @@ class Band(NamedTuple):
     chrf: float | None
 
 
+class Confusion(NamedTuple):
+    """Which classes were taken for which."""
+
+    classes: Sequence[str]
+    counts: Sequence[Sequence[int]]  # of each true class, a row, how many were taken for each class, a column
+
+
 class Trial(NamedTuple):
     """Results of having a run write for a part of the data."""
 
@@ -94,10 +101,12 @@ class Trial(NamedTuple):
     sources: Sequence[str] = ()
     targets: Sequence[str] = ()  # what should have been written
     written: Sequence[str] = ()
+    confusion: Confusion | None = None  # of guesses that are classes
 
     def to_json(self) -> dict[str, Any]:
         bands = {"by_source_length": [band._asdict() for band in self.bands]} if self.bands else {}
-        return {**self.figures, **bands}
+        confusion = {"confusion": self.confusion._asdict()} if self.confusion else {}
+        return {**self.figures, **bands, **confusion}
 
 
 class Column(NamedTuple):
@@ -133,6 +142,7 @@ class Kind(ABC):
         "text"  # what a row of a batch is, in the word that objectives use: a window of a text, a pair
     )
     long: ClassVar[str | None] = None  # name of the recipe that is added for a budget of `config.LONG` minutes or more
+    like: ClassVar[tuple[str, ...]] = ()  # other kinds whose recipes serve it, where it has none of its own
     has_source: ClassVar[bool] = False  # whether a source is read before a target is written
     arch: ClassVar[str] = "lstm"  # the default of `charlm train`
     entrants: ClassVar[str] = "lstm,gru"  # the default of `charlm compare`
@@ -205,6 +215,11 @@ class Kind(ABC):
     def lengths(cls, data: Any, train: TrainSettings) -> Lengths:  # noqa: ARG003
         """The lengths that a network is built for, if the data are long enough for the settings."""
         return Lengths.of_text(train.seq_len)
+
+    @classmethod
+    def within(cls, window: int) -> dict[str, Any]:  # noqa: ARG003
+        """Settings with which no row is longer than the `window` of a network that was built for another kind."""
+        return {}
 
     @classmethod
     def size(cls, part: Any) -> int:

@@ -44,7 +44,7 @@ class Text(Kind):
         "these runs read different texts out of the same file, so their scores do not compare; train them with the "
         "same --alphabet"
     )
-    uses = "it translates nothing; see charlm sample"
+    uses = "it goes on with a text, and neither translates nor classifies; see charlm sample"
 
     @classmethod
     def prepare(

@@ -64,7 +64,7 @@ class Objective(Settings, ABC):
         return BITS
 
     @property
-    def classes(self) -> int:
+    def answers(self) -> int:
         """Of so many answers it asks for one of each row as a whole; 0: it asks nothing."""
         return 0
 
@@ -78,7 +78,7 @@ class Objective(Settings, ABC):
         Raises `SettingsError` for data that do not suit it (`check`).
         """
         self.check(spec)
-        spec = spec._replace(symbols=self.symbols, guessed=self.guessed, classes=self.classes)
+        spec = spec._replace(symbols=self.symbols, guessed=self.guessed, answers=self.answers)
         return spec._replace(lengths=self.room(spec.lengths))
 
     @property
@@ -88,6 +88,10 @@ class Objective(Settings, ABC):
 
     def check(self, spec: DataSpec) -> None:
         """Raise `SettingsError` if rows of such lengths are of no use."""
+
+    def equip(self, body: Network) -> Network:
+        """The network that is trained, around the architecture's own (`body`), which it is by default."""
+        return body
 
     @abstractmethod
     def batch(self, rows: Arrays, spec: DataSpec, rng: torch.Generator) -> Batch:

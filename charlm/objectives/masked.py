@@ -53,7 +53,7 @@ class Masked(Objective):
     symbols = 3
 
     @property
-    def classes(self) -> int:
+    def answers(self) -> int:
         return 2 if self.next_sentence else 0
 
     def check(self, spec: DataSpec) -> None:

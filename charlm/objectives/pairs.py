@@ -48,7 +48,7 @@ def pair_nats(model: EncoderDecoder, part: Any) -> Generator[Progress, None, NDA
     """What each target costs in nats, its newline included, (pairs,)."""
     source, target = part.source, part.target
     tokens = batch_tokens(model.spec.vocab_size, next(model.parameters()).device)
-    buckets = Buckets(source, target, batch_tokens=tokens, seed=0)
+    buckets = Buckets.of_pairs(source, target, batch_tokens=tokens, seed=0)
     order, _ = buckets.epoch(0)
     nats = np.zeros(len(target))
     model.eval()

@@ -7,20 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from charlm import kinds
 from charlm.archs._positions import Learned
 from charlm.config import fields_of, flag
 from charlm.errors import SettingsError, as_typed
+from charlm.kinds._base import Kind
 from charlm.runs import folder
 from charlm.runs.record import Record
 from charlm.runs.saved import Saved
+from charlm.text.vocabulary import Vocabularies
 from charlm.training.loop import Trainer
 
 FREE = ("dropout", "input_dropout", "weight_drop")  # settings of a model that do not change what its weights mean
 LENGTHS = ("seq_len", "max_length")  # settings that decide how long a context the model is built for
 VOCABULARY = ("tokenizer", "vocab_size", "min_count", "alphabet", "share_vocab")
+BODY = "body."  # before the names of what a head of classes is put on
 GENTLY = 0.25  # of the rate that the weights were trained with, as Radford et al. 2018, section 4.1; docs/recipes.md
 
 
@@ -32,20 +35,30 @@ class Origin:
         self.saved = Saved.open(folder.find(run))
         self.path, self.plan, self.vocabularies = self.saved.path, self.saved.plan, self.saved.vocabularies
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings of a training that starts from the run, unless others are given."""
-        plan = self.plan
+    def settings(self, kind: type[Kind]) -> dict[str, Any]:
+        """The settings of a training on a kind of data that starts from the run, unless others are given."""
+        plan, known = self.plan, {f.name for f in fields_of(kind.Settings)}
         data, own = plan.data.to_dict(), plan.train.to_dict() | plan.data.to_dict()
-        vocabulary = {name: data[name] for name in VOCABULARY if name in data}
-        lengths = {name: own[name] for name in LENGTHS if name in kinds.load(plan.kind).own}
-        named = {"arch": plan.arch, "objective": plan.objective.name(), "lr": plan.train.lr * GENTLY}
+        vocabulary = {name: data[name] for name in VOCABULARY if name in data.keys() & known}
+        named = {"arch": plan.arch, "lr": plan.train.lr * GENTLY}
+        if kind.name() == plan.kind:
+            lengths = {name: own[name] for name in LENGTHS if name in kind.own}
+            named["objective"] = plan.objective.name()
+        else:
+            window = getattr(plan.outline(self.saved.spec), "window", self.saved.spec.lengths.window)
+            lengths = kind.within(window) if window else {}
         return {**plan.model.to_dict(), **vocabulary, **lengths, **named}
+
+    def refuse_kind(self, kind: type[Kind]) -> None:
+        """Raise `SettingsError` for data of another kind, unless the run has learnt from running text."""
+        trained = kinds.load(self.plan.kind)
+        if trained.name() not in (kinds.TEXT, kind.name()):
+            raise SettingsError(f"{self.path} was trained on {trained.noun}, and these files hold {kind.noun}")
 
     def refuse(self, given: Mapping[str, Any]) -> None:
         """Raise `SettingsError` for a setting with which the weights or the ids of tokens lose their sense."""
         fixed = {"arch", *VOCABULARY, *(f.name for f in fields_of(type(self.plan.model)) if f.name not in FREE)}
-        own = self.settings
+        own = self.settings(kinds.load(self.plan.kind))
         for name in sorted(fixed & given.keys() & own.keys()):
             if given[name] != own[name]:
                 source = "tokenizer" if name in VOCABULARY else "network"
@@ -64,28 +77,45 @@ class Origin:
                 )
 
     @torch.no_grad()
-    def give(self, trainer: Trainer, record: Record) -> str:
+    def give(self, trainer: Trainer, record: Record, vocabularies: Vocabularies) -> str:
         """Set the weights of a training to the run's, note that in its record, and say what was taken and what is new.
 
-        Learned positions may be fewer. Raises `SettingsError` for a network of another shape.
+        A head of other classes than the run's stays as it was drawn. Learned positions may be fewer, and ids beyond
+        the vocabulary. Raises `SettingsError` for a network of another shape.
         """
-        tensors, metadata = self.saved.tensors()
-        modules = trainer.model.named_modules()
-        tables = {f"{name}.embed.weight" for name, module in modules if isinstance(module, Learned)}
-        taken, cut = 0, ""
-        for name, p in trainer.model.named_parameters():
-            t = tensors.get(name, torch.empty(0))
-            if name in tables and len(t) > len(p):
+        (tensors, metadata), model, spec = self.saved.tensors(), trainer.model, trainer.model.spec
+        tensors = {self.inside(self.vocabularies, name): t for name, t in tensors.items()}
+        modules = [(f"{self.inside(vocabularies, name)}.weight", module) for name, module in model.named_modules()]
+        places = {f"{name.removesuffix('.weight')}.embed.weight" for name, m in modules if isinstance(m, Learned)}
+        tokens = {name for name, m in modules if isinstance(m, nn.Embedding) and m.num_embeddings == spec.input_size}
+        taken, new, cut = 0, 0, ""
+        for own, p in model.named_parameters():
+            name = self.inside(vocabularies, own)
+            if not name.startswith(BODY) and self.vocabularies.classes != vocabularies.classes:
+                new += p.numel()
+                continue
+            t = tensors.pop(name, torch.empty(0))
+            if name in places and len(t) > len(p):
                 cut = f", the first {len(p)} of {len(t)} positions"
+            if name in places | tokens and len(t) > len(p):
                 t = t[: len(p)]
             if t.shape != p.shape:
-                raise SettingsError(self.misfit(name, t, p, learned=name in tables))
+                raise SettingsError(self.misfit(own, t, p, learned=name in places))
             p.copy_(t)
             taken += p.numel()
         if trainer.average is not None:
-            trainer.average.load_state_dict(trainer.model.state_dict())
+            trainer.average.load_state_dict(model.state_dict())
         record.origin, step = self.to_json(), metadata.get("step")
-        return f"starts with the {taken:,} weights of {self.path}, step {step}{cut}; the optimizer begins anew"
+        left = sum(t.numel() for t in tensors.values())
+        unused = f"; {left:,} of its head are left out" if left else ""
+        fresh = f"; the head of {spec.classes} classes is new, with {new:,}" if new else ""
+        where = f"of {self.path}, step {step}"
+        return f"starts with the {taken:,} weights {where}{cut}{unused}{fresh}; the optimizer begins anew"
+
+    @staticmethod
+    def inside(vocabularies: Vocabularies, name: str) -> str:
+        """The name that a part of a network has where a head of classes is put on it."""
+        return name if vocabularies.classes else f"{BODY}{name}"
 
     def misfit(self, name: str, given: Tensor, wanted: Tensor, *, learned: bool) -> str:
         """The error for weights of another shape."""

@@ -101,6 +101,13 @@ class Request(Prompt, Amount, SampleSettings):
 
 
 @dataclass(frozen=True)
+class ClassifySettings(Settings):
+    """How a text is read whose class is told."""
+
+    unknown: Unknown = "error"
+
+
+@dataclass(frozen=True)
 class BeamSettings(Settings):
     """How the best lines for a source are searched."""
 

@@ -1,9 +1,10 @@
-"""Batches of pairs of similar length (bucketing), so that little of a batch is padding."""
+"""Batches of lines, or pairs of them, of similar length (bucketing), so that little of a batch is padding."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -50,30 +51,43 @@ class PairBatch(NamedTuple):
 
 
 class Buckets:
-    """Training batches of pairs: batch number i is a pure function of (lines, batch_tokens, seed, i), as in `Windows`.
+    """Training batches of lines: batch number i is a pure function of (lines, batch_tokens, seed, i), as in `Windows`.
 
-    Pairs are sorted by the length of their longer side, and cut into batches of at most `batch_tokens` tokens of that
-    side, padding included. Every epoch shuffles pairs of equal length among themselves, and the order of the batches.
+    Lines are sorted by length, of pairs that of the longer side, and cut into batches of at most `batch_tokens` tokens,
+    padding included. Every epoch shuffles lines of equal length among themselves, and the order of the batches.
     """
 
-    def __init__(self, source: EncodedLines, target: EncodedLines, *, batch_tokens: int, seed: int) -> None:
-        self.source, self.target, self.tokens, self.seed = source, target, batch_tokens, seed
-        self.lengths = np.maximum(source.sizes, target.sizes)  # (pairs,) of the longer side
-        self.borders = batch_borders(np.sort(self.lengths), batch_tokens)
-        self.epoch_tokens = len(target.ids)
+    def __init__(
+        self,
+        lengths: NDArray[np.int64],
+        rows: Callable[[NDArray[np.int64]], tuple[NDArray[np.int64], ...]],
+        epoch_tokens: int,
+        *,
+        batch_tokens: int,
+        seed: int,
+    ) -> None:
+        """`lengths` (lines,) in tokens; `rows` gives the arrays of a batch from the numbers (B,) of its lines."""
+        self.lengths, self.rows, self.epoch_tokens = lengths, rows, epoch_tokens
+        self.tokens, self.seed = batch_tokens, seed
+        self.borders = batch_borders(np.sort(lengths), batch_tokens)
         self.per_epoch = len(self.borders) - 1  # batches
         self.batch_size = max(end - start for start, end in pairwise(self.borders))
         self.epoch = lru_cache(1)(self._epoch)
 
-    def batch(self, number: int) -> tuple[PairBatch, bool]:
+    @classmethod
+    def of_pairs(cls, source: EncodedLines, target: EncodedLines, *, batch_tokens: int, seed: int) -> Buckets:
+        lengths, rows = np.maximum(source.sizes, target.sizes), partial(pair_batch, source, target)
+        return cls(lengths, rows, len(target.ids), batch_tokens=batch_tokens, seed=seed)
+
+    def batch(self, number: int) -> tuple[tuple[NDArray[np.int64], ...], bool]:
         """The batch, and True: it starts anew, for no batch continues the one before."""
         epoch, index = divmod(number, self.per_epoch)
-        pairs, order = self.epoch(epoch)
+        lines, order = self.epoch(epoch)
         start, end = self.borders[order[index]], self.borders[order[index] + 1]
-        return pair_batch(self.source, self.target, pairs[start:end]), True
+        return self.rows(lines[start:end]), True
 
     def _epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(numbers of the pairs, sorted by length; order of the batches)."""
+        """(numbers of the lines, sorted by length; order of the batches)."""
         rng = np.random.default_rng((self.seed, epoch))
         return np.lexsort((rng.random(len(self.lengths)), self.lengths)), rng.permutation(self.per_epoch)
 

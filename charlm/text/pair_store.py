@@ -81,7 +81,7 @@ class PairSplit:
         """(sources, targets) of the first `limit` pairs as text."""
         source, target = (
             [tokenizer.decode(lines[number][:-1].tolist()) for number in range(min(limit, len(lines)))]
-            for lines, tokenizer in zip((self.source, self.target), vocabularies, strict=True)
+            for lines, tokenizer in zip((self.source, self.target), vocabularies.sides, strict=True)
         )
         return source, target
 
@@ -112,7 +112,7 @@ class PairStore:
 
     def batches(self, train: TrainSettings) -> Buckets:
         tokens = self.settings.batch_tokens
-        return Buckets(self.train.source, self.train.target, batch_tokens=tokens, seed=train.seed)
+        return Buckets.of_pairs(self.train.source, self.train.target, batch_tokens=tokens, seed=train.seed)
 
 
 def prepare_pairs(
@@ -208,7 +208,9 @@ Encoded = tuple[EncodedLines, EncodedLines, NDArray[np.int64], NDArray[np.int64]
 
 def encode(pairs: list[Pair], vocabularies: Vocabularies) -> Encoded:
     """(sources, targets, (pairs,) characters of each target with its newline, (pairs,) its bytes)."""
-    sides = [encode_lines([pair[side] for pair in pairs], tokenizer) for side, tokenizer in enumerate(vocabularies)]
+    sides = [
+        encode_lines([pair[side] for pair in pairs], tokenizer) for side, tokenizer in enumerate(vocabularies.sides)
+    ]
     chars = np.array([len(pair.target) + 1 for pair in pairs])
     return sides[0], sides[1], chars, np.array([len(utf8(pair.target)) + 1 for pair in pairs])
 

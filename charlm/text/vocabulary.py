@@ -51,10 +51,14 @@ COUNTED_TOKENS = 1 << 24  # of a text, at most
 
 
 class Vocabularies(NamedTuple):
-    """The tokenizers of what a run reads and writes: one and the same for running text and a shared vocabulary."""
+    """The tokenizers of what a run reads and writes: one and the same for running text and a shared vocabulary.
+
+    Of labelled texts also the names of the classes.
+    """
 
     source: Tokenizer
     target: Tokenizer
+    classes: tuple[str, ...] = ()
 
     @property
     def shared(self) -> bool:
@@ -66,14 +70,16 @@ class Vocabularies(NamedTuple):
 
     def spec(self, lengths: Lengths, counts: NDArray[np.int64] | None = None) -> DataSpec:
         """The `DataSpec` for a model; `counts` (V,) say how often every token occurs in the targets."""
-        if self.shared:
-            return DataSpec(self.target.vocab_size, lengths, counts=counts, tokens=self.target.tokens)
-        ids = {token: id for id, token in enumerate(self.target.tokens)}
-        twins = np.array([ids.get(token, PAD) for token in self.source.tokens])
         size, tokens = self.target.vocab_size, self.target.tokens
+        if self.shared:
+            return DataSpec(size, lengths, counts=counts, classes=len(self.classes), tokens=tokens)
+        ids = {token: id for id, token in enumerate(tokens)}
+        twins = np.array([ids.get(token, PAD) for token in self.source.tokens])
         return DataSpec(size, lengths, self.source.vocab_size, counts, twins, tokens=tokens)
 
     def to_json(self) -> dict[str, Any]:
+        if self.classes:
+            return {"kind": "labels", "classes": list(self.classes), "texts": self.target.to_json()}
         if self.shared:
             return self.target.to_json()
         return {"kind": "pair", "source": self.source.to_json(), "target": self.target.to_json()}
@@ -82,10 +88,20 @@ class Vocabularies(NamedTuple):
     def from_json(cls, value: dict[str, Any]) -> Vocabularies:
         """The inverse of `to_json`. Raises `RunError` for a description that is damaged."""
         if value.get("kind") == "pair":
-            sides = [value.get(side) for side in cls._fields]
-            return cls(*(from_json(side if isinstance(side, dict) else {}) for side in sides))
-        tokenizer = from_json(value)
-        return cls(tokenizer, tokenizer)
+            sides = [value.get(side) for side in ("source", "target")]
+            source, target = (from_json(side if isinstance(side, dict) else {}) for side in sides)
+            return cls(source, target)
+        classes: Any = ()
+        if value.get("kind") == "labels":
+            classes, value = value.get("classes"), value.get("texts")  # type: ignore[assignment]
+            if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
+                raise RunError("the names of the classes are damaged")
+        tokenizer = from_json(value if isinstance(value, dict) else {})
+        return cls(tokenizer, tokenizer, tuple(classes))
+
+    @property
+    def sides(self) -> tuple[Tokenizer, Tokenizer]:
+        return self.source, self.target
 
 
 def from_json(value: dict[str, Any]) -> Tokenizer:

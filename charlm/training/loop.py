@@ -27,6 +27,7 @@ from charlm.training.optim import (
     rate,
     set_rate,
     step_if_finite,
+    thawed,
     update_average,
 )
 from charlm.training.recorder import Feed, Recorder, padded
@@ -216,7 +217,8 @@ class Trainer:
 
         Every process makes the whole batch, with the same `draws`, and feeds its own rows of it.
         """
-        set_rate(self.optimizers, lr)
+        epochs = self.position.tokens / self.batches.epoch_tokens
+        set_rate(self.optimizers, lr, thawed(self.settings.unfreeze, epochs))
         self.average_weight.fill_(average_weight(self.settings.ema, self.position.step + 1))
         batches, shown, scored = [], 0, 0
         for number in range(self.settings.accumulate):

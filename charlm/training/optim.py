@@ -3,7 +3,7 @@
 AdamW: Loshchilov & Hutter 2019, arXiv:1711.05101. Muon: Jordan et al. 2024, kellerjordan.github.io/posts/muon, with the
 step size matched to AdamW's (Liu et al. 2025, arXiv:2502.16982, section 2.2) so that one learning rate serves both.
 WSD schedule: Hu et al. 2024, arXiv:2404.06395, section 4. Inverse square root: Vaswani et al. 2017, arXiv:1706.03762,
-section 5.3.
+section 5.3. Slanted triangle and rates by stage: Howard & Ruder 2018, arXiv:1801.06146, sections 3.2 and 3.3.
 """
 
 from __future__ import annotations
@@ -18,35 +18,62 @@ from torch.optim import Optimizer
 
 from charlm.config import TrainSettings
 from charlm.device import multiplies_bf16
+from charlm.model import Network
 from charlm.training.sharding import adamw, assembled, dealt_out, local, numbered
 
 MOMENTUM = 0.95
+SLANT = 32  # how many times the lowest rate of the slanted triangle is the highest
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al.: steep at 0, and the singular values end between 0.7 and 1.2
 
 
-def build_optimizers(model: nn.Module, settings: TrainSettings) -> list[Optimizer]:
+def build_optimizers(model: Network, settings: TrainSettings) -> list[Optimizer]:
     """One or two optimizers over all parameters. Weight decay is for matrices other than embeddings; with Muon not for
     the head.
 
-    Their learning rate is a tensor on the device, so that a recorded step need not be recorded anew for another one.
+    A learning rate is a tensor on the device, so that a recorded step need not be recorded anew for another one: one
+    for all, or one for each stage where stages differ in it (`set_rate`).
     """
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    heads = {id(p) for name, p in model.named_parameters() if name.startswith("head.")}
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for p in model.parameters():
-        (matrices if p.dim() == 2 and id(p) not in embeddings else others).append(p)
+    muon = settings.optimizer == "muon"
     device = next(model.parameters()).device
     exact = torch.float64 if device.type == "cpu" else torch.float32  # which is what CUDA's fused AdamW reads
-    lr, fused = torch.tensor(settings.lr, dtype=exact, device=device), device.type in ("cpu", "cuda")
-    recordable = device.type == "cuda"
-    common: dict[str, Any] = {"lr": lr, "betas": (0.9, settings.beta2), "fused": fused, "capturable": recordable}
-    if settings.optimizer == "adamw":
-        return [adamw([(matrices, settings.weight_decay), (others, 0.0)], **common)]
-    hidden = [p for p in matrices if id(p) not in heads]
-    others += [p for p in matrices if id(p) in heads]
-    rest = adamw([(others, 0.0)], **common)
-    return [rest, Muon(hidden, lr, settings.weight_decay)] if hidden else [rest]
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    heads = {id(p) for name, p in model.named_parameters() if name.startswith(("head.", "body.head."))}
+    alike = settings.layer_decay == 1 and settings.unfreeze == "all"
+    decayed, others = list[dict[str, Any]](), list[dict[str, Any]]()  # groups of parameters
+    for depth, parameters in enumerate([list(model.parameters())] if alike else stages_from_top(model)):
+        lr = torch.tensor(settings.lr, dtype=exact, device=device)
+        stage = {"lr": lr, "depth": depth, "share": settings.layer_decay**-depth}
+        matrices = [p for p in parameters if p.dim() == 2 and id(p) not in embeddings]
+        apart = [p for p in matrices if muon and id(p) in heads]
+        hidden = [p for p in matrices if not (muon and id(p) in heads)]
+        known = {id(p) for p in matrices}
+        decayed.append({"params": hidden, "weight_decay": settings.weight_decay, **stage})
+        others.append({"params": [p for p in parameters if id(p) not in known] + apart, "weight_decay": 0.0, **stage})
+    fused, recordable = device.type in ("cpu", "cuda"), device.type == "cuda"
+    groups = others if muon else decayed + others
+    rest = adamw(groups, betas=(0.9, settings.beta2), fused=fused, capturable=recordable)
+    for_muon = [group for group in decayed if group["params"]]
+    return [rest, Muon(for_muon)] if muon and for_muon else [rest]
+
+
+def stages_from_top(model: Network) -> list[list[nn.Parameter]]:
+    """The parameters of each stage that has some, the head's first.
+
+    What two stages share is the lower one's, and what belongs to none is the lowest one's.
+    """
+    seen: set[int] = set()
+    stages = []
+    for part in model.stages():
+        own = [p for p in part.parameters() if id(p) not in seen]
+        seen |= {id(p) for p in own}
+        stages += [own] if own else []
+    stages[0] += [p for p in model.parameters() if id(p) not in seen]
+    return stages[::-1]
+
+
+def thawed(unfreeze: str, epochs: float) -> float:
+    """How many stages learn after so many epochs, counted from the head (Howard & Ruder 2018, section 3.3)."""
+    return {"all": math.inf, "head": 1, "gradual": 1 + int(epochs)}[unfreeze]
 
 
 class Muon(Optimizer):
@@ -54,8 +81,9 @@ class Muon(Optimizer):
 
     found_inf: Tensor  # () 1 if the step is to change nothing, as gradient scalers tell fused optimizers
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: Tensor, weight_decay: float) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+    def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
+        """Groups with `params`, `lr` and `weight_decay`."""
+        super().__init__(groups, {})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -130,6 +158,9 @@ def load_optimizer(optimizer: Optimizer, state: Mapping[int, Mapping[str, Tensor
 
 def rate(schedule: str, warmup: float, progress: float) -> float:
     """The learning rate as a share of its peak, at `progress` in [0, 1] through the budget."""
+    if schedule == "slanted":
+        slope = progress / warmup if progress < warmup else (1 - progress) / max(1 - warmup, 1e-9)
+        return (1 + slope * (SLANT - 1)) / SLANT
     if progress < warmup:
         return max(progress / warmup, 0.01)  # not 0: the first step should move something
     spent = (progress - warmup) / max(1 - warmup, 1e-9)  # of what the warm-up leaves
@@ -144,10 +175,11 @@ def rate(schedule: str, warmup: float, progress: float) -> float:
     return 1.0
 
 
-def set_rate(optimizers: list[Optimizer], lr: float) -> None:
+def set_rate(optimizers: list[Optimizer], lr: float, thawed: float = math.inf) -> None:
+    """Give each stage its share of `lr`, and those below the `thawed` ones none: then nothing of them changes."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"].fill_(lr)
+            group["lr"].fill_(lr * group.get("share", 1.0) if group.get("depth", 0) < thawed else 0.0)
 
 
 def average_weight(decay: float, step: int) -> float:

@@ -208,17 +208,17 @@ def stacked(p: Any) -> list[Any]:
     return [Shard(to.dim + 1) if to.is_shard() else to for to in p.placements]
 
 
-def adamw(decays: Sequence[tuple[list[nn.Parameter], float]], **common: Any) -> AdamW:
-    """AdamW over these weights with their weight decay. Those that are spread over processes have groups of their own,
-    for the fused kernel takes no mixture."""
+def adamw(groups: Sequence[dict[str, Any]], **common: Any) -> AdamW:
+    """AdamW over these groups of weights. Those that are spread over processes have groups of their own, for the fused
+    kernel takes no mixture."""
     kinds = [
-        {"params": some, "weight_decay": decay}
-        for weights, decay in decays
+        {**group, "params": some}
+        for group in groups
         for spread in (False, True)
-        if (some := [p for p in weights if is_spread(p) == spread])
+        if (some := [p for p in group["params"] if is_spread(p) == spread])
     ]
     optimizer = AdamW(kinds, **common)
-    optimizer.numbered = [p for weights, _ in decays for p in weights]  # type: ignore[attr-defined]
+    optimizer.numbered = [p for group in groups for p in group["params"]]  # type: ignore[attr-defined]
     return optimizer
 
 

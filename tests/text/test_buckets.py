@@ -28,14 +28,14 @@ def epoch(made: Buckets, number: int) -> list[PairBatch]:
 
 def test_an_epoch_shows_every_pair_once_and_never_apart() -> None:
     seen = []
-    for source, target in epoch(Buckets(SOURCE, TARGET, batch_tokens=64, seed=0), 0):
+    for source, target in epoch(Buckets.of_pairs(SOURCE, TARGET, batch_tokens=64, seed=0), 0):
         assert (target[:, 1] - source[:, 0] == 200).all()
         seen += source[:, 0].tolist()
     assert sorted(seen) == list(range(1, 101))
 
 
 def test_a_row_is_its_line_between_newlines_and_then_padding() -> None:
-    source, target = Buckets(SOURCE, TARGET, batch_tokens=64, seed=0).batch(3)[0]
+    source, target = Buckets.of_pairs(SOURCE, TARGET, batch_tokens=64, seed=0).batch(3)[0]
     for read, written in zip(source, target, strict=True):
         pair = read[0] - 1
         assert read[read != PAD].tolist() == SOURCE[pair].tolist()
@@ -45,17 +45,17 @@ def test_a_row_is_its_line_between_newlines_and_then_padding() -> None:
 
 @pytest.mark.parametrize("batch_tokens", [1, 20, 64, 5000])
 def test_no_batch_holds_more_tokens_than_asked_for_unless_a_single_pair_does(batch_tokens: int) -> None:
-    for source, target in epoch(Buckets(SOURCE, TARGET, batch_tokens=batch_tokens, seed=0), 0):
+    for source, target in epoch(Buckets.of_pairs(SOURCE, TARGET, batch_tokens=batch_tokens, seed=0), 0):
         assert len(source) == 1 or len(source) * max(source.shape[1], target.shape[1] - 1) <= batch_tokens
 
 
 def test_little_is_padding() -> None:
-    batches = epoch(Buckets(SOURCE, SOURCE, batch_tokens=64, seed=0), 0)
+    batches = epoch(Buckets.of_pairs(SOURCE, SOURCE, batch_tokens=64, seed=0), 0)
     assert sum((source == PAD).sum() for source, _ in batches) < 0.05 * len(SOURCE.ids)
 
 
 def test_epochs_differ_and_a_batch_depends_on_its_number_alone() -> None:
-    made, again = (Buckets(SOURCE, TARGET, batch_tokens=64, seed=0) for _ in range(2))
+    made, again = (Buckets.of_pairs(SOURCE, TARGET, batch_tokens=64, seed=0) for _ in range(2))
     first, second = ([tuple(rows.source[:, 0]) for rows in epoch(made, n)] for n in (0, 1))
     assert set(first) != set(second)
     assert made.per_epoch == again.per_epoch

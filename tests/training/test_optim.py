@@ -81,7 +81,7 @@ def test_muon_follows_the_published_one() -> None:
     ours = [torch.nn.Parameter(torch.randn(*shape)) for shape in shapes]
     theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
     start = [p.detach().clone() for p in ours]
-    one = Muon(ours, lr=torch.tensor(0.02), weight_decay=0.1)
+    one = Muon([{"params": ours, "lr": torch.tensor(0.02), "weight_decay": 0.1}])
     other = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for _ in range(10):
         for p, q in zip(ours, theirs, strict=True):

@@ -101,6 +101,10 @@ CASES["lstm"] = {"accumulate": 2, "ema": 0.9, "changes": {"dropout": 0.3, "weigh
 CASES["gru"] = {"teacher_forcing": 0.5}
 CASES["transformer"] = {"optimizer": "muon", "precision": "bf16", "changes": {"dropout": 0.2}}
 CASES["reformer"] = {"changes": {"dropout": 0.2}}
+LABELS: dict[str, dict[str, Any]] = {
+    "lstm": {"goal": "classify", "layer_decay": 2.6, "unfreeze": "gradual"},
+    "transformer": {"goal": "classify", "lm_share": 0.5},
+}
 PAIRS: dict[str, dict[str, Any]] = {name: {"goal": "pairs", "changes": {"dropout": 0.2}} for name in PAIRED}
 
 
@@ -121,11 +125,11 @@ def moved(fit: Trainer) -> Trainer:
 def recorded_is_eager() -> None:
     """Prints a line for each architecture: how many graphs there were, and how far the losses are apart."""
     worst = {}
-    for arch, settings in [*CASES.items(), *PAIRS.items()]:
+    for arch, settings in [*CASES.items(), *PAIRS.items(), *LABELS.items()]:
         fit, losses = learn(settings, arch, recorded=True)
         _, eager = learn(settings, arch, recorded=False)
         apart = max(abs(a - b) for a, b in zip(losses, eager, strict=True))
-        name = f"{arch}{' on pairs' if 'goal' in settings else ''}"
+        name = f"{arch} {settings.get('goal', '')}".strip()
         print(f"{name}: {fit.recorder.recorded} graphs, {apart:.6f} {fit.recorder.notes}", flush=True)
         worst[name] = apart if fit.recorder.recorded else 1.0
     bad = {name: apart for name, apart in worst.items() if not apart < 1e-4}

@@ -82,4 +82,4 @@ class Bert(Family):
         values, problems = super().config(plan, network)
         if plan.arch == cls.arch and not isinstance(plan.objective, Masked):
             problems.append(f"--objective is {plan.objective.name()} and would have to be masked")
-        return values | ({"architectures": [WITH_BOTH]} if network.spec.classes else {}), problems
+        return values | ({"architectures": [WITH_BOTH]} if network.spec.answers else {}), problems
