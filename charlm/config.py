@@ -269,6 +269,7 @@ class TrainSettings(Settings):
     seed: Annotated[int, Arg("seed of every random choice", min=0, max=2**63 - 1)] = 0
     eval_every: Annotated[str, Arg("steps (500) or time (30s, 2m) between validations; auto: 5 % of the time")] = "auto"
     save_every: Annotated[str, Arg("steps (500) or time (30s, 2m) between checkpoints")] = "1m"
+    keep_zeros: Annotated[bool, Arg("weights of matrices that are zero stay so, as charlm prune made them")] = False
     patience: Annotated[int, Arg("stop after so many validations without a new best, 0 = never", min=0, max=10**9)] = 0
 
     def __post_init__(self) -> None:

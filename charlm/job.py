@@ -17,6 +17,7 @@ from charlm.plan import Plan, merge
 from charlm.processes import lead
 from charlm.runs import folder
 from charlm.runs.origin import Origin
+from charlm.runs.teacher import Teacher, taught
 from charlm.scoring import run_data
 from charlm.training.world import World
 
@@ -38,8 +39,10 @@ def train(
     stop it or make it save at any time. The first of several processes (`world`) leads the others. Raises `RunError` if
     the folder holds a run, is in use or cannot be written, or if the loss is not finite whatever the learning rate.
     """
-    vocabularies = origin.vocabularies if origin else None
+    known = origin or Teacher.of(plan)
+    vocabularies = known.vocabularies if known else None
     store = yield from kinds.load(plan.kind).prepare(corpus, plan.data, cache_dir, vocabularies)
+    plan = taught(plan, store.vocabularies, several=world is not None and world.size > 1)
     course = Course(plan, store, control, world)  # raises for what cannot be trained, before there is a folder
     if origin:
         yield Note(origin.give(course.trainer, course.record, store.vocabularies))
@@ -75,6 +78,7 @@ def resume(
         raise SettingsError(f"{flags} would make {path} another run; with --resume the budget may change, not that")
     plan = replace(plan, train=TrainSettings(**merge(plan.train.to_dict(), changes)))
     store = yield from run_data(info, cache_dir)
+    plan = taught(plan, store.vocabularies, several=world is not None and world.size > 1)
     course, files = Course(plan, store, control, world), info.config["corpus"]
     with folder.locked(path), lead(course.trainer, course.plan, store, files["paths"], files["targets"], cache_dir):
         course.record.path = path

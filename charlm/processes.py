@@ -16,6 +16,7 @@ from charlm.plan import Plan
 from charlm.progress import result
 from charlm.runs import folder
 from charlm.runs.record import resolved
+from charlm.runs.teacher import taught
 from charlm.text.vocabulary import Vocabularies
 from charlm.training import together
 from charlm.training.loop import Trainer
@@ -61,6 +62,7 @@ def follow(world: World) -> None:
     store = result(kind.prepare(corpus, plan.data, cache_dir, Vocabularies.from_json(vocabularies)))
     if store.corpus_sha256 != sha256:
         raise RunError(f"{', '.join(paths)} is another text on this machine than on the first; copy it from there")
+    plan = taught(plan, store.vocabularies, several=True)
     together.follow(Trainer.from_plan(plan, store.batches(plan.train), store.spec(plan.train), world))
 
 

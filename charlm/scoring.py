@@ -16,6 +16,7 @@ from charlm.evaluate import describe
 from charlm.kinds._base import AnyCorpus, AnyStore, Trial
 from charlm.plan import Plan
 from charlm.progress import Progress
+from charlm.prune import zeros
 from charlm.runs import folder
 from charlm.runs.folder import RunInfo
 from charlm.runs.opening import Opening
@@ -74,6 +75,8 @@ def score_run(
         score = yield from writer.objective.score(writer.model, part)
     exact = Writer.load(path, replace(opening, quantize=None)) if opening.quantize else writer
     figures = describe(exact.model, score, info.config["arch"])  # rounded weights are no parameters to be counted
+    if zero := zeros(exact.model):
+        figures["nonzero"] = figures["params"] - zero
     if opening.quantize:
         exact_score = yield from exact.objective.score(exact.model, part)
         figures[f"{score.measure.name}_lost"] = score.value - exact_score.value

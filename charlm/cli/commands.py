@@ -123,6 +123,11 @@ PANELS = {
             "features.features",
             "Write what a layer makes of each line, as vectors. [dim]charlm features text.txt --out text.npy[/]",
         ),
+        "prune": (
+            "prune.prune",
+            "Make a run of which small weights are zero, and say what that costs. "
+            "[dim]charlm prune RUN --share 0.5 --out NEW[/]",
+        ),
         "corpus": ("corpus.app", "Find, download and inspect texts."),
     },
 }

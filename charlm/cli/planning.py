@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from charlm.kinds._base import AnyCorpus
     from charlm.plan import Plan
     from charlm.runs.origin import Origin
+    from charlm.runs.teacher import Teacher
 
 DEFAULTS = "; ".join(
     kind.arch if kind.name() == kinds.TEXT else f"of {kind.name()} {kind.arch}" for kind in kinds.all_kinds()
@@ -184,6 +185,15 @@ def open_origin(run: str | None) -> Origin | None:
     return Origin(run)
 
 
+def open_teacher(asked: Mapping[str, Any]) -> Teacher | None:
+    """The run whose guesses are to be learnt, if one is named."""
+    if asked.get("objective") != "distill" or not asked.get("teacher"):
+        return None
+    from charlm.runs.teacher import Teacher
+
+    return Teacher(asked["teacher"])
+
+
 def make_plan(
     layers: list[dict[str, Any]],
     corpus: list[str] | None,
@@ -205,6 +215,9 @@ def make_plan(
         encoding = given.get("encoding", DataSettings().encoding)
         arch = {"arch": kinds.named(corpus or (), encoding, with_targets=bool(target)).arch}
         layers, given = [arch, *layers], {**arch, **given}
+    if teacher := open_teacher(given):
+        teacher.refuse(given)
+        layers, given = [*layers, teacher.settings], {**given, **teacher.settings}
     readable = kinds_for(origin.plan.arch if origin else given["arch"], given.get("objective"))
     kind, text = text_to_train_on(corpus, source, target, given, readable)
     if origin:

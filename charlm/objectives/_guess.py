@@ -37,11 +37,18 @@ class Guessing(Objective):
         return self.teacher_forcing < 1
 
     def loss(self, network: Any, batch: Batch, state: State) -> Loss:
+        return self.cost(network, batch, self.read(network, batch, state))
+
+    def read(self, network: Any, batch: Batch, state: State) -> Output:
+        """What a network guesses."""
         if not self.by_token:
-            out = network(batch.tokens, state, batch.source)
-        else:
-            state = state if batch.source is None else network.read(batch.source)
-            out = scheduled_sampling(network, batch.tokens, state, self.teacher_forcing)
+            out: Output = network(batch.tokens, state, batch.source)
+            return out
+        state = state if batch.source is None else network.read(batch.source)
+        return scheduled_sampling(network, batch.tokens, state, self.teacher_forcing)
+
+    def cost(self, network: Any, batch: Batch, out: Output) -> Loss:
+        """What that costs, where the true text is what should have been guessed."""
         nats = summed_nats(out.logits, batch.targets, self.label_smoothing)
         penalty = None if out.penalty is None else out.penalty * (batch.targets != PAD).sum()
         return Loss(nats, network.carry(out.state) if batch.source is None else (), penalty)

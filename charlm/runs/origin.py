@@ -15,6 +15,7 @@ from charlm.config import fields_of, flag
 from charlm.errors import SettingsError, as_typed
 from charlm.kinds._base import Kind
 from charlm.runs import folder
+from charlm.runs.checkpoint import Tensors
 from charlm.runs.record import Record
 from charlm.runs.saved import Saved
 from charlm.text.vocabulary import Vocabularies
@@ -76,6 +77,10 @@ class Origin:
                     field=name,
                 )
 
+    def tensors(self) -> tuple[Tensors, dict[str, Any]]:
+        """The weights by name, and what their file says. Raises as `Saved.tensors` does."""
+        return self.saved.tensors()
+
     @torch.no_grad()
     def give(self, trainer: Trainer, record: Record, vocabularies: Vocabularies) -> str:
         """Set the weights of a training to the run's, note that in its record, and say what was taken and what is new.
@@ -83,7 +88,7 @@ class Origin:
         A head of other classes than the run's stays as it was drawn. Learned positions may be fewer, and ids beyond
         the vocabulary. Raises `SettingsError` for a network of another shape.
         """
-        (tensors, metadata), model, spec = self.saved.tensors(), trainer.model, trainer.model.spec
+        (tensors, metadata), model, spec = self.tensors(), trainer.model, trainer.model.spec
         tensors = {self.inside(self.vocabularies, name): t for name, t in tensors.items()}
         modules = [(f"{self.inside(vocabularies, name)}.weight", module) for name, module in model.named_modules()]
         places = {f"{name.removesuffix('.weight')}.embed.weight" for name, m in modules if isinstance(m, Learned)}

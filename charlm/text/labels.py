@@ -179,7 +179,7 @@ def holds_labels(corpus: Corpus) -> bool:
 
 
 def labels_in(path: Path, head: str) -> bool:
-    """The same of one file. The labels of a table without a header are short and few, each of them repeated."""
+    """The same of one file. The labels of a table without a header are two or more, few, and each of them repeated."""
     form = form_of(path, head)
     if form:
         return named_fields(form.fields)
@@ -190,4 +190,6 @@ def labels_in(path: Path, head: str) -> bool:
         return True
     last = [cells[-1].strip() for cells in first if len(cells) == len(first[0])]
     same_form = len(first[0]) in (2, 3) and len(last) >= 0.9 * len(first) and len(first) >= HEAD_LINES // 2
-    return same_form and len({*last}) * REPEATED <= len(last)
+    labels = {*last}
+    are_names = len(labels) > 1 and all(label and label.isprintable() for label in labels)
+    return same_form and are_names and len(labels) * REPEATED <= len(last)

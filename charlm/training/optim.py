@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from charlm.config import TrainSettings
 from charlm.device import multiplies_bf16
 from charlm.model import Network
+from charlm.prune import matrices
 from charlm.training.sharding import adamw, assembled, dealt_out, local, numbered
 
 MOMENTUM = 0.95
@@ -27,6 +28,33 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al.: steep at 0, and the 
 
 
 def build_optimizers(model: Network, settings: TrainSettings) -> list[Optimizer]:
+    """The optimizers of `fresh_optimizers`; with `keep_zeros` no step of theirs changes a pruned weight."""
+    optimizers = fresh_optimizers(model, settings)
+    if settings.keep_zeros:
+        for optimizer in optimizers:
+            keep_zeros(optimizer, list(matrices(model).values()))
+    return optimizers
+
+
+def keep_zeros(optimizer: Optimizer, weights: list[nn.Parameter]) -> None:
+    """From now on let steps leave at zero what is zero in these weights. A step looks at the weights alone, so a
+    resumed training needs no mask."""
+    kept = list[Tensor]()
+
+    @torch.no_grad()
+    def before(*_: Any) -> None:
+        kept[:] = [p != 0 for p in weights]
+
+    @torch.no_grad()
+    def after(*_: Any) -> None:
+        for p, mask in zip(weights, kept, strict=True):
+            p.mul_(mask)
+
+    optimizer.register_step_pre_hook(before)
+    optimizer.register_step_post_hook(after)
+
+
+def fresh_optimizers(model: Network, settings: TrainSettings) -> list[Optimizer]:
     """One or two optimizers over all parameters. Weight decay is for matrices other than embeddings; with Muon not for
     the head.
 
