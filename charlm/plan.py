@@ -91,6 +91,12 @@ class Plan:
                 "leave one of them out",
                 field="experts",
             )
+        if plan.train.batch_size < plan.objective.least_rows:
+            raise SettingsError(
+                f"--next-sentence takes texts from other rows of a batch, which --batch-size {plan.train.batch_size} "
+                "has none of; give a larger one",
+                field="batch_size",
+            )
         return plan
 
     @classmethod

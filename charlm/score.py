@@ -52,7 +52,7 @@ class Score(NamedTuple):
 
     @property
     def nats_per_char(self) -> float:
-        return self.nats_per_token * self.tokens / self.chars
+        return self.nats_per_token * self.tokens / max(self.chars, 1)  # bytes may be scored that begin no character
 
     def to_json(self) -> dict[str, Any]:
         """The value stands under the measure's name."""

@@ -241,8 +241,8 @@ class Writer:
         kinds.refuse_another(self.kind, kinds.TEXT)
         if not self.can_continue:
             raise SettingsError(
-                "this model reads a text from both sides and cannot go on with it; there are charlm fill, charlm score "
-                "and charlm eval"
+                f"this run was trained with --objective {self.objective.name()} and cannot go on with a text; see "
+                "charlm eval"
             )
 
     def check_can_restore(self) -> Restoring:

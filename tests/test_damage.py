@@ -274,9 +274,13 @@ Outcome = Callable[..., tuple[int, str, str]]
 @pytest.mark.parametrize(
     ("entrants", "units"),
     [
-        ("seq2seq,seq2seq:objective=denoise", ("bits/byte, ", "bits/byte restored (infill 0.3)")),
+        ("seq2seq,seq2seq:objective=denoise", ("bits/byte, ", "bits/byte restored (infill 0.3 x 3)")),
         ("seq2seq:objective=span,seq2seq:objective=denoise", ("bits/missing byte", "bits/byte restored")),
-        ("seq2seq:objective=denoise:noise=mask,seq2seq:objective=denoise", ("(mask 0.3)", "(infill 0.3)")),
+        ("seq2seq:objective=denoise:noise=mask,seq2seq:objective=denoise", ("(mask 0.3)", "(infill 0.3 x 3)")),
+        (
+            "seq2seq:objective=denoise:span_length=5,seq2seq:objective=denoise",
+            ("(infill 0.3 x 5)", "(infill 0.3 x 3)"),
+        ),
         ("seq2seq:objective=span:share=0.3,seq2seq:objective=span", ("(span 0.3 x 3)", "(span 0.15 x 3)")),
     ],
 )
@@ -287,3 +291,34 @@ def test_what_was_damaged_in_another_way_is_not_ranked(
     assert code == 2
     assert "scores in different measures" in why
     assert all(unit in why for unit in units)
+
+
+@pytest.mark.parametrize("objective", ["denoise", "span"])
+def test_shares_of_different_tokens_are_not_ranked(objective: str, verses: Any, typed: Outcome) -> None:
+    entrants = f"seq2seq:objective={objective}:tokenizer=char,seq2seq:objective={objective}:tokenizer=byte"
+    code, _, why = typed("compare", verses, "--arch", entrants, "--steps", "1")
+    assert code == 2
+    assert "compare those of one tokenizer" in why
+
+
+def test_a_sentinel_that_is_written_twice_loses_nothing() -> None:
+    spec = Span().fitted(SPEC)
+    assert Span().restored([0, V + 1, 1], [V + 1, 2, V + 2, 3, V + 1, 4], spec) == [0, 2, 4, 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"noise": "permute,rotate", "share": 0.5}, "--share is for --noise delete, infill, mask"),
+        ({"noise": "mask", "span_length": 5.0}, "--span-length is for --noise infill"),
+    ],
+)
+def test_settings_that_the_chosen_noises_do_not_have_are_refused(settings: dict[str, Any], why: str) -> None:
+    with pytest.raises(SettingsError, match=why):
+        objectives.load("denoise")(**settings)
+
+
+def test_a_gap_has_room_for_no_more_than_is_ever_hidden() -> None:
+    objective = objectives.load("denoise")(span_length=100.0)
+    assert objective.fits(3, 2, Lengths.of_text(16))  # 0.3 of 16, and a symbol, for each gap
+    assert not objective.fits(5, 2, Lengths.of_text(16))

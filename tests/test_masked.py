@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ import charlm
 from charlm.config import DataSettings, DataSpec, Lengths
 from charlm.errors import SettingsError
 from charlm.model import PAD
-from charlm.objectives.masked import CLS, MASK, SEP, Masked
+from charlm.objectives.masked import CLS, MASK, SEP, Hidden, Masked, hide
 from charlm.plan import Plan
 from charlm.progress import result
 from charlm.runs import folder
@@ -157,11 +158,40 @@ def test_rows_that_hold_no_two_texts_are_refused(typed: Typed, verses: Path) -> 
     assert not Path("runs").exists()
 
 
+def test_a_row_alone_is_asked_for_no_next_sentence(typed: Typed, verses: Path) -> None:
+    code, _, err = typed("train", verses, "--arch", "bert", "--next-sentence", "--batch-size", "1", "--steps", "1")
+    assert code == 2
+    assert "--next-sentence takes texts from other rows of a batch, which --batch-size 1 has none of" in err
+    _, ids, spec, _ = spelt("char", VERSES)
+    batch = Masked(next_sentence=True).batch((ids[:, :41],), spec._replace(lengths=Lengths.of_text(40)), draws())
+    assert batch.answers is not None
+    assert batch.answers.tolist() == [PAD]
+
+
+def test_a_training_that_starts_from_a_run_goes_on_with_its_objective_as_it_was_set(typed: Typed, verses: Path) -> None:
+    sizes = ["--layers", "1", "--hidden-size", "16", "--seq-len", "32"]
+    code, out, _ = typed("train", verses, "--arch", "bert", "--mask", "phrase", *sizes, "--steps", "1", "--out", "a")
+    assert code == 0
+    assert out.rstrip().endswith('next: charlm fill a "[MASK]"')
+    assert typed("fill", "a", "[MASK]")[0] == 0
+    assert typed("train", verses, "--init-from", "a", "--steps", "1", "--out", "b")[0] == 0
+    assert charlm.load("b").objective == Masked(mask="phrase")
+
+
 @torch.no_grad()
-def test_the_same_places_are_scored_whatever_the_rows_and_whatever_is_hidden_in_training() -> None:
+def test_the_same_places_are_scored_whatever_the_rows_and_whatever_is_hidden_in_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     tokenizer, ids, _, _ = spelt("char", VERSES)
     part = type("Part", (), {"ids": ids[0, :-1].numpy().astype(np.uint8)})
-    scored = set()
+    scored, targets = set(), []
+
+    def listening(*given: Any) -> Hidden:
+        hidden = hide(*given)
+        targets.append(hidden.targets)
+        return hidden
+
+    monkeypatch.setattr("charlm.objectives.masked.hide", listening)
     for window, mask in ((16, "token"), (64, "token"), (64, "phrase")):
         plan = Plan.of({"arch": "bert", "hidden_size": 16, "layers": 1, "mask": mask, "seq_len": window})
         network = plan.build(Vocabularies(tokenizer, tokenizer).spec(Lengths.of_text(window)))
@@ -170,6 +200,7 @@ def test_the_same_places_are_scored_whatever_the_rows_and_whatever_is_hidden_in_
         assert first.chars == first.bytes == first.tokens
         scored.add(first.tokens)
     assert len(scored) == 1
+    assert all(torch.equal(one, targets[0]) for one in targets)
     assert scored.pop() == pytest.approx(0.15 * len(VERSES), rel=0.1)
 
 
@@ -216,6 +247,10 @@ def test_scores_of_hidden_tokens_stand_in_no_ranking_with_others(typed: Typed, v
     code, _, err = typed("compare", verses, "--arch", "bert:tokenizer=char,bert:tokenizer=byte", "--steps", "1")
     assert code == 2
     assert "compare those of one tokenizer" in err
+    Path("short.txt").write_text("The lamp")
+    code, _, err = typed("score", "runs/masked", "short.txt", "--diff", "runs/bytes")
+    assert code == 2
+    assert "have different vocabularies, across which pseudo-bits per byte do not compare" in err
     names = {info.path.name: info for info in folder.list_runs()}
     order = [names["causal"], names["bytes"], names["masked"]]
     for newest in (names["causal"], names["bytes"], names["masked"]):

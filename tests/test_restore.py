@@ -157,6 +157,8 @@ def test_a_resumed_training_is_the_training(arch: str, objective: str, tmp_path:
         (["translate"], "filler", "trained with --objective span; use charlm restore"),
         (["lens", "--text", "a"], "restorer", "use charlm restore"),
         (["context"], "restorer", "use charlm restore"),
+        (["attend", "--text", "a"], "restorer", "use charlm restore"),
+        (["restore"], "masked", "trained with --objective masked; use charlm fill"),
         (
             ["restore"],
             "translator",

@@ -45,19 +45,24 @@ def score(
     text, opening = read_text(file, encoding), take(Opening, given)
     from charlm.inside.surprise import surprise
 
-    def score_with(run: str) -> Surprise:
+    def score_with(run: str) -> tuple[Surprise, str]:
+        """Its bits, and what its vocabulary is known by."""
         path = folder.find(run, kind="text")
         with open_run(run, path, opening) as writer:
-            return watch(surprise(writer, text))
+            return watch(surprise(writer, text)), writer.tokenizer.sha256
 
-    first = score_with(run)
+    first, vocabulary = score_with(run)
     if diff is None:
         view, value = Group(heat_map(first), Text(), summary(first)), partial(as_json, first)
     else:
-        other = score_with(diff)
+        other, others = score_with(diff)
         if other.measure != first.measure:
             raise SettingsError(
                 f"{run} is scored in {first.measure.words} and {diff} in {other.measure.words}, which do not compare"
+            )
+        if not first.measure.across and vocabulary != others:
+            raise SettingsError(
+                f"{run} and {diff} have different vocabularies, across which {first.measure.words} do not compare"
             )
         view = Group(difference_map(first, other), Text(), difference_summary(first, other, run, diff))
         value = partial(difference_as_json, first, other)

@@ -27,7 +27,7 @@ from charlm.training.loop import Step
 REFRESH = 0.2  # seconds between readings of the loss: every reading waits for the device
 SMOOTH = 2.0  # seconds over which the shown loss is averaged
 LINE_EVERY = 10.0  # seconds between progress lines in a pipe
-WANTED = {"neighbours": " WORD"}  # what else a command that is suggested must be given
+WANTED = {"neighbours": " WORD", "fill": ' "[MASK]"'}  # what else a command that is suggested must be given
 
 
 def show(stream: Iterator[events.Event], *, quiet: bool, json: bool) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 from charlm import kinds
 from charlm.errors import SettingsError
 from charlm.inside import index_of, refuse_empty
-from charlm.model import Encoder, TokenVectors
+from charlm.model import Encoder
 from charlm.text.tokenizers import Tokenizer
 from charlm.text.units import Ids
 from charlm.writer import Writer
@@ -103,8 +103,7 @@ def source_ids(writer: Writer, source: str | None) -> Ids | None:
     kind = kinds.load(writer.kind)
     if not kind.has_source:
         kinds.refuse_another(writer.kind, kinds.TEXT)
-        if isinstance(writer.model, TokenVectors):
-            writer.refuse_other_commands()
+        writer.refuse_other_commands("fill")
         return None if source is None else writer.source_tokenizer.encode(source)
     if source is None:
         raise SettingsError(

@@ -41,7 +41,7 @@ class Guess(NamedTuple):
 class Gap(NamedTuple):
     tokens: int
     guesses: list[Guess]  # the best first
-    tried: int | None  # candidates among which the shares are; None: all that there are
+    tried: int | None  # candidates that the shares are of; None: all that are possible
 
 
 class Filled(NamedTuple):
@@ -58,7 +58,7 @@ class Candidates(NamedTuple):
 
     ids: Tensor  # (N, T)
     logprobs: Tensor  # (N,) their shares' logarithms
-    all: bool  # whether there are no others
+    complete: bool  # nothing else is possible
 
 
 Filler = Callable[[Writer, Tensor, int, int, int], Candidates]
@@ -83,13 +83,14 @@ def fill(writer: Writer, text: str, top: int = 5) -> Generator[Progress, None, F
         ids[place : place + size] = candidates.ids[0]
         texts = [writer.tokenizer.decode(row) for row in candidates.ids[:top].tolist()]
         shares = candidates.logprobs[:top].exp().tolist()
-        tried = None if candidates.all else len(candidates.ids)
+        tried = None if candidates.complete else len(candidates.ids)
         filled.append(Gap(size, [Guess(*pair) for pair in zip(texts, shares, strict=True)], tried))
     return Filled(writer.tokenizer.decode(ids.tolist()), filled)
 
 
 def filler(writer: Writer) -> Filler:
     """What fills gaps with this run. Raises `SettingsError` if nothing does."""
+    writer.refuse_other_commands("fill")
     kinds.refuse_another(writer.kind, kinds.TEXT)
     if isinstance(writer.objective, Masked):
         return between
@@ -110,7 +111,6 @@ def parse(tokenizer: Tokenizer, text: str) -> tuple[Tensor, list[tuple[int, int]
 
     Where tokens begin with the space before a word, a space before a gap belongs to the gap.
     """
-    spaced = any(len(token) > 1 and token.startswith(b" ") for token in tokenizer.tokens)
     parts: list[Ids] = []
     gaps, length = list[tuple[int, int]](), 0
     for number, part in enumerate(pieces := GAPS.split(text)):
@@ -122,7 +122,9 @@ def parse(tokenizer: Tokenizer, text: str) -> tuple[Tensor, list[tuple[int, int]
             parts.append(np.full(size, tokenizer.vocab_size + MASK))
         else:
             last = number == len(pieces) - 1
-            parts.append(tokenizer.encode(part[:-1] if spaced and part.endswith(" ") and not last else part))
+            parts.append(
+                tokenizer.encode(part[:-1] if tokenizer.joins_blanks and part.endswith(" ") and not last else part)
+            )
         length += len(parts[-1])
     if not gaps:
         raise SettingsError('the text has no gap; write [MASK] where a token is wanted: "To be, or [MASK] to be"')
@@ -172,7 +174,7 @@ def before_and_after(writer: Writer, ids: Tensor, place: int, size: int, width: 
     scored = [with_text(model, state, last, part.to(writer.device), after) for part in torch.split(some.ids, rows)]
     logprobs = torch.cat(scored).log_softmax(0)
     order = logprobs.argsort(descending=True)
-    return Candidates(some.ids[order], logprobs[order], some.all)
+    return Candidates(some.ids[order], logprobs[order], some.complete)
 
 
 def with_text(model: Any, state: Any, last: Tensor, candidates: Tensor, after: Tensor) -> Tensor:
@@ -180,7 +182,7 @@ def with_text(model: Any, state: Any, last: Tensor, candidates: Tensor, after: T
     text = torch.cat([last.expand(len(candidates), 1), candidates, after.expand(len(candidates), -1)], 1)
     logits = model(text[:, :-1], repeated(state, len(text))).logits
     nats = F.cross_entropy(logits.mT.float(), text[:, 1:], reduction="none")  # (B, T + S)
-    return -nats.double().sum(1).cpu()
+    return nats.cpu().double().sum(1).neg()
 
 
 def beam(guesses: Callable[[Tensor], Tensor], size: int, width: int) -> Candidates:
@@ -190,7 +192,7 @@ def beam(guesses: Callable[[Tensor], Tensor], size: int, width: int) -> Candidat
     """
     kept, logprobs, complete = torch.zeros(1, 0, dtype=torch.long), torch.zeros(1, dtype=torch.double), True
     for _ in range(size):
-        logits = torch.cat([guesses(rows) for rows in torch.split(kept, ROWS)]).double().cpu()
+        logits = torch.cat([guesses(rows) for rows in torch.split(kept, ROWS)]).cpu().double()
         every = (logprobs[:, None] + logits.log_softmax(-1)).flatten()  # (B V,)
         complete = complete and len(every) <= width
         logprobs, index = every.topk(min(width, len(every)))

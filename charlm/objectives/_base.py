@@ -68,6 +68,11 @@ class Objective(Settings, ABC):
         """Of so many answers it asks for one of each row as a whole; 0: it asks nothing."""
         return 0
 
+    @property
+    def least_rows(self) -> int:
+        """Rows that a batch must have, where they are shown together."""
+        return 1
+
     def room(self, lengths: Lengths) -> Lengths:
         """The lengths that a network needs for it, of those that the data give; rows in training stay as they are."""
         return lengths

@@ -1,8 +1,8 @@
 """What is hidden as one: tokens, words, or phrases.
 
 Whole words: Devlin et al. 2018, arXiv:1810.04805, as released in 2019. Phrases: Sun et al. 2019, arXiv:1904.09223
-(ERNIE, section 3.2), whose own come from a parser; these are one to three words in a row, n of them as often as 1/n
-(Lan et al. 2019, arXiv:1909.11942, section 4.2.1).
+(ERNIE, section 3.2). Theirs come from a parser; ours are n words in a row, 1 to 3, with a probability in proportion to
+1/n (Lan et al. 2019, arXiv:1909.11942, section 4.2.1).
 """
 
 from __future__ import annotations

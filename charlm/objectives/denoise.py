@@ -27,7 +27,7 @@ from typing import Annotated, NamedTuple
 
 import torch
 
-from charlm.config import Arg, DataSpec, Lengths
+from charlm.config import Arg, DataSpec, Lengths, flag
 from charlm.errors import SettingsError
 from charlm.objectives._restoring import GAP, Damaged, Restoring, drawn
 from charlm.score import Measure
@@ -124,6 +124,7 @@ def rotate(ids: Ids, noise: Noise) -> Ids:
 NOISES: dict[str, Callable[[Ids, Noise], Ids]] = {
     noise.__name__: noise for noise in (permute, infill, mask, delete, rotate)
 }
+SHARED = {"infill", "mask", "delete"}  # that damage a share of the tokens
 
 
 def sentences(ids: Ids, texts: Sequence[bytes]) -> list[Ids]:
@@ -149,7 +150,18 @@ class Denoise(Restoring):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.noises  # raises for what is none
+        if not SHARED & {*self.noises}:
+            self.refuse_unused("share", ", ".join(sorted(SHARED)))
+        if "infill" not in self.noises:
+            self.refuse_unused("span_length", "infill")
+
+    def refuse_unused(self, name: str, noises: str) -> None:
+        """Raise `SettingsError` for a setting that these noises do not have, unless it is its default."""
+        if getattr(self, name) != getattr(type(self), name):
+            raise SettingsError(
+                f"{flag(name)} is for --noise {noises}, and does nothing with --noise {self.noise}; leave it out",
+                field=name,
+            )
 
     @cached_property
     def noises(self) -> list[str]:
@@ -164,8 +176,10 @@ class Denoise(Restoring):
     @property
     def measure(self) -> Measure:
         """Of this damage: other damage is another task."""
-        share = f" {self.share:g}" if {*self.noises} & {"infill", "mask", "delete"} else ""
-        return Measure("bits_per_restored_byte", f"bits/byte restored ({'+'.join(self.noises)}{share})")
+        share = f" {self.share:g}" if SHARED & {*self.noises} else ""
+        spans = f" x {self.span_length:g}" if "infill" in self.noises else ""
+        words = f"bits/byte restored ({'+'.join(self.noises)}{share}{spans})"
+        return Measure("bits_per_restored_byte", words, across=False)  # shares and spans are of tokens
 
     def damage(self, clean: list[int], spec: DataSpec, rng: torch.Generator) -> Damaged:
         source, noise = clean, Noise(self.share, self.span_length, spec, rng)
@@ -178,7 +192,8 @@ class Denoise(Restoring):
 
     def fits(self, tokens: int, gaps: int, lengths: Lengths) -> bool:
         clean = tokens / (1 - self.share) if "delete" in self.noises else tokens
-        return clean + gaps * (self.span_length + 1 if "infill" in self.noises else 1) <= lengths.training
+        missing = min(self.span_length, self.share * lengths.training) if "infill" in self.noises else 0
+        return clean + gaps * (missing + 1) <= lengths.training
 
     def source(self, text: list[int], spec: DataSpec) -> list[int]:
         if GAP in text and not {"infill", "mask"} & {*self.noises}:

@@ -51,6 +51,7 @@ class Masked(Objective):
     needs = Encoder
     measure: ClassVar[Measure] = Measure("nats_per_masked_token", "nats/masked token", across=False)
     symbols = 3
+    command = "fill"
 
     @property
     def answers(self) -> int:
@@ -63,6 +64,10 @@ class Masked(Objective):
                 f"{spec.lengths.training} tokens; give a larger --seq-len, or a longer text",
                 field="next_sentence",
             )
+
+    @property
+    def least_rows(self) -> int:
+        return 2 if self.next_sentence else 1
 
     def batch(self, rows: Arrays, spec: DataSpec, rng: torch.Generator) -> Batch:
         (windows,) = rows
@@ -98,7 +103,7 @@ class Masked(Objective):
         return spec.lengths.window - (2 if self.next_sentence else 0)
 
     def guesses(self, network: Any, tokens: Tensor) -> Tensor:
-        """logits (B, S, V) for texts (B, S), S at most `room`, framed as the first of two texts is."""
+        """logits (B, S, V) for texts (B, S), S at most `at_once`, framed as the first of two texts is."""
         framed = tokens
         if self.next_sentence:
             framed = F.pad(tokens, (1, 1), value=network.spec.vocab_size + SEP)
@@ -168,7 +173,7 @@ def pairs(text: Tensor, spec: DataSpec, rng: torch.Generator) -> tuple[Tensor, T
 
     A row is cut after the last line that leaves half of it, or else in the middle. What stands before is the first
     text; as the second follows that half, or half a row from another place, by turns of a coin. All lengths are alike
-    whatever the answer.
+    whatever the answer. A row alone is asked nothing: PAD.
     """
     size = min(text.size(1), spec.lengths.training - FRAME)  # of what is left of a row
     half = size // 2
@@ -185,7 +190,7 @@ def pairs(text: Tensor, spec: DataSpec, rng: torch.Generator) -> tuple[Tensor, T
     tokens = torch.where(place <= cut, first, tokens)
     tokens = torch.where((place == cut + 1) | (second == half), spec.vocab_size + SEP, tokens)
     tokens = torch.where(place == 0, spec.vocab_size + CLS, tokens)
-    empty = text[partner, cuts[partner]] == PAD  # at the end of a text: no answer is right
+    empty = (text[partner, cuts[partner]] == PAD) | (rows < 2)  # at the end of a text: no answer is right
     return tokens, (second >= 0).long(), torch.where(empty, PAD, elsewhere.long())
 
 

@@ -37,7 +37,8 @@ class Span(Restoring):
     @property
     def measure(self) -> Measure:
         """Of gaps like these: other gaps are another task."""
-        return Measure("bits_per_missing_byte", f"bits/missing byte (span {self.share:g} x {self.span_length:g})")
+        words = f"bits/missing byte (span {self.share:g} x {self.span_length:g})"
+        return Measure("bits_per_missing_byte", words, across=False)  # shares and spans are of tokens
 
     def counts(self, clean: int) -> tuple[int, int]:
         """How many of so many tokens are hidden, and in how many spans, between which a token stays."""
@@ -80,7 +81,7 @@ class Span(Restoring):
         spans: dict[int, list[int]] = {}
         for id in written:
             if id > spec.vocab_size:
-                last = spans[id] = []
+                last = spans.setdefault(id, [])
             elif spans and id < spec.vocab_size:
                 last.append(id)
         return [clean for id in source for clean in (spans.get(id, []) if id > spec.vocab_size else [id])]

@@ -36,8 +36,11 @@ class Origin:
         self.saved = Saved.open(folder.find(run))
         self.path, self.plan, self.vocabularies = self.saved.path, self.saved.plan, self.saved.vocabularies
 
-    def settings(self, kind: type[Kind]) -> dict[str, Any]:
-        """The settings of a training on a kind of data that starts from the run, unless others are given."""
+    def settings(self, kind: type[Kind], objective: str | None = None) -> dict[str, Any]:
+        """The settings of a training on a kind of data that starts from the run, unless others are given.
+
+        Those of its objective are among them unless another `objective` is given.
+        """
         plan, known = self.plan, {f.name for f in fields_of(kind.Settings)}
         data, own = plan.data.to_dict(), plan.train.to_dict() | plan.data.to_dict()
         vocabulary = {name: data[name] for name in VOCABULARY if name in data.keys() & known}
@@ -45,6 +48,8 @@ class Origin:
         if kind.name() == plan.kind:
             lengths = {name: own[name] for name in LENGTHS if name in kind.own}
             named["objective"] = plan.objective.name()
+            if objective in (None, plan.objective.name()):
+                named |= plan.objective.to_dict()
         else:
             window = getattr(plan.outline(self.saved.spec), "window", self.saved.spec.lengths.window)
             lengths = kind.within(window) if window else {}
@@ -93,7 +98,7 @@ class Origin:
         modules = [(f"{self.inside(vocabularies, name)}.weight", module) for name, module in model.named_modules()]
         places = {f"{name.removesuffix('.weight')}.embed.weight" for name, m in modules if isinstance(m, Learned)}
         tokens = {name for name, m in modules if isinstance(m, nn.Embedding) and m.num_embeddings == spec.input_size}
-        taken, new, cut = 0, 0, ""
+        taken, new, symbols, cut = 0, 0, 0, ""
         for own, p in model.named_parameters():
             name = self.inside(vocabularies, own)
             if not name.startswith(BODY) and self.vocabularies.classes != vocabularies.classes:
@@ -103,6 +108,7 @@ class Origin:
             if name in places and len(t) > len(p):
                 cut = f", the first {len(p)} of {len(t)} positions"
             if name in places | tokens and len(t) > len(p):
+                symbols += 0 if name in places else t[len(p) :].numel()
                 t = t[: len(p)]
             if t.shape != p.shape:
                 raise SettingsError(self.misfit(own, t, p, learned=name in places))
@@ -113,6 +119,7 @@ class Origin:
         record.origin, step = self.to_json(), metadata.get("step")
         left = sum(t.numel() for t in tensors.values())
         unused = f"; {left:,} of its head are left out" if left else ""
+        unused += f"; {symbols:,} of symbols beyond the vocabulary are left out" if symbols else ""
         fresh = f"; the head of {spec.classes} classes is new, with {new:,}" if new else ""
         where = f"of {self.path}, step {step}"
         return f"starts with the {taken:,} weights {where}{cut}{unused}{fresh}; the optimizer begins anew"

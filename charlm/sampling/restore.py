@@ -34,18 +34,13 @@ def pieces_of(text: str, objective: Restoring, tokenizer: Tokenizer, spec: DataS
     Raises `VocabularyError` as `Tokenizer.encode` does, `SettingsError` for gaps if the model never met any.
     """
     parts = [tokenizer.encode(part, unknown).tolist() for part in text.split(TYPED)]
-    if len(parts) > 1 and joins_blanks(tokenizer):
+    if len(parts) > 1 and tokenizer.joins_blanks:
         # A blank before a gap belongs to the word that is missing, as it does where such words were hidden.
         blank = tokenizer.encode(" ").tolist()
         parts[:-1] = [part[: -len(blank)] if part[-len(blank) :] == blank else part for part in parts[:-1]]
     ids = [id for part in parts for id in (*part, GAP)][:-1]
     fits = partial(objective.fits, lengths=spec.lengths)
     return [objective.source(piece, spec) for piece in cut(ids, fits, tokenizer.tokens)]
-
-
-def joins_blanks(tokenizer: Tokenizer) -> bool:
-    """Whether some tokens are a blank and the word behind it."""
-    return any(token[:1] == b" " and token[1:2].isalpha() for token in tokenizer.tokens)
 
 
 def cut(ids: list[int], fits: Callable[[int, int], bool], texts: Sequence[bytes]) -> Iterator[list[int]]:

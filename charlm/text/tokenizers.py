@@ -98,6 +98,11 @@ class Tokenizer(ABC):
         return int(self.encode("\n")[0])
 
     @cached_property
+    def joins_blanks(self) -> bool:
+        """Whether some tokens are a blank and the word behind it; so a word that is missing has the blank before it."""
+        return any(t[:1] == b" " and t[1:].decode("utf-8", "ignore")[:1].isalpha() for t in self.tokens)
+
+    @cached_property
     def sha256(self) -> str:
         """Equal for tokenizers with the same vocabulary."""
         return digest(self.to_json())

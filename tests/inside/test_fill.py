@@ -15,9 +15,11 @@ import torch
 from small_runs import train_on_verses
 
 import charlm
+from charlm.config import DataSettings
 from charlm.errors import SettingsError
-from charlm.inside.fill import Filled, fill
+from charlm.inside.fill import Filled, fill, parse
 from charlm.progress import result
+from charlm.text.vocabulary import train_tokenizer
 from charlm.writer import Writer
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -93,6 +95,13 @@ def test_a_space_before_a_gap_belongs_to_it_where_it_does_in_tokens(tmp_path: Pa
     assert told.gaps[0].guesses[0].text == " is"
 
 
+def test_runs_of_blanks_in_a_vocabulary_of_words_are_no_blanks_before_words() -> None:
+    tokenizer = result(train_tokenizer(DataSettings(tokenizer="word"), lambda: iter(["the  lamp  is  out\n" * 9])))
+    assert b"  " in tokenizer.tokens
+    ids, ((place, size),) = parse(tokenizer, "the [MASK] is")
+    assert (tokenizer.decode(ids[:place].tolist()), size) == ("the ", 1)
+
+
 def test_too_many_candidates_are_those_that_the_text_before_suggests(
     parrot: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,11 +145,15 @@ def test_what_is_no_text_with_gaps_is_refused(words: list[str], why: str, masked
 
 
 def test_runs_that_fill_no_gaps_name_the_command_that_they_are_for(
-    verses: Path, translator: Path, typed: Typed
+    verses: Path, translator: Path, restorer: Path, typed: Typed
 ) -> None:
     sizes = ["--layers", "1", "--hidden-size", "16", "--steps", "1", "--quiet"]
     assert typed("train", verses, "--arch", "encdec", *sizes, "--out", "encdec")[0] == 0
-    for run, why in (("encdec", "not to fill gaps: charlm sample does"), (translator, "charlm translate")):
+    for run, why in (
+        ("encdec", "not to fill gaps: charlm sample does"),
+        (translator, "charlm translate"),
+        (restorer, "use charlm restore"),
+    ):
         code, out, err = typed("fill", run, "a[MASK]")
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert why in err
@@ -165,7 +178,7 @@ def test_views_of_a_text_from_left_to_right_refuse_an_encoder_in_one_line(
     code, out, err = typed(view, masked, *VIEWS[view])
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
-    assert "reads a text from both sides and cannot go on with it; there are charlm fill" in err
+    assert "this run was trained with --objective masked; use charlm fill" in err
 
 
 def test_an_encoder_neither_compresses_nor_translates(masked: Path, verses: Path, typed: Typed) -> None:
@@ -220,5 +233,5 @@ def test_a_pseudo_log_likelihood_is_no_likelihood(masked: Path, parrot: Path, ty
     code, _, err = typed("score", masked, "text.txt", "--diff", parrot)
     assert code == 2
     assert "pseudo-bits per byte and" in err
-    with pytest.raises(SettingsError, match="from both sides"):
+    with pytest.raises(SettingsError, match="use charlm fill"):
         charlm.load(masked).score("a")
