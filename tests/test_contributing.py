@@ -85,7 +85,7 @@ def test_the_objective_with_its_symbol_is_trained_resumed_scored_and_compared(ve
         ),
         (["train", "{text}", "--objective", "blank"], "unknown objective 'blank' (did you mean blanks?)"),
         (["train", "{text}", "--share", "0.2"], "--share"),
-        (["sample", "trained"], "cannot go on with it"),
+        (["sample", "trained"], "cannot go on with a text"),
     ],
 )
 def test_what_an_architecture_cannot_do_is_refused(words: list[str], why: str, verses: Path, typed: Typed) -> None:
