@@ -66,15 +66,17 @@ class BlockConfig(Settings):
         return self.heads or max(1, self.hidden_size // (64 if self.hidden_size >= 256 else 32))
 
 
-def original_block(c: Any, positions: str) -> BlockConfig:
+def original_block(
+    c: Any, positions: str, *, activation: str = "relu", kind: type[BlockConfig] = BlockConfig
+) -> BlockConfig:
     """That of Vaswani et al. 2017, of a network's width, heads, dropout and place of norms."""
-    return BlockConfig(
+    return kind(
         hidden_size=c.hidden_size,
         heads=c.heads,
         positions=positions,  # type: ignore[arg-type]  # which is checked
         norm="layer",
         norm_place=c.norm_place,
-        activation="relu",
+        activation=activation,  # type: ignore[arg-type]
         qk_norm=False,
         bias=True,
         dropout=c.dropout,

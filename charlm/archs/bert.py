@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charlm.archs._attention import Attention, watch
-from charlm.archs._blocks import Block, BlockConfig, Dropout, Heads, NormPlace, PositionKind, norm
+from charlm.archs._blocks import Block, BlockConfig, Dropout, Heads, NormPlace, PositionKind, norm, original_block
 from charlm.archs._inside import named_layers, refuse_longer, refuse_source, stack_parts
 from charlm.archs._patterns import PatternConfig
 from charlm.archs._positions import positions
@@ -65,17 +65,7 @@ class Bert(Encoder):
         @property
         def block(self) -> BlockConfig:
             """The paper's block."""
-            return PublishedBlock(
-                hidden_size=self.hidden_size,
-                heads=self.heads,
-                positions=self.positions,
-                norm="layer",
-                norm_place=self.norm_place,
-                activation="erf-gelu",
-                qk_norm=False,
-                bias=True,
-                dropout=self.dropout,
-            )
+            return original_block(self, self.positions, activation="erf-gelu", kind=PublishedBlock)
 
     config: Config
 

@@ -20,11 +20,10 @@ from charlm.cli.planning import (
     Preset,
     Source,
     Target,
-    device_of_recipe,
     errors_name_source,
     make_plan,
     open_origin,
-    settings_layers,
+    requested,
     with_plan,
 )
 
@@ -75,10 +74,7 @@ def plan(
     from charlm.plan import Plan
 
     origin = open_origin(init_from)
-    layers = settings_layers(preset, config)
-    named = {"arch": arch, "objective": objective}
-    typed = given | {name: value for name, value in named.items() if value is not None}
-    on = device_of_recipe(preset, config, origin, [*layers.values(), typed])
+    layers, typed, on = requested(given, arch, objective, preset, config, origin)
     with errors_name_source(layers, typed, plan):
         if corpus or source or target or origin:
             training, text = make_plan([*layers.values(), typed], corpus, source, target, origin, on)

@@ -155,6 +155,21 @@ def device_of_recipe(
     return "cpu" if preset is not None or origin is not None or based else device_of(*layers)
 
 
+def requested(
+    given: dict[str, Any],
+    arch: str | None,
+    objective: str | None,
+    preset: str | None,
+    config: Path | None,
+    origin: Origin | None,
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any], str]:
+    """The layers of a preset and of a file, the settings that were typed, and the class of device whose recipe stands
+    below both."""
+    layers, named = settings_layers(preset, config), {"arch": arch, "objective": objective}
+    typed = given | {name: value for name, value in named.items() if value is not None}
+    return layers, typed, device_of_recipe(preset, config, origin, [*layers.values(), typed])
+
+
 @contextmanager
 def errors_name_source(
     layers: dict[str, dict[str, Any]], typed: Mapping[str, Any], function: Callable[..., None]

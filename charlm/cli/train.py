@@ -21,11 +21,10 @@ from charlm.cli.planning import (
     Preset,
     Source,
     Target,
-    device_of_recipe,
     errors_name_source,
     make_plan,
     open_origin,
-    settings_layers,
+    requested,
     with_plan,
 )
 from charlm.cli.signals import handle_signals, until_interrupted
@@ -98,10 +97,7 @@ def train(
             if previous:
                 raise SettingsError("--previous goes back in a run; say which: --resume RUN --previous")
             origin = open_origin(init_from)
-            layers = settings_layers(preset, config)
-            named = {"arch": arch, "objective": objective}
-            typed = given | {name: value for name, value in named.items() if value is not None}
-            on = device_of_recipe(preset, config, origin, [*layers.values(), typed])
+            layers, typed, on = requested(given, arch, objective, preset, config, origin)
             with errors_name_source(layers, typed, train):
                 plan, text = make_plan([*layers.values(), typed], corpus, source, target, origin, on)
             begun = begun_before(plan, text, out)

@@ -74,8 +74,8 @@ class Recorder:
         if not self.on or shape not in self.feeds:
             return self.update(feed)
         if shape not in self.graphs:
-            work, options = partial(self.update, feed), {"warm_up": WARM_UP, "pool": self.pool}
-            self.graphs[shape] = Recorded(work, self.device, **options, give_up=self.give_up)  # type: ignore[arg-type]
+            work = partial(self.update, feed)
+            self.graphs[shape] = Recorded(work, self.device, warm_up=WARM_UP, pool=self.pool, give_up=self.give_up)
         if self.graphs[shape].graph is None and self.recorded == GRAPHS:
             return self.update(feed)
         return self.graphs[shape]().clone()
