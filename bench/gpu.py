@@ -99,7 +99,8 @@ def tests(left: float) -> Row:
     command = [sys.executable, "-m", "pytest", *map(str, sorted(files)), "-m", "gpu", "-o", "addopts=", "-q"]
     command += ["--tb=line", "--continue-on-collection-errors", "-p", "no:cacheprovider"]
     command += ["-p", "xdist", "-n", str(min(8, os.cpu_count() or 1))] if find_spec("xdist") else []
-    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))  # charlm may not be installed
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": path}
     done = subprocess.run(command, capture_output=True, text=True, timeout=left, cwd=ROOT, env=environment)
     lines = (done.stdout + done.stderr).strip().splitlines()
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
