@@ -168,7 +168,7 @@ _BUNDLED = {
     "saltmere.txt": "a play in English, written for charlm",
     "german-english.tsv": "German sentences with their English translations, tab-separated",
     "notes.tsv": "short notes in English on six things, each with its label, tab-separated",
-    "everyday.txt": "a running text on the same things, without labels",
+    "everyday.txt": "1,189 letters and small scenes on the same things, without labels",
 }
 
 _WIKIPEDIA = "GFDL, and since 2009 CC BY-SA 3.0 (Wikipedia's authors)"
