@@ -322,10 +322,10 @@ def test_the_slanted_triangle_is_the_papers() -> None:
 def test_labelled_texts_are_compared_by_accuracy(labelled: Path, typed: Typed) -> None:
     entrants = "lstm:hidden_size=16,transformer:hidden_size=16:lm_share=0.5:objective=classify"
     code, out, err = typed(
-        "compare", labelled, "--arch", entrants, "--steps", "4", "--match", "tokens", "--val-frac", "0.3"
+        "compare", labelled, "--arch", entrants, "--steps", "4", "--match", "tokens", "--test-frac", "0.3"
     )
     assert code == 0, err
-    assert "36 texts to be classified" in out
+    assert "36 texts to be classified, of the test part" in out
     assert "accuracy" in out
     assert "macro F1" in out
     assert kinds.load("labels").name() == "labels"

@@ -55,6 +55,7 @@ class Recurrent(LanguageModel):
     config: RecurrentConfig
     recipes = {
         "text": {"weight_decay": 0.1},
+        "labels": {"lr": 2e-3},
         "text on cuda": {"hidden_size": 512, "dropout": 0.5, "lr": 2e-3},
         "long on cuda": {"dropout": 0.6},
     }

@@ -44,6 +44,7 @@ class Bert(Encoder):
     objective = "masked"
     recipes = {
         "text": {"lr": 2e-3, "dropout": 0.0},
+        "labels": {"lr": 1e-3},
         "text on cuda": {"layers": 6, "hidden_size": 384, "lr": 1e-3, "dropout": 0.1},
     }
     bf16_from = 256

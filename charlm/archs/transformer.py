@@ -42,6 +42,7 @@ class Transformer(Windowed):
 
     recipes = {
         "text": {"lr": 3e-3},
+        "labels": {"lr": 1e-3},
         "long": {"dropout": 0.1, "seq_len": 128},
         "text on cuda": {"layers": 6, "hidden_size": 384, "dropout": 0.4, "lr": 1e-3},
         "long on cuda": {"dropout": 0.5},

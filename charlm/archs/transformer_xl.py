@@ -58,6 +58,7 @@ class TransformerXL(LanguageModel):
 
     recipes = {
         "text": {"lr": 3e-3},
+        "labels": {"lr": 1e-3},
         "text on cuda": {"layers": 6, "hidden_size": 384, "dropout": 0.2, "lr": 1e-3},
         "long on cuda": {"dropout": 0.4},
     }

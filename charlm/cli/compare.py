@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from charlm import kinds
 from charlm.cli.comparison import print_comparison
-from charlm.cli.console import err, note
+from charlm.cli.contesting import show_progress
 from charlm.cli.options import Json, with_settings
 from charlm.cli.pictures import save
 from charlm.cli.texts import other_data, refuse_unused, text_to_train_on
@@ -23,12 +22,77 @@ from charlm.runs import folder
 
 if TYPE_CHECKING:
     from charlm.compare.contest import Contest, Match
-    from charlm.compare.run import Comparison, Event, Planned
+    from charlm.compare.run import Comparison, Event
     from charlm.kinds._base import AnyCorpus, Kind
 
 DEFAULTS = "; of ".join(
     f"{kind.name()}: {kind.entrants}" if kind.name() != kinds.TEXT else kind.entrants for kind in kinds.all_kinds()
 )
+
+What = Annotated[
+    list[str] | None,
+    typer.Argument(help="a text to train on, pairs, labels (.tsv, .jsonl), or runs that are there", show_default=False),
+]
+Archs = Annotated[
+    str | None,
+    typer.Option(
+        "--arch",
+        help="architectures and presets, with commas; settings of one after colons: lstm:layers=2; family: every form "
+        f"of the transformer, small \\[default: {DEFAULTS}]",
+        show_default=False,
+    ),
+]
+Starts = Annotated[
+    str | None,
+    typer.Option(
+        "--init-from",
+        help="runs with whose weights their architecture starts, with commas; none: the same network with drawn "
+        "weights and a tokenizer of this file; without --arch all architectures of the runs",
+        show_default=False,
+    ),
+]
+Counts = Annotated[
+    str | None,
+    typer.Option(
+        "--label-counts",
+        help="labelled texts to learn from, with commas, or all: each model learns from each number, and all are "
+        "scored on the same texts",
+        show_default=False,
+        rich_help_panel="Labels",
+    ),
+]
+Equal = Annotated[
+    Literal["time", "tokens", "params", "work"] | None,
+    typer.Option(
+        "--match",
+        help="what is equal: time (--minutes), text read (--epochs, --steps), or the models' sizes as well: their "
+        "parameters, or their work, in multiply-adds per token \\[default: by the budget given]",
+        show_default=False,
+    ),
+]
+Seeds = Annotated[int, typer.Option(help="trainings of each, with seeds that follow each other", min=1, max=1000)]
+Jobs = Annotated[int, typer.Option(help="trainings at once, which share the processor", min=1, max=1000)]
+TargetBits = Annotated[
+    float | None,
+    typer.Option("--target-bits", help="bits per byte: show when each came there", show_default=False),
+]
+OtherTexts = Annotated[
+    list[str] | None, typer.Option("--text", help="of runs: score all on this text instead", show_default=False)
+]
+OtherPairs = Annotated[
+    list[str] | None,
+    typer.Option("--pairs", help="of runs that translate: on these pairs instead", show_default=False),
+]
+Along = Annotated[Literal["time", "tokens", "steps"], typer.Option(help="what the learning curves are drawn along")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="folder for the runs \\[default: a new one under runs/]", show_default=False),
+]
+Html = Annotated[
+    Path | None, typer.Option(help="save a report with curves and samples (extra: report)", show_default=False)
+]
+Csv = Annotated[bool, typer.Option("--csv", help="as CSV, a line per training")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="as a Markdown table")]
 
 
 def command(argv: Sequence[str]) -> Callable[..., None]:
@@ -43,7 +107,8 @@ def command(argv: Sequence[str]) -> Callable[..., None]:
         return decorate()(compare)  # without importing torch
     from charlm import archs
     from charlm.cli.planning import typed_value
-    from charlm.compare.contest import MINUTES, shared_settings
+    from charlm.compare.contest import MINUTES
+    from charlm.compare.entrants import shared_settings
     from charlm.plan import device_of, recipe
 
     groups: list[type[Settings]] = [TrainSettings, *(kind.Settings for kind in data)]
@@ -75,79 +140,37 @@ def command(argv: Sequence[str]) -> Callable[..., None]:
 
 
 def compare(
-    what: Annotated[
-        list[str] | None,
-        typer.Argument(help="a text to train on, pairs (.tsv, .jsonl), or runs that are there", show_default=False),
-    ] = None,
-    arch: Annotated[
-        str | None,
-        typer.Option(
-            help="architectures and presets, with commas; settings of one after colons: lstm:layers=2; family: every "
-            f"form of the transformer, small \\[default: {DEFAULTS}]",
-            show_default=False,
-        ),
-    ] = None,
-    match: Annotated[
-        Literal["time", "tokens", "params", "work"] | None,
-        typer.Option(
-            help="what is equal: time (--minutes), text read (--epochs, --steps), or the models' sizes as well: their "
-            "parameters, or their work, in multiply-adds per token \\[default: by the budget given]",
-            show_default=False,
-        ),
-    ] = None,
-    seeds: Annotated[
-        int, typer.Option(help="trainings of each, with seeds that follow each other", min=1, max=1000)
-    ] = 1,
-    jobs: Annotated[int, typer.Option(help="trainings at once, which share the processor", min=1, max=1000)] = 1,
-    target: Annotated[
-        float | None,
-        typer.Option("--target-bits", help="bits per byte: show when each came there", show_default=False),
-    ] = None,
-    text: Annotated[
-        list[str] | None, typer.Option(help="of runs: score all on this text instead", show_default=False)
-    ] = None,
-    pairs: Annotated[
-        list[str] | None, typer.Option(help="of runs that translate: on these pairs instead", show_default=False)
-    ] = None,
-    along: Annotated[
-        Literal["time", "tokens", "steps"], typer.Option(help="what the learning curves are drawn along")
-    ] = "time",
-    folder_: Annotated[
-        Path | None,
-        typer.Option("--out", help="folder for the runs \\[default: a new one under runs/]", show_default=False),
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option(help="save a report with curves and samples (extra: report)", show_default=False)
-    ] = None,
+    what: What = None,
+    arch: Archs = None,
+    init_from: Starts = None,
+    label_counts: Counts = None,
+    match: Equal = None,
+    seeds: Seeds = 1,
+    jobs: Jobs = 1,
+    target: TargetBits = None,
+    text: OtherTexts = None,
+    pairs: OtherPairs = None,
+    along: Along = "time",
+    folder_: Out = None,
+    html: Html = None,
     json: Json = False,
-    csv: Annotated[bool, typer.Option("--csv", help="as CSV, a line per training")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="as a Markdown table")] = False,
+    csv: Csv = False,
+    markdown: Markdown = False,
     *,
     given: dict[str, Any],
 ) -> None:
-    if sum((json, csv, markdown)) > 1:
-        raise SettingsError("--json, --csv and --markdown are different forms; give one of them")
-    if html:
-        from charlm.compare.report import check_extra  # before hours of training, not after
-
-        check_extra()
-        if not html.parent.is_dir():
-            raise SettingsError(f"--html {html}: there is no folder {html.parent}; make it first")
+    refuse_forms(html, json=json, csv=csv, markdown=markdown)
+    trains: Any = {"arch": arch, "starts": init_from, "counts": label_counts, "match": match}
     if what and any(map(is_run, what)):
         encoding = given.pop("encoding", None)
-        if arch is not None or given or match or seeds > 1 or jobs > 1 or folder_:
+        if any(value is not None for value in trains.values()) or given or seeds > 1 or jobs > 1 or folder_:
             raise SettingsError("these are runs: they are compared as they are, without --arch and its training")
         work = compare_existing(what, text, pairs, target, encoding)
     else:
-        if text or pairs:
-            raise SettingsError(
-                "--text and --pairs are for runs; what is trained here is scored on its own held-out part"
-            )
-        if not what:
-            raise SettingsError("what is to be compared? charlm compare FILE trains on it; charlm compare RUN RUN")
+        refuse_untrainable(what, text, pairs)
         from charlm.compare.run import train_and_compare
 
-        contest, corpus = make_contest(arch, match, seeds, given, what)
+        contest, corpus = make_contest(what or [], seeds, given, **trains)
         work = train_and_compare(contest, corpus, out=folder_, jobs=jobs, target=target)
     comparison = show_progress(work, jobs)
     print_comparison(comparison, along, json=json, csv=csv, markdown=markdown)
@@ -157,11 +180,31 @@ def compare(
         save(html, page(comparison).encode("utf-8", "replace"))  # a model may write half a character
 
 
+def refuse_forms(html: Path | None, *, json: bool, csv: bool, markdown: bool) -> None:
+    """Raise `SettingsError` for what could not be written, before hours of training and not after."""
+    if sum((json, csv, markdown)) > 1:
+        raise SettingsError("--json, --csv and --markdown are different forms; give one of them")
+    if html:
+        from charlm.compare.report import check_extra
+
+        check_extra()
+        if not html.parent.is_dir():
+            raise SettingsError(f"--html {html}: there is no folder {html.parent}; make it first")
+
+
+def refuse_untrainable(what: list[str] | None, text: list[str] | None, pairs: list[str] | None) -> None:
+    """Raise `SettingsError` if there is nothing to train on, or other data to be scored on."""
+    if text or pairs:
+        raise SettingsError("--text and --pairs are for runs; what is trained here is scored on its own held-out part")
+    if not what:
+        raise SettingsError("what is to be compared? charlm compare FILE trains on it; charlm compare RUN RUN")
+
+
 def compare_existing(
     names: list[str], text: list[str] | None, pairs: list[str] | None, target: float | None, encoding: str | None
 ) -> Generator[Event, None, Comparison]:
     """Compare existing runs, on their own held-out part or on other data."""
-    from charlm.compare.run import compare_runs
+    from charlm.compare.existing import compare_runs
 
     if text and pairs:
         raise SettingsError("--text and --pairs are different texts; give one of them")
@@ -172,24 +215,30 @@ def compare_existing(
 
 
 def make_contest(
-    arch: str | None,
-    match: Match | None,
+    files: list[str],
     seeds: int,
     given: dict[str, Any],
-    files: list[str],
+    *,
+    arch: str | None,
+    starts: str | None,
+    counts: str | None,
+    match: Match | None,
 ) -> tuple[Contest, AnyCorpus]:
     """The contest and the data in `files`: of a kind that all the architectures read, or that the files' names say."""
-    from charlm.compare.contest import Contest, Entrant, labels
+    from charlm.compare.contest import Contest
+    from charlm.compare.entrants import NONE, entrants, labels, listed
     from charlm.plan import kinds_for
 
+    names, runs = labels(arch), listed(starts)
     readable = {kind.name() for kind in kinds.all_kinds()}
-    for label in () if arch is None else labels(arch):
-        readable &= {*kinds_for(Entrant.parse(label).settings["arch"])}
+    for entrant in entrants(names, runs) if names or runs else ():
+        readable &= {*kinds_for(entrant.arch)}
     readable.add(kinds.named(files, given.get("encoding", DataSettings().encoding)).name())
     kind, corpus = text_to_train_on(files, None, None, given, readable)
-    entrants = labels(kind.entrants if arch is None else arch)
     equal: Match = match or ("tokens" if given.keys() & {"epochs", "steps"} else "time")
-    return Contest.of(entrants, equal, seeds, given, kind=kind.name()), corpus
+    names = names or ([] if {*runs} - {NONE} else labels(kind.entrants))
+    wanted: Any = {"kind": kind.name(), "starts": runs, "counts": listed(counts)}
+    return Contest.of(names, equal, seeds, given, **wanted), corpus
 
 
 def is_run(name: str) -> bool:
@@ -197,63 +246,3 @@ def is_run(name: str) -> bool:
         folder.find(name)
         return True
     return False
-
-
-def show_progress(work: Generator[Event, None, Comparison], jobs: int) -> Comparison:
-    """Run `work` to its end: on a terminal with a bar per training, with a line when one ends. Returns the result."""
-    from charlm.compare.run import Planned
-    from charlm.compare.worker import TrainingEnded, TrainingProgress
-    from charlm.events import Note
-
-    task, state = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[state]}"))
-    columns = (task, BarColumn(), state)
-    bars: dict[Path, TaskID] = {}
-    planned: Planned | None = None
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as display:
-        other = display.add_task("", total=None, state="")
-        try:
-            while True:
-                event = next(work)
-                if isinstance(event, Planned):
-                    planned = event
-                    display.update(other, visible=False)
-                    print_plan(event, jobs)
-                    bars = {run: display.add_task(run.name, total=1.0, state="waiting") for run in event.plans}
-                    for run in event.done:
-                        display.update(bars[run], completed=1.0, state="done before")
-                elif isinstance(event, TrainingProgress):
-                    score = f"{event.score.value:.3f} {event.score.measure.unit}" if event.score else ""
-                    progress = event.progress
-                    display.update(bars[event.path], completed=progress, state=f"{progress:4.0%}  {score}")
-                elif isinstance(event, TrainingEnded):
-                    outcome = f"failed: {event.failure}" if event.failure else "done"
-                    display.update(bars[event.path], completed=1.0, state=outcome[:60])
-                    err.print(f"{event.path.name}: {outcome}", markup=False)
-                elif isinstance(event, Note):
-                    note(event.text)
-                else:
-                    display.update(other, description=event.what, completed=event.done, total=event.total, visible=True)
-        except StopIteration as end:
-            comparison: Comparison = end.value
-            return comparison
-        except KeyboardInterrupt:
-            if planned:
-                err.print(
-                    f"\ninterrupted; {planned.path} keeps what was trained: the same command goes on", markup=False
-                )
-            raise
-        finally:
-            work.close()
-
-
-def print_plan(event: Planned, jobs: int) -> None:
-    """Say how many trainings are to come, and for how long."""
-    remaining = [plan for run, (_, plan) in event.plans.items() if run not in event.done]
-    minutes = sum(plan.train.minutes or 0 for plan in remaining) / jobs
-    time = f", about {minutes:g} minutes" if minutes else ""
-    err.print(f"{len(remaining)} trainings to do{time}; {len(event.done)} done before; in {event.path}", markup=False)
-    if event.sized:
-        sizes = {label: plan.model.to_dict().get("hidden_size") for label, plan in event.plans.values()}
-        err.print("hidden sizes: " + ", ".join(f"{label} {size}" for label, size in sizes.items()), markup=False)
-    if jobs > 1:
-        err.print(f"{jobs} at once share the processor: speeds are of that", markup=False)

@@ -37,7 +37,6 @@ def print_comparison(comparison: Comparison, along: Along, *, json: bool, csv: b
 
 def print_table(comparison: Comparison) -> None:
     from charlm.compare import cells
-    from charlm.compare.rows import verdict
 
     trained = [row for row in comparison.rows if row.trained]
     if "chrf" in kinds.load(comparison.kind).figures and all(row.value("chrf") is None for row in trained):
@@ -53,13 +52,18 @@ def print_table(comparison: Comparison) -> None:
     out.print(f"\n{heading}; * is the best of a column\n", markup=False)
     show(result)
     notes = [f"{line.cells[0]}: {line.note}" for line in lines if line.note and len(line.cells) > 1]
-    out.print("\n".join(["", *notes, verdict(comparison.rows)]), markup=False)
+    out.print("\n".join(["", *notes, comparison.verdict]), markup=False)
 
 
 def print_curves(comparison: Comparison, along: Along) -> None:
-    """Learning curves, and quality by source length, where they have more than one point."""
-    from charlm.cli.curves import by_length, curves
+    """Scores by the number of labelled texts, or else learning curves, and quality by source length, where they have
+    more than one point."""
+    from charlm.cli.curves import by_count, by_length, curves
+    from charlm.compare.counts import counts
 
+    if counts(comparison.rows):
+        out.print(by_count(comparison.rows, comparison.measure), markup=False)
+        return
     by_label = {row.label: [training.curve for training in row.trained] for row in comparison.rows}
     if any(len(curve) > 1 for row_curves in by_label.values() for curve in row_curves):
         out.print(curves(by_label, comparison.measure, along), markup=False)

@@ -1,7 +1,9 @@
-"""Curves in a terminal: learning curves, and the quality of translations by the length of their sources."""
+"""Curves in a terminal: learning curves, the quality of translations by the length of their sources, and scores by the
+number of labelled texts."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -9,7 +11,8 @@ from rich.text import Text
 
 from charlm.cli.console import out
 from charlm.compare.axes import AXES, BY_LENGTH, LENGTH, point
-from charlm.compare.rows import Point
+from charlm.compare.counts import COMMONEST, TEXTS, by_line, commonest, counts
+from charlm.compare.rows import Point, Row
 
 if TYPE_CHECKING:
     from charlm.kinds._base import Band
@@ -38,6 +41,28 @@ def by_length(bands: Mapping[str, Sequence[Band]], *, height: int = HEIGHT) -> T
     plotext.ylim(0, 100)
     plotext.xlabel(LENGTH)
     plotext.ylabel(BY_LENGTH[field])
+    return as_text()
+
+
+def by_count(rows: Sequence[Row], measure: Measure, *, height: int = HEIGHT) -> Text:
+    """Scores along the number of labelled texts, on a logarithmic scale: a line per model, and one of the commonest
+    class."""
+    import plotext
+
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plot_size(min(out.width, WIDEST), height)
+    numbers, share = counts(rows), commonest(rows)
+    places = [math.log10(number) for number in numbers]
+    for number, (line, spots) in enumerate(by_line(rows).items()):
+        if points := [(math.log10(spot.texts), spot.value) for spot in spots if spot.value is not None]:
+            x, y = zip(*points, strict=True)
+            plotext.plot(x, y, label=line, marker="braille", color=COLOURS[number % len(COLOURS)])
+    if share is not None:
+        plotext.plot(places, [share] * len(places), label=COMMONEST, marker="·", color="gray")
+    plotext.xticks(places, [f"{number:,}" for number in numbers])
+    plotext.xlabel(TEXTS)
+    plotext.ylabel(measure.words)
     return as_text()
 
 

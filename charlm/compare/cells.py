@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from charlm import kinds
+from charlm.compare.counts import COMMONEST, Spot, by_line, commonest, counts
 from charlm.compare.rows import Row, mean
 from charlm.compare.run import Comparison
 from charlm.kinds._base import Column
@@ -43,7 +45,10 @@ def value(comparison: Comparison, row: Row, column: Column) -> float | None:
 
 
 def lines(comparison: Comparison) -> tuple[list[str], list[Line]]:
-    """(titles, lines): models and baselines, best score first, and then the models of which every training failed."""
+    """(titles, lines): models and baselines, best score first, and then the models of which every training failed;
+    where models learn from several numbers of labelled texts, a column for each number."""
+    if numbers := counts(comparison.rows):
+        return [comparison.measure.unit, *(f"{number:,} labels" for number in numbers)], count_lines(comparison.rows)
     shown, baselines = columns(comparison), comparison.baselines
     trained = [row for row in comparison.rows if row.trained]
     best_values = []
@@ -71,6 +76,33 @@ def lines(comparison: Comparison) -> tuple[list[str], list[Line]]:
     return titles, [line for _, line in ranked] + failures
 
 
+def count_lines(rows: Sequence[Row]) -> list[Line]:
+    """A line per model, with its score for every number of labelled texts, and one of the commonest class."""
+    numbers, table = counts(rows), []
+    known = {model: {spot.texts: spot for spot in spots} for model, spots in by_line(rows).items()}
+    for model, spots in known.items():
+        cells, best, reasons = list[str](), list[bool](), list[str]()
+        for number in numbers:
+            values = [own[number].value or 0.0 for own in known.values() if number in own]
+            spot = spots.get(number)
+            cells.append(spot_cell(spot))
+            best.append(spot is not None and len(values) > 1 and spot.value == max(values))
+            if spot and spot.failures:
+                failed = f"{len(spot.failures)} of {spot.seeds} failed: {spot.failures[0]}"
+                reasons.append(f"with {number:,} labels {failed}")
+        table.append(Line([model, *cells], [False, *best], note="; ".join(reasons)))
+    if (share := commonest(rows)) is not None:
+        table.append(Line([COMMONEST, *[f"{share:.3f}"] * len(numbers)], [False] * (len(numbers) + 1), baseline=True))
+    return table
+
+
+def spot_cell(spot: Spot | None) -> str:
+    """The mean and half the interval over seeds."""
+    if spot is None or spot.value is None:
+        return "-"
+    return f"{spot.value:.3f}" + (f" ± {spot.half:.3f}" if spot.half is not None else "")
+
+
 def marked(line: Line) -> list[str]:
     """The cells, the best ones with a star, which shows without colours too."""
     return [cell + BEST if best else cell for cell, best in zip(line.cells, line.best, strict=True)]
@@ -91,7 +123,9 @@ def markdown(comparison: Comparison) -> str:
 def as_csv(comparison: Comparison) -> str:
     """CSV with a line per training and numbers without units."""
     score = comparison.measure.name
-    names = ["run", "seed", score, *FIGURES, *kinds.load(comparison.kind).figures]
+    trained = [training for row in comparison.rows for training in row.trained]
+    some = [name for name in ("start", "label_count") if any(each.figures[name] is not None for each in trained)]
+    names = ["run", "seed", *some, score, *FIGURES, *kinds.load(comparison.kind).figures]
     table: list[dict[str, Any]] = []
     for row in comparison.rows:
         table += [{"model": row.label, "failure": reason} for reason in row.failures]

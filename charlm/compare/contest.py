@@ -10,112 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from charlm import archs, kinds, objectives, presets
-from charlm.config import (
-    BUDGETS,
-    Arg,
-    DataSettings,
-    Field,
-    Settings,
-    TrainSettings,
-    fields_of,
-    flag,
-    parse_value,
-    setting,
-)
+from charlm import kinds
+from charlm.compare.entrants import Entrant, entrants
+from charlm.config import DataSettings, Settings
 from charlm.errors import SettingsError
-from charlm.kinds._base import AnyCorpus, AnyStore
+from charlm.kinds._base import AnyCorpus, AnyStore, Kind
 from charlm.model import Network, parameter_count
-from charlm.plan import Plan, device_of, merge, unknown_message
+from charlm.plan import Plan, device_of, merge
 from charlm.progress import Progress
 from charlm.work import multiply_adds
 
 Match = Literal["time", "tokens", "params", "work"]
-Stores = dict[DataSettings, AnyStore]  # the data as token ids, by the settings that made them
+Stores = dict[str, AnyStore]  # the data as token ids, by the label of the entrant that reads them
 MINUTES = 2.0
-TEXT_SETTINGS = {"val_frac", "test_frac", "encoding", "alphabet"}
-OBJECTIVE = Field("objective", str, Arg("what to train it for"), None)  # None: the default
 TOLERANCE = 0.02  # share of the size by which matched models may differ
 LARGEST = 16_384  # hidden size that is tried
-
-
-def shared_settings() -> set[str]:
-    """Settings that must be the same for all entrants, to be fair."""
-    return {*BUDGETS, *TEXT_SETTINGS, "seed", "order", *(name for kind in kinds.all_kinds() for name in kind.batches)}
-
-
-FAMILY = "family"  # stands for every preset `…-tiny` that guesses each next token
-
-
-class Entrant(NamedTuple):
-    """One model in the contest, with its own settings."""
-
-    label: str  # such as lstm:hidden_size=512
-    settings: dict[str, Any]  # with the architecture
-
-    @property
-    def sized(self) -> bool:
-        """Whether it was given a hidden size after a colon; that of a preset may be changed."""
-        return any(setting(pair.partition("=")[0].strip()) == "hidden_size" for pair in self.label.split(":")[1:])
-
-    @property
-    def is_preset(self) -> bool:
-        return self.label.partition(":")[0] in presets.names()
-
-    @classmethod
-    def parse(cls, label: str) -> Entrant:
-        """Read `NAME` or `NAME:setting=value:setting=value`, where a name is an architecture's or a preset's.
-
-        Of a preset what must be the same for all is left out. Raises `SettingsError` for anything else.
-        """
-        name, *pairs = label.split(":")
-        settings = named_settings(name)
-        arch = settings["arch"]
-        network = archs.load(arch)
-        parts = [pair.partition("=") for pair in pairs]
-        typed = [(setting(name.strip()), equals, text) for name, equals, text in parts]
-        objective = objectives.load(next((text for name, _, text in typed if name == "objective"), network.objective))
-        groups = (network.Config, objective, TrainSettings, *(kind.Settings for kind in kinds.all_kinds()))
-        fields = {f.name: f for group in groups for f in fields_of(group)} | {"objective": OBJECTIVE}
-        for name, equals, text in typed:
-            if not equals:
-                raise SettingsError(f"{label!r}: after a colon comes setting=value, such as lstm:hidden_size=512")
-            if name not in fields:
-                raise SettingsError(unknown_message(name, arch))
-            if name in shared_settings():
-                raise SettingsError(
-                    f"{label!r}: {flag(name)} must be the same for all; give it for the whole comparison"
-                )
-            settings[name] = parse_value(fields[name], text)
-        return cls(label, settings)
-
-
-def named_settings(name: str) -> dict[str, Any]:
-    """The settings of an entrant that is named by its architecture or by a preset."""
-    if name not in presets.names():
-        archs.load(name)  # which knows what an unknown name may have meant
-        return {"arch": name}
-    settings = presets.read(name)
-    if "arch" not in settings:
-        raise SettingsError(
-            f"preset {name} is for any architecture; name one, with settings after colons: lstm:layers=2"
-        )
-    return {name: value for name, value in settings.items() if name not in shared_settings()}
-
-
-def labels(names: str) -> list[str]:
-    """The entrants in a list with commas; `family` stands for all of its members."""
-    given = [name.strip() for name in names.split(",")]
-    return [label for name in given for label in (family() if name == FAMILY else [name])]
-
-
-def family() -> list[str]:
-    """The presets of small transformers of all forms, which train on a text in minutes."""
-    tiny = [name for name in presets.names() if name.endswith("-tiny")]
-    return [name for name in tiny if archs.load(presets.read(name)["arch"]).objective == "causal"]
 
 
 @dataclass(frozen=True)
@@ -130,64 +43,116 @@ class Contest:
 
     @classmethod
     def of(
-        cls, labels: Sequence[str], match: Match, seeds: int, common: Mapping[str, Any], *, kind: str = kinds.TEXT
+        cls,
+        names: Sequence[str],
+        match: Match,
+        seeds: int,
+        common: Mapping[str, Any],
+        *,
+        kind: str = kinds.TEXT,
+        starts: Sequence[str] = (),
+        counts: Sequence[str] = (),
     ) -> Contest:
-        """Raises `SettingsError` for wrong or repeated entrants, or if the budget does not suit `match`."""
-        if len(set(labels)) < len(labels):
-            raise SettingsError(f"--arch names something twice: {', '.join(labels)}; --seeds trains each several times")
+        """`names`, `starts` and `counts` are those of `entrants`.
+
+        Raises `SettingsError` as that does, for runs that cannot start such trainings, and if the budget does not suit
+        `match`.
+        """
         if match == "tokens" and not common.keys() & {"epochs", "steps"}:
             raise SettingsError("--match tokens lets all read the same text, however long it takes: give --epochs")
         if match == "time" and common.keys() & {"epochs", "steps"}:
             raise SettingsError(
                 "--match time gives all the same --minutes; for --epochs or --steps, add --match tokens"
             )
-        common = merge({"minutes": MINUTES, **kinds.load(kind).batches_on(device_of(common))}, common)
-        return cls(tuple(Entrant.parse(label) for label in labels), match, seeds, common, kind)
+        data, entered = kinds.load(kind), tuple(entrants(names, starts, counts))
+        refuse_counts(counts, data, common)
+        for origin, entrant in ((entrant.origin, entrant) for entrant in entered):
+            if origin:
+                origin.refuse_kind(data)
+                origin.refuse({**common, **entrant.settings})
+        equal = {**data.batches_on(device_of(common)), **shortest(entered, data)}
+        return cls(entered, match, seeds, merge({"minutes": MINUTES, **equal}, common), kind)
 
     def to_dict(self) -> dict[str, Any]:
         labels = [entrant.label for entrant in self.entrants]
-        return {"entrants": labels, "match": self.match, "seeds": self.seeds, "common": self.common}
+        runs = {entrant.label: str(entrant.like.path.resolve()) for entrant in self.entrants if entrant.like}
+        asked = {"entrants": labels, "match": self.match, "seeds": self.seeds, "common": self.common}
+        return asked | ({"runs": runs} if runs else {})
 
     @cached_property
     def drafts(self) -> list[Plan]:
         """A plan per entrant, before sizes are matched. Raises `SettingsError` as `Plan.of` does."""
         on = device_of(self.common)
-        plans = [
-            Plan.of(self.common, entrant.settings, kind=self.kind, on="cpu" if entrant.is_preset else on)
-            for entrant in self.entrants
-        ]
-        steps = {kinds.load(self.kind).step_size(plan) for plan in plans if plan.train.steps}
+        kind, plans = kinds.load(self.kind), []
+        for entrant in self.entrants:
+            as_it_is = entrant.is_preset or entrant.like
+            layers = entrant.inherited(kind), self.common, entrant.settings
+            plans.append(Plan.of(*layers, kind=self.kind, on="cpu" if as_it_is else on))
+        steps = {kind.step_size(plan) for plan in plans if plan.train.steps}
         if self.match == "tokens" and len(steps) > 1:
             raise SettingsError("--steps are of different sizes here; give --epochs")
         return plans
 
     def stores(self, corpus: AnyCorpus, cache_dir: Path | None) -> Generator[Progress, None, Stores]:
-        """Read the data once for all entrants with the same data settings.
+        """Read the data once for all entrants with the same data settings and the same vocabulary to start with.
 
-        Raises `SettingsError` if not all entrants would be given the same data.
+        Raises `SettingsError` if not all entrants would be given the same data, but for the number of labelled texts.
         """
         kind, stores = kinds.load(self.kind), Stores()
-        for plan in self.drafts:
-            if plan.data not in stores:
-                stores[plan.data] = yield from kind.prepare(corpus, plan.data, cache_dir)
-        for parts in zip(*((store.train, store.validation) for store in stores.values()), strict=True):
-            if not kind.equal(parts):
-                raise SettingsError(kind.unequal)
+        made: dict[tuple[DataSettings, str], AnyStore] = {}
+        for entrant, plan in zip(self.entrants, self.drafts, strict=True):
+            vocabularies = entrant.origin.vocabularies if entrant.origin else None
+            key = plan.data, vocabularies.sha256 if vocabularies else ""
+            if key not in made:
+                made[key] = yield from kind.prepare(corpus, plan.data, cache_dir, vocabularies)
+            stores[entrant.label] = made[key]
+        numbers = dict.fromkeys(entrant.count for entrant in self.entrants)
+        learnt = [[stores[e.label].train for e in self.entrants if e.count == number] for number in numbers]
+        held_out = [[part(store) for store in made.values()] for part in (attrgetter("validation"), kind.measured)]
+        if not all(kind.equal(parts) for parts in (*held_out, *learnt)):
+            raise SettingsError(kind.unequal)
+        for entrant in self.entrants:
+            refuse_too_many(entrant, stores[entrant.label], kind)
         return stores
 
     def plans(self, stores: Stores) -> dict[str, list[Plan]]:
         """{label: a plan per seed}. Raises `SettingsError` if the sizes cannot be matched."""
-        plans = self.drafts
+        plans, read = self.drafts, [stores[entrant.label] for entrant in self.entrants]
         if self.match in SIZES:
             fixed = [entrant.sized for entrant in self.entrants]
-            plans = match_sizes(plans, [stores[plan.data] for plan in plans], self.match, fixed=fixed)
-        plans = kinds.load(self.kind).level(plans, [stores[plan.data] for plan in plans])
+            plans = match_sizes(plans, read, self.match, fixed=fixed)
+        plans = kinds.load(self.kind).level(plans, read)
         return {
             entrant.label: [
                 replace(plan, train=replace(plan.train, seed=plan.train.seed + seed)) for seed in range(self.seeds)
             ]
             for entrant, plan in zip(self.entrants, plans, strict=True)
         }
+
+
+def shortest(entered: Sequence[Entrant], kind: type[Kind]) -> dict[str, Any]:
+    """What must be the same for all and runs have a bound for: the longest text that all of them can read."""
+    own = [entrant.inherited(kind) for entrant in entered]
+    known = {name: [each[name] for each in own if name in each] for name in kind.batches}
+    return {name: min(values) for name, values in known.items() if values}
+
+
+def refuse_counts(counts: Sequence[str], kind: type[Kind], common: Mapping[str, Any]) -> None:
+    """Raise `SettingsError` for numbers of labelled texts where there are no labels, or another number is given."""
+    if counts and "label_count" not in kind.own:
+        labels = kinds.load("labels")
+        raise SettingsError(f"--label-counts is for {labels.noun}: {labels.files}; these files hold {kind.noun}")
+    if counts and common.get("label_count") is not None:
+        raise SettingsError("--label-count gives all as many labelled texts as --label-counts varies; give one of them")
+
+
+def refuse_too_many(entrant: Entrant, store: AnyStore, kind: type[Kind]) -> None:
+    """Raise `SettingsError` if an entrant is to learn from more labelled texts than there are."""
+    wanted, size = entrant.settings.get("label_count"), kind.size(store.train)
+    if wanted and wanted > size + len(store.vocabularies.classes):  # of each class a whole number
+        raise SettingsError(
+            f"--label-counts {entrant.count}: there are {size:,} labelled texts to learn from; give fewer, or all"
+        )
 
 
 class Size(NamedTuple):

@@ -57,4 +57,6 @@ def measure_run(run: Path, trial: Trial, score: Score | None = None, part: Any =
         seconds=training["seconds"],
         curve=curve_of(info, score.measure),
         trial=trial,
+        start=(config.get("origin") or {}).get("run"),
+        label_count=config["data"].get("label_count"),
     )

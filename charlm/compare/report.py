@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from charlm.compare.axes import AXES, BY_LENGTH, LENGTH, point
 from charlm.compare.cells import BEST, lines
+from charlm.compare.counts import COMMONEST, TEXTS, by_line, commonest, counts
 from charlm.compare.measure import open_run
-from charlm.compare.rows import Example, Row, examples, verdict
+from charlm.compare.rows import Example, Row, examples
 from charlm.compare.run import Comparison
 from charlm.errors import SettingsError
 from charlm.inside.attend import Attended, attend
@@ -58,7 +59,7 @@ def page(comparison: Comparison) -> str:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         comparison=comparison,
-        verdict=verdict(comparison.rows),
+        verdict=comparison.verdict,
         titles=titles,
         lines=table,
         best=BEST,
@@ -69,6 +70,7 @@ def page(comparison: Comparison) -> str:
             for field, title in BY_LENGTH.items()
             if any(row.bands and row.value(field) is not None for row in trained)
         ],
+        counted=inline(by_count(comparison.rows, measure)) if counts(comparison.rows) else "",
         examples=pairs,
         heats=list(heats(comparison, trained)),
         maps=list(attention(comparison.passage, pairs, trained)),
@@ -107,6 +109,26 @@ def by_length(rows: list[Row], field: str, title: str) -> dict[str, Any]:
     tooltip = ("model", "shortest", "longest", "pairs", field)
     chart = line_chart(values, tooltip, ("length", LENGTH), (field, title))
     chart["encoding"]["y"]["scale"] = {"domain": [0, 100]}
+    return chart
+
+
+def by_count(rows: list[Row], measure: Measure) -> dict[str, Any]:
+    """A chart of the scores along the number of labelled texts, with their intervals over seeds."""
+    numbers, share = counts(rows), commonest(rows)
+    values = [
+        {"model": line, "texts": spot.texts, measure.name: spot.value, "low": spot.low, "high": spot.high}
+        for line, spots in by_line(rows).items()
+        for spot in spots
+        if spot.value is not None
+    ]
+    values += [{"model": COMMONEST, "texts": n, measure.name: share} for n in numbers if share is not None]
+    chart = line_chart(
+        values, ("model", "texts", measure.name, "low", "high"), ("texts", TEXTS), (measure.name, measure.words)
+    )
+    chart["encoding"]["x"] |= {"scale": {"type": "log"}, "axis": {"values": numbers}}
+    chart["encoding"]["y"]["scale"] = {"zero": False}
+    interval = {"y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}
+    chart["layer"] = [{"mark": chart.pop("mark")}, {"mark": "rule", "encoding": interval}]
     return chart
 
 

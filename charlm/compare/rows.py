@@ -53,6 +53,8 @@ class Trained:
     seconds: float
     curve: list[Point] = field(default_factory=list)
     trial: Trial = NO_TRIAL
+    start: str | None = None  # the run whose weights it started from
+    label_count: int | None = None  # labelled texts that it was to learn from; None: all, or none at all
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -61,6 +63,8 @@ class Trained:
         return {
             "run": str(self.run),
             "seed": self.seed,
+            "start": self.start,
+            "label_count": self.label_count,
             measure.name: score.value,
             "nats_per_char": score.nats_per_char,
             "params": self.params,
@@ -92,6 +96,8 @@ class Row:
     label: str
     trained: list[Trained]
     failures: list[str]  # a reason for every training that failed
+    line: str = ""  # what it is called together with those that learnt from more or fewer labelled texts
+    count: int | None = None  # labelled texts that it learnt from, if rows differ in that
 
     def value(self, name: str) -> float | None:
         """The mean of a figure over the trainings; None if it is unknown."""
@@ -128,6 +134,7 @@ class Row:
         score = mean(self.scores)
         return {
             "model": self.label,
+            "label_count": self.count,
             "seeds": len(self.trained),
             measure.name: score,
             "interval_95": self.interval,

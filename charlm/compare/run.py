@@ -13,6 +13,8 @@ import torch
 from charlm import kinds
 from charlm.baselines import Baselines
 from charlm.compare.contest import SIZES, Contest, Stores
+from charlm.compare.counts import caption, counts, verdicts
+from charlm.compare.entrants import Entrant
 from charlm.compare.measure import measure_run, open_for, open_run
 from charlm.compare.rows import Row, examples, verdict
 from charlm.compare.worker import Task, TrainingEnded, TrainingProgress, run_tasks
@@ -23,13 +25,11 @@ from charlm.kinds._base import AnyCorpus, AnyStore, Kind, Trial
 from charlm.plan import Plan
 from charlm.progress import Progress
 from charlm.runs import folder
-from charlm.runs.folder import RunInfo
 from charlm.score import BITS, Measure
-from charlm.scoring import part_to_score
 from charlm.training.loop import Trainer
 
 FILE = "compare.json"
-Runs = dict[Path, tuple[str, Plan]]  # run folder -> (label, plan)
+Runs = dict[Path, tuple[Entrant, Plan]]  # by the run's folder
 
 
 @dataclass
@@ -50,7 +50,13 @@ class Comparison:
     def scored_on(self) -> str:
         """What all were scored on, in words."""
         kind, text = kinds.load(self.kind), self.text
-        return kind.scored.format(size=f"{text[kind.unit]:,}", bytes=f"{text['validation_bytes']:,}")
+        words = kind.scored.format(size=f"{text[kind.unit]:,}", bytes=f"{text['validation_bytes']:,}")
+        return f"{words}, of the test part, by which no weights were chosen" if text.get("part") == "test" else words
+
+    @property
+    def verdict(self) -> str:
+        """On the difference between the best two, of every number of labelled texts if there are several."""
+        return f"{verdicts(self.rows)}\n{caption(self.rows)}" if counts(self.rows) else verdict(self.rows)
 
     def to_dict(self) -> dict[str, Any]:
         baselines, figures = self.baselines, kinds.load(self.kind).figures
@@ -61,7 +67,7 @@ class Comparison:
             "target": self.target,
             "rows": [row.to_dict(self.measure, figures, self.target, ngram6) for row in self.rows],
             "baselines": baselines._asdict() if baselines else None,
-            "verdict": verdict(self.rows),
+            "verdict": self.verdict,
             "samples": self.samples,
             "examples": [example._asdict() for example in examples(self.rows)],
         }
@@ -95,8 +101,7 @@ def train_and_compare(
     """
     if pipes := [str(path) for path in (*corpus.paths, *corpus.targets) if not path.is_file()]:
         raise SettingsError(f"{pipes[0]} can be read only once, and each training reads it; save it to a file")
-    drafts = contest.drafts
-    measure = common_measure([plan.objective.measure for plan in drafts], [plan.data for plan in drafts])
+    measure = contest_measure(contest)
     stores, plans = yield from prepare(contest, corpus, cache_dir)
     asked = contest.to_dict() | {"jobs": jobs}
     path = claim_folder(out, corpus, asked)
@@ -106,14 +111,15 @@ def train_and_compare(
             state = folder.read_json(path / FILE)
         else:
             folder.write_json(path / FILE, state)
-        runs = {path / run_name(label, plan): (label, plan) for label, seeds in plans.items() for plan in seeds}
+        runs = {path / run_name(e.label, plan): (e, plan) for e in contest.entrants for plan in plans[e.label]}
         done = {run for run in runs if is_finished(run)}
         yield Planned(path, runs, done, contest.match in SIZES)
-        failures = yield from train_all({run: runs[run][1] for run in runs if run not in done}, corpus, cache_dir, jobs)
+        waiting = {run: runs[run] for run in runs if run not in done}
+        failures = yield from train_all(waiting, corpus, cache_dir, jobs)
         rows = yield from make_rows(runs, failures, stores, state["speeds"])
         folder.write_json(path / FILE, state)
     kind, store = kinds.load(contest.kind), next(iter(stores.values()))
-    text = describe_text(kind, corpus.name, store.validation, store.corpus_sha256)
+    text = describe_text(kind, corpus.name, store, kind.measured(store))
     return (yield from add_extras(Comparison(asked, text, rows, None, target, kind.name(), measure), store))
 
 
@@ -123,22 +129,26 @@ def prepare(
     """(stores, plans by label). Raises `SettingsError` for what cannot be trained or compared, before any training."""
     stores = yield from contest.stores(corpus, cache_dir)
     plans = contest.plans(stores)
-    for plan, *_ in plans.values():
-        refuse_what_cannot_be_computed(plan, stores[plan.data])
-    if not len(next(iter(stores.values())).validation):
+    for label, (plan, *_) in plans.items():
+        refuse_what_cannot_be_computed(plan, stores[label])
+    if not len(kinds.load(contest.kind).measured(next(iter(stores.values())))):
         raise SettingsError("nothing is held out to be compared on; give a larger --val-frac, or a longer text")
     yield from map(Note, dict.fromkeys(note for store in stores.values() for note in store.notes))
     return stores, plans
 
 
 def train_all(
-    plans: dict[Path, Plan], corpus: AnyCorpus, cache_dir: Path | None, jobs: int
+    runs: Runs, corpus: AnyCorpus, cache_dir: Path | None, jobs: int
 ) -> Generator[Event, None, dict[Path, str]]:
-    """Train every plan into its folder, in processes that share the CPU threads; returns the failures by folder."""
+    """Make every run in its folder, in processes that share the CPU threads; returns the failures by folder."""
     files = tuple(map(str, corpus.paths)), tuple(map(str, corpus.targets))
     threads = max(1, torch.get_num_threads() // jobs)
     failures: dict[Path, str] = {}
-    for event in run_tasks([Task(run, plan, *files, cache_dir, threads) for run, plan in plans.items()], jobs):
+    tasks = [
+        Task(run, plan, *files, cache_dir, threads, entrant.origin.path if entrant.origin else None)
+        for run, (entrant, plan) in runs.items()
+    ]
+    for event in run_tasks(tasks, jobs):
         if isinstance(event, TrainingEnded) and event.failure:
             failures[event.path] = event.failure
         yield event
@@ -148,23 +158,26 @@ def train_all(
 def make_rows(
     runs: Runs, failures: dict[Path, str], stores: Stores, speeds: dict[str, float | None]
 ) -> Generator[Progress, None, list[Row]]:
-    """A row per label, with the figures of its runs. Writing speeds are taken from `speeds`, by the run's name, or
+    """A row per entrant, with the figures of its runs. Writing speeds are taken from `speeds`, by the run's name, or
     measured and added to it."""
-    rows = {label: Row(label, [], []) for label, _ in runs.values()}
-    first = next(iter(stores.values())).validation
-    for run, (label, plan) in runs.items():
-        kind, store = kinds.load(plan.kind), stores[plan.data]
+    rows = {entrant.label: Row(entrant.label, [], []) for entrant, _ in runs.values()}
+    first = next(iter(stores.values()))
+    for run, (entrant, plan) in runs.items():
+        kind, store, row = kinds.load(plan.kind), stores[entrant.label], rows[entrant.label]
+        part = kind.measured(store)
+        if entrant.count:
+            row.line, row.count = entrant.line, entrant.settings["label_count"] or kind.size(store.train)
         try:
             if run in failures:
                 raise RunError(failures[run])
             if kind.figures or plan.objective.figures or run.name not in speeds:
-                trial = yield from kind.trial(open_for(run, store), store.validation, like=first)
+                trial = yield from kind.trial(open_for(run, store), part, like=kind.measured(first))
                 speeds[run.name] = trial.speed
             else:
                 trial = Trial(speeds[run.name])
-            rows[label].trained.append(measure_run(run, trial, part=store.validation))
+            row.trained.append(measure_run(run, trial, part=part))
         except RunError as error:
-            rows[label].failures.append(str(error))
+            row.failures.append(str(error))
     return list(rows.values())
 
 
@@ -173,6 +186,13 @@ def refuse_what_cannot_be_computed(plan: Plan, store: AnyStore) -> None:
     if plan.train.precision == "bf16":
         Trainer.from_plan(plan, store.batches(plan.train), store.spec(plan.train))
     choose_device(plan.train.device)
+
+
+def contest_measure(contest: Contest) -> Measure:
+    """The one measure of all scores. Raises as `common_measure` does."""
+    own = [entrant.origin.vocabularies.sha256 if entrant.origin else "" for entrant in contest.entrants]
+    vocabularies = [(plan.data, sha256) for plan, sha256 in zip(contest.drafts, own, strict=True)]
+    return common_measure([plan.objective.measure for plan in contest.drafts], vocabularies)
 
 
 def common_measure(measures: Sequence[Measure], vocabularies: Sequence[object]) -> Measure:
@@ -187,9 +207,10 @@ def common_measure(measures: Sequence[Measure], vocabularies: Sequence[object]) 
     return first
 
 
-def describe_text(kind: type[Kind], name: str, part: Any, sha256: str) -> dict[str, Any]:
-    """Name, size and hash of the part that all are scored on."""
-    return {"name": name, "validation_bytes": part.bytes, kind.unit: kind.size(part), "sha256": sha256}
+def describe_text(kind: type[Kind], name: str, store: AnyStore, part: Any) -> dict[str, Any]:
+    """Name, size and hash of the part that all are scored on, and whether it is one that chose no weights."""
+    about = {"name": name, "validation_bytes": part.bytes, kind.unit: kind.size(part), "sha256": store.corpus_sha256}
+    return about | ({"part": "test"} if part is store.test else {})
 
 
 def add_extras(comparison: Comparison, store: AnyStore) -> Generator[Progress, None, Comparison]:
@@ -203,62 +224,6 @@ def add_extras(comparison: Comparison, store: AnyStore) -> Generator[Progress, N
         if row.trained and (sample := kind.sample(open_run(row.trained[0].run))):
             comparison.samples[row.label] = sample
     return comparison
-
-
-def compare_runs(
-    names: Sequence[str], *, corpus: AnyCorpus | None = None, target: float | None = None
-) -> Generator[Progress | Note, None, Comparison]:
-    """Compare existing runs, on the held-out part that they share, or on another `corpus` of their kind.
-
-    Raises `RunError` if they hold out different data and no other are given, `SettingsError` for runs that do not
-    compare.
-    """
-    infos = [folder.info(folder.find(name)) for name in names]
-    kind = common_kind(infos, other=corpus is not None)
-    measures = [Plan.from_dict(info.config).objective.measure for info in infos]
-    measure = common_measure(measures, [info.config["tokenizer_sha256"] for info in infos])
-    same_names = len({info.path.name for info in infos}) < len(infos)
-    rows, parts, stores = [], list[Any](), list[AnyStore]()
-    for info in infos:
-        label, writer = str(info.path) if same_names else info.path.name, open_run(info.path)
-        part, store = yield from part_to_score(info, writer.vocabularies, corpus=corpus)
-        yield from map(Note, store.notes if corpus and not parts else ())
-        parts.append(part)
-        stores.append(store)
-        if not kind.equal(parts):
-            raise RunError(kind.unequal)
-        trial = yield from kind.trial(writer, part, like=parts[0])
-        score = trial.score
-        if score is None and (corpus or not info.best):
-            score = yield from writer.objective.score(writer.model, part)
-        rows.append(Row(label, [measure_run(info.path, trial, score, part)], []))
-    files = [str(path) for path in corpus.paths] if corpus else []
-    asked = {"runs": [str(info.path) for info in infos], kind.option: files}
-    own = infos[0].config["corpus"]
-    name, sha256 = (", ".join(files), corpus.sha256) if corpus else (own["name"], own["sha256"])
-    text = describe_text(kind, name, parts[0], sha256)
-    comparison = Comparison(asked, text, rows, None, target, kind.name(), measure)
-    return comparison if corpus else (yield from add_extras(comparison, stores[0]))
-
-
-def common_kind(infos: Sequence[RunInfo], *, other: bool) -> type[Kind]:
-    """The kind of data that all runs were trained on. Raises as `compare_runs` does for runs that do not compare;
-    held-out parts may differ if they are scored on `other` data."""
-    if len({info.path.resolve() for info in infos}) < len(infos):
-        raise SettingsError(f"the same run twice: {', '.join(str(info.path) for info in infos)}")
-    first, *others = {info.kind: kinds.load(info.kind) for info in infos}.values()
-    if others:
-        nouns = " and some on ".join(kind.noun for kind in (first, *others))
-        raise SettingsError(f"some of these runs were trained on {nouns}; compare each kind by itself")
-    shares = ("val_frac", "test_frac")
-    held_out = {(info.config["corpus"]["sha256"], *(info.config["data"][name] for name in shares)) for info in infos}
-    if not other and len(held_out) > 1:
-        raise RunError(
-            f"these runs hold out different texts to be scored on; give one for all with --{first.option} FILE"
-        )
-    if bare := [info.path for info in infos if not info.training]:
-        raise RunError(f"{bare[0]} has no training.json, so nothing tells how it was trained; resume it once")
-    return first
 
 
 def claim_folder(out: Path | None, corpus: AnyCorpus, asked: dict[str, Any]) -> Path:

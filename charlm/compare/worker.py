@@ -35,6 +35,7 @@ class Task(NamedTuple):
     targets: tuple[str, ...]  # of pairs, where they are in separate files
     cache_dir: Path | None
     threads: int
+    origin: Path | None  # the run whose weights it starts from
 
 
 class TrainingProgress(NamedTuple):
@@ -115,6 +116,7 @@ def run_task(task: Task, pipe: Connection, stop: Event) -> None:
 
     from charlm import job
     from charlm.events import Control, Ended, Validated
+    from charlm.runs.origin import Origin
     from charlm.training.loop import Step
 
     control = Control()
@@ -129,7 +131,9 @@ def run_task(task: Task, pipe: Connection, stop: Event) -> None:
             events = job.resume(task.path, changes={}, cache_dir=task.cache_dir, control=control)
         else:
             corpus = kinds.load(task.plan.kind).open(task.texts, task.targets, task.plan.data.encoding)
-            events = job.train(task.plan, corpus, out=task.path, cache_dir=task.cache_dir, control=control)
+            places: Any = {"out": task.path, "cache_dir": task.cache_dir}
+            origin = Origin(task.origin) if task.origin else None
+            events = job.train(task.plan, corpus, origin=origin, control=control, **places)
         reported, score, ended = time.monotonic(), None, False
         for event in events:
             control.stop = control.stop or stop.is_set()

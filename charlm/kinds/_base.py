@@ -227,6 +227,11 @@ class Kind(ABC):
         return int(part.chars)
 
     @classmethod
+    def measured(cls, store: Any) -> Any:
+        """The held-out part on which finished runs are compared."""
+        return store.validation
+
+    @classmethod
     def shortened(cls, store: Any, train: TrainSettings) -> str:  # noqa: ARG003
         """A note if the data allow only smaller batches than were asked for, or else ""."""
         return ""

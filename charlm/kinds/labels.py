@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,11 @@ class Labels(Kind):
         return part.count
 
     @classmethod
+    def measured(cls, store: LabelStore) -> LabelSplit:
+        """The test part, if there is one: of few texts, those that chose the best weights are told too well by them."""
+        return store.test if store.test.count else store.validation
+
+    @classmethod
     def glimpse(cls, writer: Any, store: LabelStore, seed: int) -> str:  # noqa: ARG003
         """The first held-out texts, and the class that each is taken for."""
         part = store.validation if store.validation.count else store.train
@@ -119,4 +125,4 @@ class Labels(Kind):
 
     @classmethod
     def step_size(cls, plan: Any) -> object:
-        return plan.train.accumulate, plan.data
+        return plan.train.accumulate, replace(plan.data, label_count=None)

@@ -3,7 +3,8 @@
 What the head reads is made of the body's vectors: the last one, at the newline that ends the text (Radford et al. 2018,
 "Improving Language Understanding by Generative Pre-Training", section 3.2), their mean, or the last, the largest and
 the mean of each number side by side, before one hidden layer (concat pooling; Howard & Ruder 2018, arXiv:1801.06146,
-section 3.3).
+section 3.3). Published are ReLU and batch normalization; GELU stands for both, which lets gradients pass where ReLU has
+none: without a normalization all of its units can be zero for every text, and then stay so.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Classifier(Network):
         drop, classes = nn.Dropout(dropout), body.spec.classes
         if pool == "concat":
             hidden = nn.Linear(3 * width, HIDDEN)
-            self.head = nn.Sequential(drop, hidden, nn.ReLU(), nn.Linear(HIDDEN, classes))
+            self.head = nn.Sequential(drop, hidden, nn.GELU(), nn.Linear(HIDDEN, classes))
         else:
             self.head = nn.Sequential(drop, nn.Linear(width, classes))
         nn.init.normal_(self.head[-1].weight, std=0.02)  # type: ignore[arg-type]

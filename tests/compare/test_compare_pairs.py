@@ -151,7 +151,7 @@ def test_the_page_shows_quality_by_length_translations_and_where_attention_looks
 def test_equal_parameters_are_equal_within_two_percent(words: Path) -> None:
     asked = contest(["encdec:hidden_size=32", "seq2seq", "seq2seq:attention=none:cell=gru"], "params")
     stores = result(asked.stores(PairCorpus.open([words]), None))
-    first, *others = [size(plan, stores[plan.data], "params") for (plan,) in asked.plans(stores).values()]
+    first, *others = [size(plan, stores[label], "params") for label, (plan,) in asked.plans(stores).items()]
     assert all(abs(other - first) <= TOLERANCE * first for other in others)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from charlm.compare.contest import Contest, labels
+from charlm.compare.contest import Contest
+from charlm.compare.entrants import labels
 from charlm.config import DataSpec, Lengths
 from charlm.errors import SettingsError
 from charlm.model import parameter_count
@@ -82,7 +83,7 @@ def test_all_read_the_same_text_in_the_same_order(verses: Path) -> None:
 def test_windows_that_do_not_fit_a_short_text_leave_fewer_rows_for_all(verses: Path) -> None:
     made = plans(["lstm:seq_len=16", "lstm:seq_len=1000"], verses, "tokens", epochs=1.0)
     stores = result(Contest.of(list(made), "tokens", 1, {"epochs": 1.0}).stores(Corpus.open([verses]), None))
-    batches = [stores[plan.data].batches(plan.train) for (plan,) in made.values()]
+    batches = [stores[label].batches(plan.train) for label, (plan,) in made.items()]
     assert batches[0].batch_size == batches[1].batch_size < 16
     assert [each.seq_len for each in batches] == [16, 1000]
 
