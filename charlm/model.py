@@ -176,6 +176,24 @@ class Encoder(Network):
         return self.head(self.encode(tokens, segments))
 
 
+class AnyOrder(Encoder):
+    """Also guesses the tokens at some places, one after the other in any order: each from those guessed before it, and
+    from all at other places."""
+
+    objective = "permute"
+
+    @abstractmethod
+    def guess(self, tokens: Tensor, places: Tensor) -> Tensor:
+        """tokens (B, S), padded as for `encode`, and `places` (B, M) in the order of guessing -> vectors (B, M, D).
+
+        None knows of the token at its own place, or of those at later ones. A place that is PAD is none.
+        """
+
+    def forward(self, tokens: Tensor, segments: Tensor | None = None, places: Tensor | None = None) -> Tensor:
+        """As an encoder's or, where `places` (B, M) are given, logits (B, M, V) of the guesses there."""
+        return self.head(self.encode(tokens, segments) if places is None else self.guess(tokens, places))
+
+
 class TokenVectors(Network):
     """Has a vector for each token of the vocabulary, wherever that stands; it reads no text."""
 

@@ -13,9 +13,10 @@ def multiply_adds(outline: Network) -> int:
 
     A training step has three times as many; four times where the backward pass computes again (`reformer`). Patterns
     are cheaper than dense attention from rows of some 500 tokens on, and experts count the places of their capacity
-    that stay empty. Counted on a row of training and, for an encoder-decoder, per token of
-    source and target; of vectors of tokens per pair, for they are used in pairs alone. `outline` is on the meta device
-    (`Plan.outline`), where nothing is computed.
+    that stay empty. Counted on a row of training and, for an encoder-decoder, per token of source and target; of
+    vectors of tokens per pair, for they are used in pairs alone; of what guesses in any order without a stream for the
+    guesses, which is a sixth more in training. `outline` is on the meta device (`Plan.outline`), where nothing is
+    computed.
     """
     lengths = outline.spec.lengths
     if isinstance(outline, EncoderDecoder):

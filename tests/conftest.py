@@ -177,6 +177,13 @@ def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def permuted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that learnt to guess tokens in any order, mostly."""
+    sizes = {"arch": "xlnet", "layers": 2, "hidden_size": 64, "batch_size": 16, "lr": 3e-3, "steps": 300}
+    return trained_once("permuted", tmp_path_factory, lambda folder: train_on_verses(folder, **sizes))
+
+
+@pytest.fixture(scope="session")
 def translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that writes words backwards, mostly."""
     return trained_once("translator", tmp_path_factory, train_backwards)

@@ -233,7 +233,7 @@ def test_help_shows_the_defaults_that_apply(typed: Typed, words: list[str], opti
         (["train", "--resume", ""], "no run ''"),
         (["compare", "V", "--arch", ""], "unknown architecture ''; choose from bert, encdec, gru, lstm"),
         (["compare", "V", "--arch", "lstm, gur"], "unknown architecture 'gur' (did you mean gru?)"),
-        (["train", "V", "--heads", "2"], "transformer-xl; lstm has --layers, --hidden-size"),
+        (["train", "V", "--heads", "2"], "transformer-xl, xlnet; lstm has --layers, --hidden-size"),
         (["train", "V", "--hedas", "2"], "--hedas is no setting of charlm train; see charlm train --arch lstm --help"),
         (
             ["train", "V", "--hiden-size", "2"],

@@ -66,6 +66,13 @@ class BlockConfig(Settings):
         return self.heads or max(1, self.hidden_size // (64 if self.hidden_size >= 256 else 32))
 
 
+@dataclass(frozen=True)
+class PublishedBlock(BlockConfig):
+    """With the layer norms of TensorFlow 1, in which BERT and XLNet were written."""
+
+    eps: ClassVar[float] = 1e-12
+
+
 def original_block(
     c: Any, positions: str, *, activation: str = "relu", kind: type[BlockConfig] = BlockConfig
 ) -> BlockConfig:

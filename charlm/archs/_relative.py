@@ -5,7 +5,8 @@ Dai et al. 2019, arXiv:1901.02860, section 3.3: for a query q and a key k at a d
     score = ((q + u) k + (q + v) W sinusoids(d)) / sqrt(D/H)
 
 with u and v learned per head. Scores by distance, furthest first, are one row of numbers per query, and a band when
-they stand under their keys (`band`, the shift of appendix B), so that no query looks further back, or ahead.
+they stand under their keys (`band`, the shift of appendix B), so that no query looks further back, or ahead. A text
+that is read both ways has scores of what is ahead, too, at distances below zero (`both_ways`).
 """
 
 from __future__ import annotations
@@ -101,6 +102,18 @@ def band(scores: Tensor) -> Tensor:
     return rows[..., : t * (n - 1 + t)].view(*scores.shape[:-2], t, n - 1 + t)
 
 
+def both_ways(scores: Tensor, places: Tensor | None = None) -> Tensor:
+    """Scores (B, H, T, 2 S) by distance, from S down to 1 - S, under their keys: (B, H, T, S).
+
+    Queries stand at `places` (B, T) or, by default, at all S places one after the other.
+    """
+    size = scores.size(-1) // 2
+    if places is None:  # row t begins t places further to the left
+        return scores.flatten(-2)[..., size:].view(*scores.shape[:-1], 2 * size - 1)[..., :size]
+    index = size - places[..., None] + torch.arange(size, device=scores.device)  # (B, T, S)
+    return scores.gather(-1, index[:, None].expand(-1, scores.size(1), -1, -1))
+
+
 def distance_table(reach: int, size: int, clamp: int) -> Tensor:
     """(reach + 1, size) sinusoids of the distances from `reach` down to 0, those beyond `clamp` as `clamp`.
 
@@ -109,3 +122,10 @@ def distance_table(reach: int, size: int, clamp: int) -> Tensor:
     angles = angle_table(min(reach, clamp) + 1, size + size % 2)
     distance = torch.arange(reach, -1, -1).clamp(max=clamp)
     return torch.cat([angles.sin(), angles.cos()], -1)[distance, :size]
+
+
+def both_ways_table(length: int, size: int) -> Tensor:
+    """(2 * length, size) the same sinusoids of the distances from `length` down to 1 - `length`, below 0 ahead."""
+    angles = angle_table(length + 1, size + size % 2)
+    angles = torch.cat([angles.flip(0), -angles[1:length]])
+    return torch.cat([angles.sin(), angles.cos()], -1)[:, :size]

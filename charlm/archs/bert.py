@@ -15,14 +15,24 @@ before each sublayer and one after the stack (Xiong et al. 2020, arXiv:2002.0474
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charlm.archs._attention import Attention, watch
-from charlm.archs._blocks import Block, BlockConfig, Dropout, Heads, NormPlace, PositionKind, norm, original_block
+from charlm.archs._blocks import (
+    Block,
+    BlockConfig,
+    Dropout,
+    Heads,
+    NormPlace,
+    PositionKind,
+    PublishedBlock,
+    norm,
+    original_block,
+)
 from charlm.archs._inside import named_layers, refuse_longer, refuse_source, stack_parts
 from charlm.archs._patterns import PatternConfig
 from charlm.archs._positions import positions
@@ -31,11 +41,6 @@ from charlm.inspection import Part
 from charlm.model import PAD, Encoder, Head, Init, init_unigram
 
 SEGMENTS = 2
-
-
-@dataclass(frozen=True)
-class PublishedBlock(BlockConfig):
-    eps: ClassVar[float] = 1e-12
 
 
 class Bert(Encoder):

@@ -1,6 +1,7 @@
 """Fill gaps in a text with the likeliest tokens.
 
-A run that was trained to guess hidden tokens (Devlin et al. 2018, arXiv:1810.04805) says what stands in a gap. One that
+A run that was trained to guess hidden tokens (Devlin et al. 2018, arXiv:1810.04805) says what stands in a gap. So does
+one that guesses in any order (Yang et al. 2019, arXiv:1906.08237), of several tokens as one distribution. One that
 guesses each next token is asked how likely the whole text becomes with each candidate in it: exact, and dearer.
 """
 
@@ -20,6 +21,7 @@ from charlm.errors import SettingsError
 from charlm.evaluate import LOGITS, ROWS
 from charlm.model import EncoderDecoder, LanguageModel, repeated
 from charlm.objectives.masked import MASK, Masked
+from charlm.objectives.permute import Permute
 from charlm.progress import Progress
 from charlm.text.tokenizers import Tokenizer
 from charlm.text.units import Ids
@@ -94,6 +96,8 @@ def filler(writer: Writer) -> Filler:
     kinds.refuse_another(writer.kind, kinds.TEXT)
     if isinstance(writer.objective, Masked):
         return between
+    if isinstance(writer.objective, Permute):
+        return in_order
     if isinstance(writer.model, EncoderDecoder):
         raise SettingsError(
             f"this run learnt to go on with a text ({writer.objective.name()}) and not to fill gaps: charlm sample "
@@ -135,18 +139,49 @@ def parse(tokenizer: Tokenizer, text: str) -> tuple[Tensor, list[tuple[int, int]
 def between(writer: Writer, ids: Tensor, place: int, size: int, width: int) -> Candidates:
     """By a model of hidden tokens, which sees what stands on both sides."""
     room = writer.objective.at_once(writer.model.spec)  # type: ignore[attr-defined]  # it is `Masked`
-    if size > room:
-        raise SettingsError(f"a gap has {size} tokens and this run reads {room} at once; give a shorter one")
-    start = max(0, min(place + size // 2 - room // 2, len(ids) - room))
-    window, place = ids[start : start + room], place - start
+    window, place = around(ids, place, size, room)
 
     def guesses(beginnings: Tensor) -> Tensor:
-        rows = window.repeat(len(beginnings), 1)
-        rows[:, place : place + beginnings.size(1)] = beginnings
+        rows = with_beginnings(window, place, beginnings)
         logits: Tensor = writer.objective.guesses(writer.model, rows.to(writer.device))  # type: ignore[attr-defined]
         return logits[:, place + beginnings.size(1)]
 
     return beam(guesses, size, width if size > 1 else len(writer.tokenizer.tokens))
+
+
+@torch.inference_mode()
+def in_order(writer: Writer, ids: Tensor, place: int, size: int, width: int) -> Candidates:
+    """By a model that guesses in any order: the tokens of the gap from left to right, and those of later gaps last, so
+    that no guess knows of them."""
+    window, place = around(ids, place, size, writer.model.spec.lengths.window)
+    unknown = (window >= len(writer.tokenizer.tokens)).nonzero()[:, 0]  # from left to right, so this gap's come first
+    window = window.index_fill(0, unknown, 0)  # what is fed there is never seen
+
+    def guesses(beginnings: Tensor) -> Tensor:
+        rows = with_beginnings(window, place, beginnings).to(writer.device)
+        places = unknown.expand(len(rows), -1).to(writer.device)
+        logits: Tensor = writer.model(rows, places=places)
+        return logits[:, beginnings.size(1)]
+
+    return beam(guesses, size, width if size > 1 else len(writer.tokenizer.tokens))
+
+
+def around(ids: Tensor, place: int, size: int, room: int) -> tuple[Tensor, int]:
+    """What is read at once of a text (N,), with a gap in the middle where that can be, and where the gap begins in it.
+
+    Raises `SettingsError` for a gap that is longer.
+    """
+    if size > room:
+        raise SettingsError(f"a gap has {size} tokens and this run reads {room} at once; give a shorter one")
+    start = max(0, min(place + size // 2 - room // 2, len(ids) - room))
+    return ids[start : start + room], place - start
+
+
+def with_beginnings(window: Tensor, place: int, beginnings: Tensor) -> Tensor:
+    """(B, S) the text (S,) with each of the beginnings (B, n) of a gap in its place."""
+    rows = window.repeat(len(beginnings), 1)
+    rows[:, place : place + beginnings.size(1)] = beginnings
+    return rows
 
 
 @torch.inference_mode()

@@ -26,6 +26,7 @@ class Batch(NamedTuple):
     source: Tensor | None = None  # (B, S) what an encoder reads first, padded on the right with PAD
     segments: Tensor | None = None  # (B, T) which of two texts in a row a token is of: 0 or 1; None: there is one
     answers: Tensor | None = None  # (B,) what is right of a row as a whole; PAD is not scored
+    places: Tensor | None = None  # (B, M) which tokens are guessed, in their order, PAD for none; targets are (B, M)
 
 
 class Loss(NamedTuple):
@@ -113,6 +114,16 @@ class Objective(Settings, ABC):
     @abstractmethod
     def score(self, network: Any, part: Any) -> Generator[Progress, None, Score]:
         """How well a network does on a held-out part of the data: the same at each call, so nothing in it is random."""
+
+
+def guessed_score(
+    nats: float, targets: Tensor, spec: DataSpec, context: int, measure: Measure, **figures: float
+) -> Score:
+    """The score of guesses at some tokens of a text, the `targets` but for PAD, that cost so many nats together."""
+    guessed = [spec.tokens[id] for id in targets[targets != PAD].tolist()]
+    chars = sum(len(token) - sum(0x80 <= byte < 0xC0 for byte in token) for token in guessed)
+    mean = nats / max(len(guessed), 1)
+    return Score(mean, mean, len(guessed), chars, sum(map(len, guessed)), context, measure, figures)
 
 
 def summed_nats(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:

@@ -24,7 +24,7 @@ from charlm.errors import SettingsError
 from charlm.evaluate import LOGITS, ROWS
 from charlm.model import PAD, Encoder, State
 from charlm.objectives import _units
-from charlm.objectives._base import Arrays, Batch, Loss, Objective, summed_nats
+from charlm.objectives._base import Arrays, Batch, Loss, Objective, guessed_score, summed_nats
 from charlm.progress import Progress
 from charlm.score import Measure, Score
 
@@ -126,13 +126,10 @@ class Masked(Objective):
             nats += float(summed_nats(self.guesses(network, rows.to(device)), wanted.to(device)))
             done += int((rows != PAD).sum())
             yield Progress("scoring", done, ids.size(1))
-        chosen = [spec.tokens[id] for id in targets[targets != PAD].tolist()]
-        chars = sum(len(token) - sum(0x80 <= byte < 0xC0 for byte in token) for token in chosen)
-        mean, figures = nats / max(len(chosen), 1), {}
+        figures = {}
         if self.next_sentence:
             figures["next_sentence"] = self.accuracy(network, windows(ids, spec.lengths.training), rng)
-        size = sum(map(len, chosen))
-        return Score(mean, mean, len(chosen), chars, size, length, self.measure, figures)
+        return guessed_score(nats, targets, spec, length, self.measure, **figures)
 
     def accuracy(self, network: Any, rows: Tensor, rng: torch.Generator) -> float:
         """The share of right answers about rows (R, T) of a text."""
