@@ -39,8 +39,8 @@ def device_class(name: str) -> str:
     return choose_device(name).type if name == "auto" else name
 
 
-def bf16_is_faster(network: type[Network], hidden_size: int, device: torch.device) -> bool:
-    """Whether bf16 makes a network of this class and size faster on a device that has it."""
+def bf16_is_faster(network: Network | type[Network], hidden_size: int, device: torch.device) -> bool:
+    """Whether bf16 makes such a network of this size faster on a device that has it."""
     return network.bf16_from < math.inf if device.type == "cuda" else hidden_size >= network.bf16_from
 
 
@@ -80,7 +80,7 @@ def choose_precision(precision: str, model: Network, small_loss: Callable[[], Te
     device = next(model.parameters()).device
     if precision == "auto":
         hidden_size = getattr(model.config, "hidden_size", 0)
-        faster = bf16_is_faster(type(model), hidden_size, device) and multiplies_bf16(device)
+        faster = bf16_is_faster(model, hidden_size, device) and multiplies_bf16(device)
         if faster and not training_problem(model, "bf16", small_loss):
             return "bf16"
         precision = "fp32"

@@ -47,7 +47,7 @@ class Network(nn.Module, Inspectable, ABC):
     minutes or more. On CUDA `text on cuda` and the like are added, and `long on cuda` instead of `long`."""
     splits: ClassVar[bool] = False  # whether each of its layers can be computed by several devices (tensor parallel)
     compiles: ClassVar[bool] = False  # whether torch.compile was measured to make it faster
-    bf16_from: ClassVar[float] = math.inf  # hidden size from which bf16 trains it faster on a CPU; finite: on a GPU any
+    bf16_from: float = math.inf  # hidden size from which bf16 trains it faster on a CPU; finite: on a GPU any
 
     def __init__(self, config: Settings, spec: DataSpec) -> None:
         super().__init__()

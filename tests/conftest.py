@@ -184,6 +184,14 @@ def permuted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that learnt a little of which tokens were replaced."""
+    sizes = {"arch": "bert", "layers": 2, "hidden_size": 64, "batch_size": 16, "lr": 3e-3, "steps": 120}
+    goal = {"objective": "replaced", "generator_width": 0.5}
+    return trained_once("detector", tmp_path_factory, lambda folder: train_on_verses(folder, **sizes, **goal))
+
+
+@pytest.fixture(scope="session")
 def translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that writes words backwards, mostly."""
     return trained_once("translator", tmp_path_factory, train_backwards)

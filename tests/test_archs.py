@@ -71,6 +71,7 @@ forms = pytest.mark.parametrize("arch", [name for name, network in tiny.items() 
 SUITED: dict[str, dict[str, Any]] = {
     "masked": {"steps": 400, "lr": 3e-3},
     "permute": {"steps": 400, "lr": 3e-3},
+    "replaced": {"steps": 400, "lr": 3e-3},
     "skipgram": {"window": 1},
 }
 """What asks for other tokens each time is learnt more slowly than what asks for the same ones. Of 7 tokens in turn all
@@ -336,10 +337,11 @@ def test_every_objective_overfits_a_tiny_text(arch: str) -> None:
     assert network.objective in goals  # distill needs a trained run: tests/test_distill.py
     # In a half window the last token alone may cost 0.58; so may hidden ones that no rule gives. Unigrams: 2.0. What
     # stands near one of 7 tokens is one of two others, and noise one of all 11: no guess of that costs less than 1.32.
-    limits = {"continuation": 0.7, "masked": 1.2, "denoise": 1.3, "span": 1.3, "skipgram": 1.6}
+    limits = {"continuation": 0.7, "masked": 1.2, "denoise": 1.3, "span": 1.3, "skipgram": 1.6, "replaced": 0.3}
+    fresh = {"replaced": 0.4}  # a question has two answers
     for goal in goals:
         losses = [float(step.nats) for step in trainer(arch, goal=goal, **{"steps": 150, **SUITED.get(goal, {})})]
-        assert losses[0] > 1.5
+        assert losses[0] > fresh.get(goal, 1.5)
         assert np.mean(losses[-10:]) < limits.get(goal, 0.5)
 
 

@@ -75,6 +75,16 @@ def test_the_objective_with_its_symbol_is_trained_resumed_scored_and_compared(ve
 
 
 @pytest.mark.usefixtures("examples")
+@pytest.mark.parametrize("goal", ["masked", "replaced"])
+def test_the_encoder_is_trained_for_other_objectives_too(goal: str, verses: Path, typed: Typed) -> None:
+    train = ["train", verses, "--arch", "neighbours", "--hidden-size", "16", "--steps", "40", "--out", "a"]
+    assert typed(*train, "--objective", goal, "--quiet")[0] == 0
+    code, out, _ = typed("fill", "a", "The l[MASK]mp", "--json", "--top", "1000")
+    assert code == 0
+    assert sum(guess["share"] for guess in json.loads(out)["gaps"][0]["guesses"]) == pytest.approx(1)
+
+
+@pytest.mark.usefixtures("examples")
 @pytest.mark.parametrize(
     ("words", "why"),
     [

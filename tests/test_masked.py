@@ -19,7 +19,8 @@ import charlm
 from charlm.config import DataSettings, DataSpec, Lengths
 from charlm.errors import SettingsError
 from charlm.model import PAD
-from charlm.objectives.masked import CLS, MASK, SEP, Hidden, Masked, hide
+from charlm.objectives._hiding import MASK, Hidden, hide
+from charlm.objectives.masked import CLS, SEP, Masked
 from charlm.plan import Plan
 from charlm.progress import result
 from charlm.runs import folder

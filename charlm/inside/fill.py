@@ -20,7 +20,7 @@ from charlm import kinds
 from charlm.errors import SettingsError
 from charlm.evaluate import LOGITS, ROWS
 from charlm.model import EncoderDecoder, LanguageModel, repeated
-from charlm.objectives.masked import MASK, Masked
+from charlm.objectives._hiding import MASK, Hiding
 from charlm.objectives.permute import Permute
 from charlm.progress import Progress
 from charlm.text.tokenizers import Tokenizer
@@ -94,7 +94,7 @@ def filler(writer: Writer) -> Filler:
     """What fills gaps with this run. Raises `SettingsError` if nothing does."""
     writer.refuse_other_commands("fill")
     kinds.refuse_another(writer.kind, kinds.TEXT)
-    if isinstance(writer.objective, Masked):
+    if isinstance(writer.objective, Hiding):
         return between
     if isinstance(writer.objective, Permute):
         return in_order
@@ -138,7 +138,7 @@ def parse(tokenizer: Tokenizer, text: str) -> tuple[Tensor, list[tuple[int, int]
 @torch.inference_mode()
 def between(writer: Writer, ids: Tensor, place: int, size: int, width: int) -> Candidates:
     """By a model of hidden tokens, which sees what stands on both sides."""
-    room = writer.objective.at_once(writer.model.spec)  # type: ignore[attr-defined]  # it is `Masked`
+    room = writer.objective.at_once(writer.model.spec)  # type: ignore[attr-defined]  # it is `Hiding`
     window, place = around(ids, place, size, room)
 
     def guesses(beginnings: Tensor) -> Tensor:

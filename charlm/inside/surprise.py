@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from charlm.errors import SettingsError
 from charlm.evaluate import LOGITS, ROWS, token_nats
-from charlm.objectives.masked import MASK, Masked
+from charlm.objectives._hiding import MASK, Hiding
 from charlm.progress import Progress
 from charlm.score import BITS, Measure
 from charlm.text.characters import characters
@@ -122,12 +122,12 @@ def surprise(writer: Writer, text: str) -> Generator[Progress, None, Surprise]:
     Raises `SettingsError` for an empty text and `VocabularyError` for characters that the vocabulary lacks.
     """
     objective = writer.objective
-    if not isinstance(objective, Masked):
+    if not isinstance(objective, Hiding):
         writer.check_can_continue()
     if not text:
         raise SettingsError("there is no text to score: it is empty")
     ids = writer.tokenizer.encode(text)
-    if isinstance(objective, Masked):
+    if isinstance(objective, Hiding):
         measure, parts = PSEUDO, pseudo_nats(writer, objective, ids)
     else:
         measure, parts = BITS, token_nats(writer.model, ids, np.array([writer.tokenizer.start]))
@@ -143,7 +143,7 @@ def surprise(writer: Writer, text: str) -> Generator[Progress, None, Surprise]:
 
 
 @torch.inference_mode()
-def pseudo_nats(writer: Writer, objective: Masked, ids: Ids) -> Iterator[NDArray[np.float32]]:
+def pseudo_nats(writer: Writer, objective: Hiding, ids: Ids) -> Iterator[NDArray[np.float32]]:
     """The cost in nats of each token of a text (N,), hidden alone, in the middle of as much text as the model reads."""
     model, text = writer.model, torch.from_numpy(ids)
     size = min(len(ids), objective.at_once(model.spec))

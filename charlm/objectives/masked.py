@@ -1,9 +1,9 @@
 """Guess tokens that are hidden, from what stands on both sides of them.
 
 Masked language modelling (Devlin et al. 2018, arXiv:1810.04805, section 3.1, task 1): 15 % are chosen, of which 80 %
-become a symbol, 10 % a random token, and 10 % stay; all chosen ones are guessed. Which ones is drawn for each batch, as
-in Liu et al. 2019, arXiv:1907.11692 (RoBERTa, section 4.1). With `--next-sentence` (task 2) two texts stand in a row,
-and whether the second follows the first is asked as well.
+become a symbol, 10 % a random token, and 10 % stay (`_hiding.py`); all chosen ones are guessed. Which ones is drawn for
+each batch, as in Liu et al. 2019, arXiv:1907.11692 (RoBERTa, section 4.1). With `--next-sentence` (task 2) two texts
+stand in a row, and whether the second follows the first is asked as well.
 
 Where we differ: each token, word or phrase is chosen by itself with that probability, and of a row one at least; random
 tokens are never symbols; a second text begins with a line, where there is one to begin with.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -22,36 +22,22 @@ from torch import Tensor
 from charlm.config import Arg, DataSpec
 from charlm.errors import SettingsError
 from charlm.evaluate import LOGITS, ROWS
-from charlm.model import PAD, Encoder, State
-from charlm.objectives import _units
-from charlm.objectives._base import Arrays, Batch, Loss, Objective, guessed_score, summed_nats
+from charlm.model import PAD, State
+from charlm.objectives._base import Arrays, Batch, Loss, guessed_score, summed_nats
+from charlm.objectives._hiding import MASK, Hiding, hide, single
 from charlm.progress import Progress
 from charlm.score import Measure, Score
 
-SHARE = 0.15  # of all tokens, which are guessed
-HIDDEN, CHANGED = 0.8, 0.1  # shares of these that become the symbol, and a random token
-MASK, CLS, SEP = range(3)  # symbols, counted from the end of the vocabulary: a hidden token; before the first of two
-# texts; after each of them
+CLS, SEP = MASK + 1, MASK + 2  # symbols: before the first of two texts; after each of them
 FRAME = 3  # symbols around two texts
 
 
-class Hidden(NamedTuple):
-    fed: Tensor  # (B, T) tokens, of which some are hidden
-    targets: Tensor  # (B, T) those that were chosen; PAD elsewhere
-
-
 @dataclass(frozen=True)
-class Masked(Objective):
-    mask: Annotated[
-        Literal["token", "whole-word", "phrase"],
-        Arg("what is hidden as one: a token, the tokens of a word, or those of up to three words"),
-    ] = "token"
+class Masked(Hiding):
     next_sentence: Annotated[bool, Arg("two texts in a row: guess whether the second follows the first too")] = False
 
-    needs = Encoder
     measure: ClassVar[Measure] = Measure("nats_per_masked_token", "nats/masked token", across=False)
     symbols = 3
-    command = "fill"
 
     @property
     def answers(self) -> int:
@@ -73,15 +59,9 @@ class Masked(Objective):
         (windows,) = rows
         text = windows[:, :-1]  # the last token is the first of the next window
         if not self.next_sentence:
-            return Batch(*hide(text, self.units(text, spec, rng), spec, rng))
+            return Batch(*self.hide(text, spec, rng))
         tokens, segments, answers = pairs(text, spec, rng)
-        return Batch(*hide(tokens, self.units(tokens, spec, rng), spec, rng), None, segments, answers)
-
-    def units(self, tokens: Tensor, spec: DataSpec, rng: torch.Generator) -> Tensor:
-        """(B, T) the number, in its row, of what a token is hidden with."""
-        if self.mask == "whole-word":
-            return _units.words(tokens, spec.tokens)
-        return _units.phrases(tokens, spec.tokens, rng) if self.mask == "phrase" else single(tokens)
+        return Batch(*self.hide(tokens, spec, rng), None, segments, answers)
 
     def loss(self, network: Any, batch: Batch, state: State) -> Loss:
         """With `--next-sentence` the mean of that question's cost is minimised too (their sum, as published)."""
@@ -99,17 +79,15 @@ class Masked(Objective):
         return Loss(summed_nats(network.head(vectors), batch.targets), state, penalty)
 
     def at_once(self, spec: DataSpec) -> int:
-        """The most tokens of a text that a network reads at once."""
-        return spec.lengths.window - (2 if self.next_sentence else 0)
+        return super().at_once(spec) - (2 if self.next_sentence else 0)
 
     def guesses(self, network: Any, tokens: Tensor) -> Tensor:
-        """logits (B, S, V) for texts (B, S), S at most `at_once`, framed as the first of two texts is."""
-        framed = tokens
-        if self.next_sentence:
-            framed = F.pad(tokens, (1, 1), value=network.spec.vocab_size + SEP)
-            framed[:, 0] = network.spec.vocab_size + CLS
-        logits: Tensor = network(framed)
-        return logits[:, 1:-1] if self.next_sentence else logits
+        """Framed as the first of two texts is."""
+        if not self.next_sentence:
+            return super().guesses(network, tokens)
+        framed = F.pad(tokens, (1, 1), value=network.spec.vocab_size + SEP)
+        framed[:, 0] = network.spec.vocab_size + CLS
+        return super().guesses(network, framed)[:, 1:-1]
 
     @torch.inference_mode()
     def score(self, network: Any, part: Any) -> Generator[Progress, None, Score]:
@@ -143,26 +121,9 @@ class Masked(Objective):
         return right / max(count, 1)
 
 
-def single(tokens: Tensor) -> Tensor:
-    """(B, T) the number of each token in its row."""
-    return torch.arange(tokens.size(1)).expand_as(tokens)
-
-
 def windows(ids: Tensor, length: int) -> Tensor:
     """(R, T) a text (1, N), one row after the other, the last filled up with PAD."""
     return F.pad(ids, (0, -ids.size(1) % length), value=PAD).view(-1, length)
-
-
-def hide(tokens: Tensor, units: Tensor, spec: DataSpec, rng: torch.Generator) -> Hidden:
-    """Of tokens (B, T) a share is chosen, those with one of the `units` (B, T) of a row together."""
-    text = (tokens >= 0) & (tokens < spec.vocab_size)
-    draws = torch.rand(tokens.shape, generator=rng).gather(1, units).masked_fill(~text, 2.0)
-    chosen = text & (draws <= draws.amin(1, keepdim=True).clamp(min=SHARE))
-    fate = torch.rand(tokens.shape, generator=rng)
-    others = torch.randint(spec.vocab_size, tokens.shape, generator=rng)
-    fed = torch.where(chosen & (fate < HIDDEN), spec.vocab_size + MASK, tokens)
-    fed = torch.where(chosen & (fate >= 1 - CHANGED), others, fed)
-    return Hidden(fed, torch.where(chosen, tokens, PAD))
 
 
 def pairs(text: Tensor, spec: DataSpec, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from charlm.training.loop import Trainer
 FREE = ("dropout", "input_dropout", "weight_drop")  # settings of a model that do not change what its weights mean
 LENGTHS = ("seq_len", "max_length")  # settings that decide how long a context the model is built for
 VOCABULARY = ("tokenizer", "vocab_size", "min_count", "alphabet", "share_vocab")
-BODY = "body."  # before the names of what a head of classes is put on
+BODY = "body."  # before the names of an architecture's own network, where an objective puts another around it
 GENTLY = 0.25  # of the rate that the weights were trained with, as Radford et al. 2018, section 4.1; docs/recipes.md
 
 
@@ -90,19 +90,22 @@ class Origin:
     def give(self, trainer: Trainer, record: Record, vocabularies: Vocabularies) -> str:
         """Set the weights of a training to the run's, note that in its record, and say what was taken and what is new.
 
-        A head of other classes than the run's stays as it was drawn. Learned positions may be fewer, and ids beyond
-        the vocabulary. Raises `SettingsError` for a network of another shape.
+        What is put around the architecture's own network stays as it was drawn if the run lacks it, or has it for other
+        classes. Learned positions may be fewer, and ids beyond the vocabulary. Raises `SettingsError` for a network of
+        another shape.
         """
-        (tensors, metadata), model, spec = self.tensors(), trainer.model, trainer.model.spec
-        tensors = {self.inside(self.vocabularies, name): t for name, t in tensors.items()}
-        modules = [(f"{self.inside(vocabularies, name)}.weight", module) for name, module in model.named_modules()]
+        (given, metadata), model, spec = self.tensors(), trainer.model, trainer.model.spec
+        outside = outside_of([name for name, _ in model.named_parameters()])
+        tensors = {outside_of(given) + name: t for name, t in given.items()}
+        modules = [(f"{outside}{name}.weight", module) for name, module in model.named_modules()]
         places = {f"{name.removesuffix('.weight')}.embed.weight" for name, m in modules if isinstance(m, Learned)}
         tokens = {name for name, m in modules if isinstance(m, nn.Embedding) and m.num_embeddings == spec.input_size}
-        taken, new, symbols, cut = 0, 0, 0, ""
+        other = self.vocabularies.classes != vocabularies.classes
+        taken, new, symbols, cut = 0, dict[str, Tensor](), 0, ""
         for own, p in model.named_parameters():
-            name = self.inside(vocabularies, own)
-            if not name.startswith(BODY) and self.vocabularies.classes != vocabularies.classes:
-                new += p.numel()
+            name = outside + own
+            if not name.startswith(BODY) and (other or name not in tensors):
+                new[name] = p
                 continue
             t = tensors.pop(name, torch.empty(0))
             if name in places and len(t) > len(p):
@@ -117,17 +120,13 @@ class Origin:
         if trainer.average is not None:
             trainer.average.load_state_dict(model.state_dict())
         record.origin, step = self.to_json(), metadata.get("step")
-        left = sum(t.numel() for t in tensors.values())
-        unused = f"; {left:,} of its head are left out" if left else ""
+        unused = f"; {by_part(tensors)} are left out" if tensors else ""
         unused += f"; {symbols:,} of symbols beyond the vocabulary are left out" if symbols else ""
-        fresh = f"; the head of {spec.classes} classes is new, with {new:,}" if new else ""
+        fresh = f"; {by_part(new)} are new" if new else ""
+        if new and spec.classes:
+            fresh = f"; the head of {spec.classes} classes is new, with {sum(p.numel() for p in new.values()):,}"
         where = f"of {self.path}, step {step}"
         return f"starts with the {taken:,} weights {where}{cut}{unused}{fresh}; the optimizer begins anew"
-
-    @staticmethod
-    def inside(vocabularies: Vocabularies, name: str) -> str:
-        """The name that a part of a network has where a head of classes is put on it."""
-        return name if vocabularies.classes else f"{BODY}{name}"
 
     def misfit(self, name: str, given: Tensor, wanted: Tensor, *, learned: bool) -> str:
         """The error for weights of another shape."""
@@ -142,3 +141,17 @@ class Origin:
     def to_json(self) -> dict[str, Any]:
         """What config.json says of it."""
         return {"run": str(self.path.resolve()), "weights": str(self.saved.file("best").name)}
+
+
+def outside_of(names: Collection[str]) -> str:
+    """What names of a network's weights lack where no objective puts another network around it, or else ""."""
+    return "" if any(name.startswith(BODY) for name in names) else BODY
+
+
+def by_part(weights: Mapping[str, Tensor]) -> str:
+    """How many numbers the weights of each part of a network have, in words."""
+    counts: dict[str, int] = {}
+    for name, t in weights.items():
+        part = name.removeprefix(BODY).partition(".")[0]
+        counts[part] = counts.get(part, 0) + t.numel()
+    return " and ".join(f"{count:,} of its {part}" for part, count in counts.items())
