@@ -138,7 +138,7 @@ def test_the_core_is_short_enough_to_read_over_coffee() -> None:
     objectives that are variations, and what is an option of the others and has files of its own."""
     others = {"beam", "lines", "translate", "restore", "decode", "together", "sharding", "recorder", "_inside"}
     others |= {"unrolled", "faster", "_graph", "bert", "masked", "_units", "denoise", "span", "_restoring"}
-    others |= {"classify", "_classifier", "distill", "replaced", "_detector", "_hiding"}
+    others |= {"classify", "_classifier", "distill", "distill_masked", "_taught", "replaced", "_detector", "_hiding"}
     others |= {"encdec", "gru", "rnn", "transformer_xl", "_relative", "_relative_steppers"}
     others |= {"reformer", "_lsh", "_reversible", "_patterns", "_rules", "_sparse", "_experts", "_copy"}
     others |= {"word2vec", "skipgram", "xlnet", "permute"}

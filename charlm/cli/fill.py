@@ -30,7 +30,8 @@ def fill(
         list[str],
         typer.Argument(
             metavar="[RUN] TEXT",
-            help="a text with \\[MASK] for each missing token, \\[MASK]{5} for five in a row; - reads standard input",
+            help="a text with \\[MASK] for each missing token, \\[MASK]{5} for five in a row, and for a run of "
+            "denoise or span \\[MASK] for any number; - reads standard input",
         ),
     ],
     encoding: Encoding = None,
@@ -57,7 +58,7 @@ def view(filled: Filled) -> RenderableType:
     """The text, and a table for each gap."""
     parts: list[RenderableType] = [Text(printable(filled.text.rstrip("\n")))]
     for number, gap in enumerate(filled.gaps, 1):
-        size = "1 token" if gap.tokens == 1 else f"{gap.tokens} tokens"
+        size = {None: "any number of tokens", 1: "1 token"}.get(gap.tokens, f"{gap.tokens} tokens")
         rows = table(f"gap {number}, {size}", "share")
         for guess in gap.guesses:
             rows.add_row(repr(with_base(guess.text)), cell(guess.share))

@@ -202,7 +202,7 @@ def open_origin(run: str | None) -> Origin | None:
 
 def open_teacher(asked: Mapping[str, Any]) -> Teacher | None:
     """The run whose guesses are to be learnt, if one is named."""
-    if asked.get("objective") != "distill" or not asked.get("teacher"):
+    if not str(asked.get("objective")).startswith("distill") or not asked.get("teacher"):
         return None
     from charlm.runs.teacher import Teacher
 

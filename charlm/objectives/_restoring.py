@@ -61,6 +61,16 @@ class Restoring(Guessing):
         Raises `SettingsError` for gaps, if a network never met any.
         """
 
+    @property
+    def spans(self) -> bool:
+        """Whether a symbol stands for any number of tokens, and not for one."""
+        return True
+
+    @abstractmethod
+    def written(self, text: list[int], symbols: int, spec: DataSpec) -> tuple[list[int], list[int]]:
+        """(what is written before the tokens of the first gap, and behind them as far as that is known) of a text with
+        `GAP` where something is missing, for the first so many times as `symbols` says."""
+
     @abstractmethod
     def restored(self, source: list[int], written: list[int], spec: DataSpec) -> list[int]:
         """The clean tokens, from what was read and written; symbols are left out."""

@@ -198,10 +198,20 @@ class Denoise(Restoring):
     def source(self, text: list[int], spec: DataSpec) -> list[int]:
         if GAP in text and not {"infill", "mask"} & {*self.noises}:
             raise SettingsError(
-                f"this run learnt to undo --noise {self.noise}, in which nothing is masked; leave the gaps out, or use "
-                "a run with infill or mask"
+                f"this run learnt to undo --noise {self.noise}, in which nothing is masked: charlm restore undoes "
+                "it in a text without gaps; to fill them use a run with infill or mask"
             )
         return [spec.vocab_size + 1 if id == GAP else id for id in text]
+
+    @property
+    def spans(self) -> bool:
+        return "infill" in self.noises
+
+    def written(self, text: list[int], symbols: int, spec: DataSpec) -> tuple[list[int], list[int]]:
+        place, end = text.index(GAP), spec.vocab_size
+        after = text[place + symbols :]
+        after = after[: after.index(GAP)] if GAP in after else [*after, end]
+        return [end, *text[:place]], after
 
     def restored(self, source: list[int], written: list[int], spec: DataSpec) -> list[int]:  # noqa: ARG002
         return [id for id in written if id < spec.vocab_size]

@@ -1,79 +1,28 @@
 """Guess each token of a text as a trained run does: distillation.
 
-Hinton, Vinyals & Dean 2015, arXiv:1503.02531, section 2: a teacher's shares of all tokens, softened by a temperature,
-say more than the one token that came. Sanh et al. 2019, arXiv:1910.01108, distil a language model so, token by token.
+Hinton, Vinyals & Dean 2015, arXiv:1503.02531; `_taught.py` has the loss. A teacher that guesses hidden tokens makes
+`distill-masked` of it.
 """
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from charlm.config import Arg
-from charlm.errors import SettingsError
-from charlm.model import PAD, LanguageModel, State
-from charlm.objectives._base import Batch, Loss
+from charlm.model import Output, State
+from charlm.objectives._base import Batch
+from charlm.objectives._taught import Taught
 from charlm.objectives.causal import Causal
 
 
 @dataclass(frozen=True)
-class Distill(Causal):
-    """The loss is (1 - a) H(true) + a T² H(soft), both cross-entropies in nats, with a the `soft_share` and T the
-    `softness`. Scores and the training loss that is reported are those of the true text, as of `causal`.
+class Distill(Taught, Causal):
+    """The teacher reads the true text, whatever `teacher_forcing` feeds its student."""
 
-    The teacher is no setting: whoever trains opens the run and hands its network over (`taught_by`).
-    """
+    def guess(self, network: Any, batch: Batch, state: State) -> Output:
+        out: Output = network(batch.tokens, state)
+        return out
 
-    teacher: Annotated[str | None, Arg("run whose guesses are learnt; its tokenizer is taken, too")] = None
-    softness: Annotated[float, Arg("temperature of both guesses when they are compared", min=0.1, max=100)] = 2.0
-    soft_share: Annotated[float, Arg("weight of the teacher's guesses, the true text has the rest", min=0, max=1)] = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.teacher:
-            raise SettingsError("--objective distill learns from a run: name it with --teacher RUN", field="teacher")
-
-    def taught_by(self, network: LanguageModel) -> Distill:
-        """The same with a teacher's network, which must be where the student's is."""
-        taught = copy.copy(self)
-        taught.__dict__["network"] = network.eval().requires_grad_(False)
-        return taught
-
-    @property
-    def teaching(self) -> LanguageModel:
-        network = self.__dict__.get("network")
-        if network is None:
-            raise SettingsError(
-                "--objective distill is for charlm train; what it made can be compared: charlm compare RUN RUN"
-            )
-        assert isinstance(network, LanguageModel)
-        return network
-
-    def start(self, network: LanguageModel, rows: int) -> State:
-        """What the student remembers, and what its teacher does."""
-        return network.start(rows), self.teaching.start(rows)
-
-    def loss(self, network: Any, batch: Batch, state: State) -> Loss:
-        own, teachers = state
-        out = self.read(network, batch, own)
-        with torch.no_grad():
-            guess = self.teaching(batch.tokens, teachers)
-            carried = self.teaching.carry(guess.state)
-        loss = self.cost(network, batch, out)
-        soft = soft_nats(out.logits, guess.logits, batch.targets, self.softness)
-        pull = self.soft_share * (self.softness**2 * soft - loss.nats)
-        penalty = pull if loss.penalty is None else loss.penalty + pull
-        return Loss(loss.nats, (loss.state, carried), penalty)
-
-
-def soft_nats(logits: Tensor, teachers: Tensor, targets: Tensor, softness: float) -> Tensor:
-    """Cross-entropy in nats of a student's guess with its teacher's, both logits (B, T, V) over `softness`, summed over
-    the scored targets (B, T): ()."""
-    shares = (teachers.float() / softness).softmax(-1)
-    nats = F.cross_entropy((logits.float() / softness).mT, shares.mT, reduction="none")  # (B, T)
-    return nats.masked_fill(targets == PAD, 0.0).sum()
+    def carried(self, network: Any, out: Output) -> State:
+        state: State = network.carry(out.state)
+        return state

@@ -22,7 +22,7 @@ from torch import Tensor
 from charlm.config import Arg, DataSpec
 from charlm.errors import SettingsError
 from charlm.evaluate import LOGITS, ROWS
-from charlm.model import PAD, State
+from charlm.model import PAD, Output, State
 from charlm.objectives._base import Arrays, Batch, Loss, guessed_score, summed_nats
 from charlm.objectives._hiding import MASK, Hiding, hide, single
 from charlm.progress import Progress
@@ -64,19 +64,25 @@ class Masked(Hiding):
         return Batch(*self.hide(tokens, spec, rng), None, segments, answers)
 
     def loss(self, network: Any, batch: Batch, state: State) -> Loss:
-        """With `--next-sentence` the mean of that question's cost is minimised too (their sum, as published)."""
+        return self.cost(network, batch, self.read(network, batch, state))
+
+    def read(self, network: Any, batch: Batch, state: State) -> Output:
+        """What a network guesses; the penalty is the mean cost of what it says of the rows as a whole."""
         if batch.answers is None:
-            return Loss(summed_nats(network(batch.tokens), batch.targets), state)
+            return Output(network(batch.tokens), state)
         if not hasattr(network, "judge"):
             raise SettingsError(
                 "--next-sentence needs a network that judges a text as a whole, as bert does", field="next_sentence"
             )
         vectors = network.encode(batch.tokens, batch.segments)  # twice used, so not by the compiled `forward`
-        nats = F.cross_entropy(network.judge(vectors).float(), batch.answers, ignore_index=PAD, reduction="sum") / (
-            batch.answers != PAD
-        ).sum().clamp(min=1)
-        penalty = nats * (batch.targets != PAD).sum()
-        return Loss(summed_nats(network.head(vectors), batch.targets), state, penalty)
+        nats = F.cross_entropy(network.judge(vectors).float(), batch.answers, ignore_index=PAD, reduction="sum")
+        return Output(network.head(vectors), state, nats / (batch.answers != PAD).sum().clamp(min=1))
+
+    def cost(self, network: Any, batch: Batch, out: Output) -> Loss:  # noqa: ARG002
+        """What that costs. With `--next-sentence` the mean of that question's cost is minimised too (their sum, as
+        published)."""
+        penalty = None if out.penalty is None else out.penalty * (batch.targets != PAD).sum()
+        return Loss(summed_nats(out.logits, batch.targets), out.state, penalty)
 
     def at_once(self, spec: DataSpec) -> int:
         return super().at_once(spec) - (2 if self.next_sentence else 0)

@@ -77,6 +77,9 @@ class Span(Restoring):
         sentinels = iter(range(spec.vocab_size + 1, spec.input_size))
         return [next(sentinels) if id == GAP else id for id in text]
 
+    def written(self, text: list[int], symbols: int, spec: DataSpec) -> tuple[list[int], list[int]]:  # noqa: ARG002
+        return [spec.vocab_size, spec.vocab_size + 1], [spec.vocab_size + 2]
+
     def restored(self, source: list[int], written: list[int], spec: DataSpec) -> list[int]:
         spans: dict[int, list[int]] = {}
         for id in written:

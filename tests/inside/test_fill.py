@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from small_runs import train_on_verses
+from texts import FOX
 
 import charlm
 from charlm.config import DataSettings
@@ -98,14 +99,14 @@ def test_a_space_before_a_gap_belongs_to_it_where_it_does_in_tokens(tmp_path: Pa
 def test_runs_of_blanks_in_a_vocabulary_of_words_are_no_blanks_before_words() -> None:
     tokenizer = result(train_tokenizer(DataSettings(tokenizer="word"), lambda: iter(["the  lamp  is  out\n" * 9])))
     assert b"  " in tokenizer.tokens
-    ids, ((place, size),) = parse(tokenizer, "the [MASK] is")
+    ids, ((place, size, *_),) = parse(tokenizer, "the [MASK] is")
     assert (tokenizer.decode(ids[:place].tolist()), size) == ("the ", 1)
 
 
 def test_too_many_candidates_are_those_that_the_text_before_suggests(
     parrot: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("charlm.inside.fill.WORK", 200)
+    monkeypatch.setattr("charlm.inside.candidates.WORK", 200)
     (gap,) = filled(charlm.load(parrot), "The l[MASK]mp is out").gaps
     assert gap.tried == 20  # of texts of ten tokens
     assert gap.guesses[0].text == "a"
@@ -145,18 +146,99 @@ def test_what_is_no_text_with_gaps_is_refused(words: list[str], why: str, masked
 
 
 def test_runs_that_fill_no_gaps_name_the_command_that_they_are_for(
-    verses: Path, translator: Path, restorer: Path, typed: Typed
+    verses: Path, translator: Path, typed: Typed
 ) -> None:
     sizes = ["--layers", "1", "--hidden-size", "16", "--steps", "1", "--quiet"]
     assert typed("train", verses, "--arch", "encdec", *sizes, "--out", "encdec")[0] == 0
     for run, why in (
         ("encdec", "not to fill gaps: charlm sample does"),
         (translator, "charlm translate"),
-        (restorer, "use charlm restore"),
     ):
         code, out, err = typed("fill", run, "a[MASK]")
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert why in err
+
+
+FOXES = "the quick br[MASK] fox jumps"
+
+
+@pytest.mark.parametrize(("run", "place"), [("restorer", 0), ("filler", 1)])
+def test_a_run_that_writes_gives_shares_by_what_it_would_write(
+    run: str, place: int, request: pytest.FixtureRequest
+) -> None:
+    """In proportion to the probability of the whole of it, given the text with its gap."""
+    writer = charlm.load(request.getfixturevalue(run))
+    encode, size = (lambda text: writer.tokenizer.encode(text).tolist()), writer.tokenizer.vocab_size
+    (gap,) = filled(writer, "quick br[MASK] fox", top=60).gaps
+    source = torch.tensor([[*encode("quick br"), size + 1, *encode(" fox")]])
+    around = [[size, *encode("quick br")], [*encode(" fox"), size]] if place == 0 else [[size, size + 1], [size + 2]]
+    logprobs = []
+    for guess in gap.guesses[:8]:
+        written = torch.tensor([[*around[0], *encode(guess.text), *around[1]]])
+        each = (
+            writer.model(written[:, :-1], source=source).logits.double().log_softmax(-1).gather(2, written[:, 1:, None])
+        )
+        logprobs.append(each[0, len(around[0]) - 1 :].sum())
+    shares = torch.tensor([guess.share for guess in gap.guesses[:8]], dtype=torch.double)
+    torch.testing.assert_close((shares / shares[0]).log(), torch.stack(logprobs) - logprobs[0], atol=1e-4, rtol=1e-4)
+    assert sum(guess.share for guess in gap.guesses) <= 1 + 1e-9
+    assert len({guess.text for guess in gap.guesses}) == len(gap.guesses)
+    assert len({len(guess.text) for guess in gap.guesses}) > 2
+
+
+def test_a_run_that_writes_knows_how_long_a_gap_is_and_a_count_binds_it(restorer: Path, filler: Path) -> None:
+    for run in (restorer, filler):
+        writer = charlm.load(run)
+        for typed_gap, lengths in (("[MASK]{2}", {2}), ("[MASK][MASK]", {2}), ("[MASK]{1}", {1})):
+            (gap,) = filled(writer, FOXES.replace("[MASK]", typed_gap), top=9).gaps
+            assert gap.tokens in lengths
+            assert {len(guess.text) for guess in gap.guesses} == lengths
+    told = filled(charlm.load(restorer), "quick br[MASK] fox ju[MASK] over")
+    assert told.text == "quick brown fox jumps over"
+    assert [gap.tokens for gap in told.gaps] == [None, None]
+
+
+def test_a_run_that_writes_reads_a_long_text_around_the_gap(restorer: Path, filler: Path) -> None:
+    for run in (restorer, filler):
+        writer = charlm.load(run)
+        for text in (
+            f"{FOX * 9}quick br[MASK]{{2}} fox{FOX * 9}",
+            f"[MASK]{{2}}{FOX}",
+            f"{FOX}[MASK]{{2}}",
+            "[MASK]{2}",
+        ):
+            told = filled(writer, text).text
+            before, _, after = text.partition("[MASK]{2}")
+            assert told.startswith(before)
+            assert told.endswith(after)
+            assert len(told) == len(before) + 2 + len(after)
+
+
+def test_a_run_that_writes_fills_from_a_pipe_and_refuses_what_it_never_met(
+    restorer: Path, filler: Path, verses: Path, typed: Typed, heard: Callable[[str], None]
+) -> None:
+    heard("quick br[MASK] fox jumps")
+    code, out, _ = typed("fill", restorer, "-", "--json", "--top", "2")
+    assert code == 0
+    told = json.loads(out)
+    assert told["text"] == "quick brown fox jumps"
+    assert told["gaps"][0]["tokens"] is None
+    assert len(told["gaps"][0]["guesses"]) == 2
+    code, out, _ = typed("fill", restorer, "quick br[MASK] fox")
+    assert (code, "gap 1, any number of tokens" in out) == (0, True)
+    small = ["--arch", "seq2seq", "--hidden-size", "8", "--steps", "1", "--quiet", "--objective", "denoise"]
+    assert typed("train", verses, *small, "--noise", "permute,rotate", "--out", "moved")[0] == 0
+    assert typed("train", verses, *small, "--noise", "mask", "--out", "hidden")[0] == 0
+    for run, text, why in (
+        ("moved", "a[MASK]b", "in which nothing is masked: charlm restore undoes it"),
+        (restorer, "a[MASK]{60}b", "a gap has 60 tokens and this run writes 24 at once"),
+        (filler, "a[MASK]{9}b", "a gap has 9 tokens and this run writes 5 at once"),
+    ):
+        code, out, err = typed("fill", run, text)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert why in err
+    told = json.loads(typed("fill", "hidden", "the l[MASK]mp [MASK]{2}", "--json")[1])
+    assert [gap["tokens"] for gap in told["gaps"]] == [1, 2]
 
 
 VIEWS = {
