@@ -16,7 +16,7 @@ from charlm.errors import RunError
 from charlm.events import Control, Ended, Event, Note, Started, Stopped, Validated, Wrote
 from charlm.interval import Interval
 from charlm.kinds._base import AnyStore
-from charlm.model import parameter_count
+from charlm.model import LanguageModel, parameter_count
 from charlm.plan import Plan
 from charlm.runs.record import Record
 from charlm.score import BITS
@@ -186,7 +186,8 @@ class Course:
         """Expected seconds of a validation: those of the last one, or an estimate by the speed of training so far."""
         if self.validation_seconds is None:
             position = self.trainer.position
-            passes = 2 if getattr(self.trainer.model, "window", None) else 1  # windows overlap
+            model = self.trainer.model
+            passes = 2 if isinstance(model, LanguageModel) and model.window else 1  # windows overlap
             return passes * len(self.store.validation) * position.clock.seconds / (3 * position.tokens)
         return self.validation_seconds
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from charlm.errors import SettingsError
@@ -33,6 +34,10 @@ class Inspectable:
         raise SettingsError(
             f"{type(self).__name__} does not show what each of its layers says: its file has no method hidden_states"
         )
+
+    def mixed(self, layers: Sequence[Tensor]) -> Tensor:
+        """All layers' vectors (..., D) as one: their mean, or a mix that was learnt."""
+        return torch.stack(list(layers)).mean(0)
 
     def parts(self) -> list[Part]:
         """What can be switched off, layer after layer. Raises `SettingsError` for a model that does not say."""

@@ -39,6 +39,8 @@ def train(
     stop it or make it save at any time. The first of several processes (`world`) leads the others. Raises `RunError` if
     the folder holds a run, is in use or cannot be written, or if the loss is not finite whatever the learning rate.
     """
+    if plan.objective.starts_from_run and not origin:
+        raise SettingsError("--features is for a trained network; name its run: --init-from RUN", field="features")
     known = origin or Teacher.of(plan)
     vocabularies = known.vocabularies if known else None
     store = yield from kinds.load(plan.kind).prepare(corpus, plan.data, cache_dir, vocabularies)

@@ -14,11 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charlm.config import PAD as PAD  # so that an architecture finds it beside the interfaces
+from charlm.config import PAD as PAD  # so that an architecture finds it, and what handles states, by the interfaces
 from charlm.config import Arg, DataSpec, Settings
 from charlm.inspection import Inspectable
-
-State = Any  # a tree (tuples) of tensors, batch first; only the architecture that made it looks inside
+from charlm.states import State as State
+from charlm.states import detach as detach
+from charlm.states import leaves as leaves
+from charlm.states import map_state as map_state
+from charlm.states import repeated as repeated
 
 Init = Annotated[Literal["unigram", "published"], Arg("a fresh model guesses by token frequency, or by chance")]
 
@@ -52,6 +55,11 @@ class Network(nn.Module, Inspectable, ABC):
     def __init__(self, config: Settings, spec: DataSpec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
+
+    @property
+    def window(self) -> int | None:
+        """The most tokens that a vector can know of; None if there is no limit."""
+        return self.spec.lengths.window
 
     def stages(self) -> Sequence[nn.Module]:
         """The parts in order, from the embedding to the head: what is spread over devices or thawed one by one.
@@ -88,11 +96,6 @@ class LanguageModel(Network):
 
     objective = "causal"
     head: Callable[[Tensor], Tensor]  # (..., D) -> (..., V)
-
-    @property
-    def window(self) -> int | None:
-        """The most tokens a guess can look back on; None if the state remembers without a limit."""
-        return self.spec.lengths.window
 
     @property
     def lead_in(self) -> int | None:
@@ -176,6 +179,32 @@ class Encoder(Network):
         return self.head(self.encode(tokens, segments))
 
 
+class TwoWay(Encoder):
+    """Two language models, one of which reads a text turned around: from its end to its beginning. Of their vectors,
+    side by side, the first half knows its token and those before it, the second the token and those after it."""
+
+    objective = "two-way"
+
+    @abstractmethod
+    def ways(self) -> tuple[LanguageModel, LanguageModel]:
+        """What reads a text as it is, and what reads it `turned`; their weights are the network's own."""
+
+    def encode(self, tokens: Tensor, segments: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        return list(self.hidden_states(tokens).values())[-1]
+
+    def hidden_states(self, tokens: Tensor, source: Tensor | None = None) -> dict[str, Tensor]:
+        (onwards, backwards), real = self.ways(), tokens != PAD
+        first = onwards.hidden_states(tokens.clamp(min=0), source)
+        second = backwards.hidden_states(turned(tokens, real).clamp(min=0))
+        return {name: torch.cat([x, turned(second[name], real)], -1) for name, x in first.items()}  # (B, S, 2 D)
+
+
+def turned(rows: Tensor, real: Tensor) -> Tensor:
+    """Each row of `rows` (B, S) or (B, S, D) turned around, with what is not `real` (B, S) still at its end."""
+    places = (real.sum(1, keepdim=True) - 1 - torch.arange(real.size(1), device=real.device)) % real.size(1)  # (B, S)
+    return rows.gather(1, places if rows.dim() == 2 else places[..., None].expand_as(rows))
+
+
 class AnyOrder(Encoder):
     """Also guesses the tokens at some places, one after the other in any order: each from those guessed before it, and
     from all at other places."""
@@ -224,37 +253,9 @@ def joined(parts: Sequence[Features]) -> Features:
     """Those of a text, from the pieces that it was fed in."""
     if len(parts) == 1:
         return parts[0]
-    penalties = [(part.penalty, part.hidden.size(1)) for part in parts if part.penalty is not None]
-    total = [penalty * length for penalty, length in penalties]
-    mean = torch.stack(total).sum() / sum(length for _, length in penalties) if total else None
+    some = [(part.penalty * part.hidden.size(1), part.hidden.size(1)) for part in parts if part.penalty is not None]
+    mean = torch.stack([nats for nats, _ in some]).sum() / sum(length for _, length in some) if some else None
     return Features(torch.cat([part.hidden for part in parts], 1), parts[-1].state, mean)
-
-
-def map_state(change: Callable[..., Tensor], state: State, *others: State) -> State:
-    """The same tree with `change` applied to each tensor, together with those in the same place of other trees."""
-    if isinstance(state, Tensor):
-        return change(state, *others)
-    if isinstance(state, tuple):
-        parts = [map_state(change, *parts) for parts in zip(state, *others, strict=True)]
-        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
-    return state
-
-
-def leaves(state: State) -> list[Tensor]:
-    """The tree's tensors, in order."""
-    if isinstance(state, Tensor):
-        return [state]
-    return [leaf for part in state or () for leaf in leaves(part)]
-
-
-def detach(state: State) -> State:
-    """The same values, cut from the autograd graph."""
-    return map_state(Tensor.detach, state)
-
-
-def repeated(state: State, rows: int) -> State:
-    """A state of one row, for so many rows."""
-    return map_state(lambda t: t.repeat_interleave(rows, 0), state)
 
 
 class Head(nn.Linear):

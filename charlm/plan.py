@@ -91,6 +91,7 @@ class Plan:
                 "leave one of them out",
                 field="experts",
             )
+        plan.objective.check_training(plan.train)
         if plan.train.batch_size < plan.objective.least_rows:
             raise SettingsError(
                 f"--next-sentence takes texts from other rows of a batch, which --batch-size {plan.train.batch_size} "

@@ -177,6 +177,13 @@ def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def both_ways(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that learnt to guess each token from those before it and from those after it, somewhat."""
+    sizes = {"arch": "elmo", "hidden_size": 24, "steps": 80}
+    return trained_once("both-ways", tmp_path_factory, lambda folder: train_on_verses(folder, **sizes))
+
+
+@pytest.fixture(scope="session")
 def permuted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that learnt to guess tokens in any order, mostly."""
     sizes = {"arch": "xlnet", "layers": 2, "hidden_size": 64, "batch_size": 16, "lr": 3e-3, "steps": 300}

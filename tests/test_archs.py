@@ -35,8 +35,10 @@ from charlm.model import (
     LanguageModel,
     Network,
     TokenVectors,
+    TwoWay,
     leaves,
     parameter_count,
+    turned,
 )
 from charlm.objectives._base import summed_nats
 from charlm.objectives._guess import scheduled_sampling
@@ -63,7 +65,7 @@ def able(ability: type[Network]) -> pytest.MarkDecorator:
 
 
 every_network, language_models, encoder_decoders = able(Network), able(LanguageModel), able(EncoderDecoder)
-encoders = able(Encoder)
+encoders, two_way = able(Encoder), able(TwoWay)
 
 
 tiny = {name: archs.load(presets.read(name)["arch"]) for name in presets.names() if name.endswith("-tiny")}
@@ -628,6 +630,57 @@ def test_a_fresh_encoder_guesses_each_token_as_often_as_the_text_has_it(arch: st
     text = torch.from_numpy(rng.choice(size, (20, 16), p=share.numpy()))
     nats = summed_nats(network(torch.full_like(text, size)), text) / text.numel()  # all hidden
     assert float(nats) == pytest.approx(float(-share.log()[text].mean()), abs=0.1)
+
+
+# ---- what every network of two language models must do
+
+
+@two_way
+@torch.no_grad()
+def test_its_vectors_are_those_of_two_language_models_one_of_which_reads_from_the_end(arch: str) -> None:
+    network, text = build(arch), tokens(3, 9)
+    sizes = [9, 4, 1]
+    rows = torch.full((3, 9), PAD)
+    for row, size in enumerate(sizes):
+        rows[row, :size] = text[row, :size]
+    vectors, (onwards, backwards) = network.encode(rows), network.ways()
+    for row, size in enumerate(sizes):
+        alone = text[row : row + 1, :size]
+        first, second = (
+            way.features(t, way.start(1)).hidden for way, t in ((onwards, alone), (backwards, alone.flip(1)))
+        )
+        close(vectors[row : row + 1, :size], torch.cat([first, second.flip(1)], -1))
+    assert torch.equal(turned(turned(rows, rows != PAD), rows != PAD), rows)
+
+
+@two_way
+@torch.no_grad()
+def test_both_stream(arch: str) -> None:
+    """The streaming law holds for each, states are cut from the graph, and evaluation is what streaming says."""
+    network, text = build(arch), tokens(2, 45)
+    for way in network.ways():
+        start = way.read(tokens(2, 7, seed=1))
+        whole = way.features(text, start)
+        first = way.features(text[:, :20], start)
+        close(torch.cat([first.hidden, way.features(text[:, 20:], first.state).hidden], 1), whole.hidden)
+        assert [t.shape for t in leaves(way.carry(whole.state))] == [t.shape for t in leaves(way.start(2))]
+        changed = text.clone()
+        changed[:, 8] = (changed[:, 8] + 1) % SPEC.vocab_size
+        close(way.features(changed, start).hidden[:, :8], whole.hidden[:, :8])
+        out = way(text[:1])
+        nats = np.concatenate(list(token_nats(way, text[0, 1:].numpy(), text[0, :1].numpy())))
+        expected = torch.nn.functional.cross_entropy(out.logits[0, :-1], text[0, 1:], reduction="none")
+        close(torch.from_numpy(nats), expected)
+
+
+@two_way
+def test_their_weights_are_the_networks_own(arch: str) -> None:
+    network = build(arch)
+    own = {id(p) for p in network.parameters()}
+    ways = [{id(p) for p in way.parameters()} for way in network.ways()]
+    assert ways[0] | ways[1] == own
+    assert ways[0] & ways[1]
+    assert {way.training for way in (*network.train().ways(), *network.eval().ways())} == {True, False}
 
 
 # ---- what everything that reads a source must do

@@ -60,6 +60,17 @@ def run_in_turn(rnn: nn.RNNBase, x: Tensor, state: State, weights: Mapping[str, 
     return x, parts if isinstance(state, tuple) else parts[0]
 
 
+def run_each(rnn: nn.RNNBase, x: Tensor) -> list[Tensor]:
+    """What each layer, one way, makes of vectors (B, T, E) from a blank state: (B, T, D) each. Without dropout."""
+    used, blank, vectors = list[Tensor](rnn.parameters()), x.new_zeros(1, len(x), rnn.hidden_size), list[Tensor]()
+    start = [blank] * (2 if rnn.mode == "LSTM" else 1)
+    with own_precision(x) as precise:
+        for layer in range(rnn.num_layers):
+            x, *_ = run_layers(rnn, *map_state(precise, (x, tuple(start), tuple(used[4 * layer :][:4]))))
+            vectors.append(x)
+    return vectors
+
+
 def run_padded(rnn: nn.RNNBase, x: Tensor, mask: Tensor) -> tuple[Tensor, State]:
     """Rows (B, S, E) -> hidden vectors (B, S, W D) of an LSTM or GRU that reads in W directions, zero on padding, and
     the last state (B, L, W D), zero of a row without a token: what packed rows give.

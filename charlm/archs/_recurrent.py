@@ -8,6 +8,7 @@ Weight drop is the exception by design: it zeroes recurrent weights, one mask fo
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from charlm.archs import _traces
 from charlm.archs._graph import CarriedStepper
 from charlm.archs._inside import fused_parts, named_layers
-from charlm.archs._layers import dropout, run
+from charlm.archs._layers import dropout, run, run_each
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
 from charlm.inspection import Part
@@ -115,7 +116,13 @@ class Recurrent(LanguageModel):
             raise SettingsError(
                 f"{type(self).__name__} reads a text from its beginning and no other before; leave --source out"
             )
-        return named_layers([self.embed(tokens), *self.traces(tokens)["hidden"]])
+        embedded = self.embed(tokens)
+        return named_layers([embedded, *self.layer_vectors(embedded)])
+
+    def layer_vectors(self, x: Tensor) -> Iterable[Tensor]:
+        """What each layer hands on, (B, T, D), of embedded tokens (B, T, E) at the beginning of a text."""
+        hidden: Tensor = _traces.trace(type(self).equations, self.all_weights, x)["hidden"]
+        return hidden
 
     def dropped(self, module: nn.Module, state: State) -> dict[str, Tensor]:
         """The module's recurrent weights, some of them zero when weight drop is on; else nothing to replace.
@@ -144,6 +151,9 @@ class Stacked(Recurrent):
 
     def recur(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         return run(self.rnn, x, state, self.dropped(self.rnn, state))
+
+    def layer_vectors(self, x: Tensor) -> Iterable[Tensor]:
+        return run_each(self.rnn, x)
 
     def parts(self) -> list[Part]:
         return fused_parts((f"layer {n + 1}" for n in range(self.config.layers)), self.rnn)

@@ -34,7 +34,9 @@ def features(
     out: Annotated[
         Path | None, typer.Option(help="file for the vectors, .npy or .safetensors", show_default=False)
     ] = None,
-    layer: Annotated[str, typer.Option(help="last, mix (the mean of all), or a number; 0 is the embedding")] = "last",
+    layer: Annotated[
+        str, typer.Option(help="last, mix (the mean of all, or as learnt), or a number; 0 is the embedding")
+    ] = "last",
     pool: Annotated[
         Literal["mean", "last", "none"],
         typer.Option(help="a vector per line: the mean of its tokens', or the last one's; none: a vector per token"),

@@ -79,7 +79,7 @@ def with_plan(name: str, function: Callable[..., None], argv: Sequence[str]) -> 
     origin = open_origin(typed_value(argv, "--init-from"))
     asked = kinds.named(argv, typed_value(argv, "--encoding") or DataSettings().encoding)
     asked = asked if asked in (first, *others) else first
-    own = origin.settings(asked, typed_value(argv, "--objective")) if origin else {}
+    own = origin.settings(asked, typed_value(argv, "--objective"), frozen="--features" in argv) if origin else {}
     goal = typed_value(argv, "--objective") or own.get("objective") or objectives_for(arch, asked)[0]
     objective = objectives.load(goal)
     preset, config, device = (typed_value(argv, flag) for flag in ("--preset", "--config", "--device"))
@@ -237,5 +237,6 @@ def make_plan(
     kind, text = text_to_train_on(corpus, source, target, given, readable)
     if origin:
         origin.refuse_kind(kind)
-        layers = [origin.settings(kind, given.get("objective")), *layers]
+        frozen = bool(given.get("features"))
+        layers = [origin.settings(kind, given.get("objective"), frozen=frozen), *layers]
     return Plan.of(*layers, kind=kind.name(), on=on), text

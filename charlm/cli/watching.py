@@ -27,7 +27,11 @@ from charlm.training.loop import Step
 REFRESH = 0.2  # seconds between readings of the loss: every reading waits for the device
 SMOOTH = 2.0  # seconds over which the shown loss is averaged
 LINE_EVERY = 10.0  # seconds between progress lines in a pipe
-WANTED = {"neighbours": " WORD", "fill": ' "[MASK]"'}  # what else a command that is suggested must be given
+WANTED = {  # what else a command that is suggested must be given
+    "neighbours": " WORD",
+    "fill": ' "[MASK]"',
+    "features": " FILE --out FILE.npy",
+}
 
 
 def show(stream: Iterator[events.Event], *, quiet: bool, json: bool) -> bool:
@@ -123,8 +127,7 @@ class Lines(Silent):
         self.say(
             f"step {event.step}  {duration(event.seconds)}  training {event.train_nats:.3f}  "
             f"validation {score.nats_per_token:.4f} nats/{score.measure.scored}, "
-            f"{score.value:.3f} {score.measure.unit}"
-            f"{''.join(f', {name} {value:.3f}' for name, value in score.figures.items())}{best}"
+            f"{value_and_figures(score)}{best}"
         )
 
     def step(self, event: Step) -> None:
@@ -243,7 +246,7 @@ def end_summary(event: events.Ended, chars_per_token: float) -> RenderableType:
         baselines = event.baselines()
     if event.best and baselines is None:
         measure = event.best.measure
-        best = f"{event.best.nats_per_token:.4f} nats per {measure.scored}, {event.best.value:.3f} {measure.unit}"
+        best = f"{event.best.nats_per_token:.4f} nats per {measure.scored}, {value_and_figures(event.best)}"
         line = f"best at step {event.best_step}: {best}\n{line}"
     if event.best is None or baselines is None:
         return line
@@ -256,6 +259,13 @@ def end_summary(event: events.Ended, chars_per_token: float) -> RenderableType:
     verdict = f"{abs(ahead):.3f} bits per byte {'better' if ahead > 0 else 'worse'} than counting 6-grams"
     nats = f"{event.best.nats_per_token:.4f} nats per token"
     return Group("", scores, "", f"{line}; {nats}; {verdict}")
+
+
+def value_and_figures(score: Score) -> str:
+    """The value of a score, and what else was measured."""
+    return f"{score.value:.3f} {score.measure.unit}" + "".join(
+        f", {name} {value:.3f}" for name, value in score.figures.items()
+    )
 
 
 def resume_command(path: Path) -> str:

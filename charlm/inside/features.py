@@ -1,6 +1,7 @@
 """Vectors of texts: what a layer of a network makes of each line, to be used elsewhere.
 
-`mix` is the mean of all layers: the mix of Peters et al. 2018, arXiv:1802.05365, section 3.2, with equal weights.
+`mix` is that of Peters et al. 2018, arXiv:1802.05365, section 3.2, as a run has learnt it (`--features`), or else with
+equal weights: the mean of all layers.
 """
 
 from __future__ import annotations
@@ -111,12 +112,9 @@ def read(writer: Writer, pieces: list[Ids], layer: str) -> list[Vectors]:
 
 def longest(network: Network) -> int:
     """The most tokens that are read at once."""
-    lengths = network.spec.lengths
     if isinstance(network, EncoderDecoder):
-        return lengths.target
-    if isinstance(network, TokenVectors) or (isinstance(network, LanguageModel) and network.window is None):
-        return READ
-    return network.window or READ if isinstance(network, LanguageModel) else lengths.window
+        return network.spec.lengths.target
+    return READ if isinstance(network, TokenVectors) or network.window is None else network.window
 
 
 def layer_vectors(network: Network, tokens: Tensor, layer: str) -> Tensor:
@@ -129,7 +127,7 @@ def layer_vectors(network: Network, tokens: Tensor, layer: str) -> Tensor:
     states = network.hidden_states(tokens)
     vectors = list(states.values())
     if layer == "mix":
-        return torch.stack(vectors).mean(0)
+        return network.mixed(vectors)
     first = 0 if "embedding" in states else 1
     numbers = {"last": len(vectors) - 1} | {
         str(number): place for place, number in enumerate(range(first, first + len(vectors)))

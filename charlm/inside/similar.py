@@ -89,10 +89,9 @@ def similar(
 
 def refuse_longer(model: Encoder, asked: Ids) -> None:
     """Raise `SettingsError` for a text that does not fit into a window."""
-    if len(asked) > model.spec.lengths.window:
+    if model.window is not None and len(asked) > model.window:
         raise SettingsError(
-            f"the text has {len(asked)} tokens and the window of this run holds {model.spec.lengths.window}; "
-            "give a shorter one",
+            f"the text has {len(asked)} tokens and the window of this run holds {model.window}; give a shorter one",
             field="text",
         )
 

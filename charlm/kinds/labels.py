@@ -117,7 +117,8 @@ class Labels(Kind):
         classes = writer.vocabularies.classes
         counts = confusion(part.labels, logits.argmax(1), len(classes))
         figures = agreement(counts)._asdict()
-        return Trial(score=label_score(part, logits), figures=figures, confusion=Confusion(classes, counts.tolist()))
+        score = label_score(writer.model, part, logits)
+        return Trial(score=score, figures=figures, confusion=Confusion(classes, counts.tolist()))
 
     @classmethod
     def equal(cls, parts: Sequence[LabelSplit]) -> bool:

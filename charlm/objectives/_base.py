@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from charlm.config import DataSpec, Lengths, Settings
+from charlm.config import DataSpec, Lengths, Settings, TrainSettings
 from charlm.model import PAD, Network, State
 from charlm.progress import Progress
 from charlm.score import BITS, Measure, Score
@@ -86,6 +86,14 @@ class Objective(Settings, ABC):
         self.check(spec)
         spec = spec._replace(symbols=self.symbols, guessed=self.guessed, answers=self.answers)
         return spec._replace(lengths=self.room(spec.lengths))
+
+    @property
+    def starts_from_run(self) -> bool:
+        """Whether it is of use only with the weights of a run to start from."""
+        return False
+
+    def check_training(self, settings: TrainSettings) -> None:
+        """Raise `SettingsError` for settings of the training that do not go with it."""
 
     @property
     def by_token(self) -> bool:

@@ -90,7 +90,11 @@ def narrower(config: Settings, share: float) -> Settings:
 
 def share_embedding(generator: Any, body: Encoder) -> None:
     """Replace the embedding of a generator by the body's, made narrower, and its head by one that guesses with that."""
-    width, narrow = vector_size(body), vector_size(generator)
+    table, own = (
+        next(module for module in network.stages()[0].modules() if isinstance(module, nn.Embedding))
+        for network in (body, generator)
+    )
+    width, narrow = table.embedding_dim, own.embedding_dim
     shared = dict(takewhile(lambda named: looks_up(named[1]), body.named_children()))
     for name, part in shared.items():
         turns = hasattr(part, "rotation") and not list(part.parameters())
@@ -99,9 +103,9 @@ def share_embedding(generator: Any, body: Encoder) -> None:
         name, part = list(shared.items())[-1]
         setattr(generator, name, nn.Sequential(part, linear(width, narrow)))
     guess = Head(width, body.spec)
-    guess.tie(next(module for module in body.stages()[0].modules() if isinstance(module, nn.Embedding)))
+    guess.tie(table)
     guess.bias = next(module.bias for module in generator.head.modules() if isinstance(module, Head))
-    generator.head = GuessHead(narrow, guess)
+    generator.head = GuessHead(vector_size(generator), guess)
 
 
 def looks_up(part: nn.Module) -> bool:

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from charlm.config import Arg, DataSpec
+from charlm.config import Arg, DataSpec, TrainSettings, flag
 from charlm.errors import SettingsError
-from charlm.model import PAD, Encoder, EncoderDecoder, LanguageModel, Network, State
+from charlm.model import PAD, Encoder, EncoderDecoder, LanguageModel, Network, State, TwoWay
 from charlm.objectives._base import Arrays, Batch, Loss, Objective, summed_nats
 from charlm.objectives._classifier import Classifier, Pool
 from charlm.progress import Progress, result
@@ -45,6 +45,10 @@ class Classify(Objective):
         float, Arg("weight of the loss of guessing each next token, in models that read left to right", min=0, max=100)
     ] = 0.0
 
+    features: Annotated[
+        bool, Arg("the network stays as it is, and the head reads a learned mix of its layers, as with ELMo")
+    ] = False
+
     kind = "labels"
     needs = Network
     measure: ClassVar[Measure] = ACCURACY
@@ -53,6 +57,28 @@ class Classify(Objective):
     @classmethod
     def suits(cls, network: type[Network]) -> bool:
         return issubclass(network, LanguageModel | Encoder) and not issubclass(network, EncoderDecoder)
+
+    @property
+    def starts_from_run(self) -> bool:
+        return self.features
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.features and self.lm_share:
+            raise SettingsError(
+                "--lm-share lets the network go on learning, and with --features it stays as it is; leave one of them "
+                "out",
+                field="lm_share",
+            )
+
+    def check_training(self, settings: TrainSettings) -> None:
+        for name, plain in (("unfreeze", "all"), ("layer_decay", 1.0)):
+            if self.features and getattr(settings, name) != plain:
+                raise SettingsError(
+                    f"{flag(name)} is for a network that learns, and with --features it stays as it is; leave one of "
+                    "them out",
+                    field=name,
+                )
 
     def equip(self, body: Network) -> Network:
         """A fresh head on the body. Raises `SettingsError` for what the body cannot do."""
@@ -65,9 +91,10 @@ class Classify(Objective):
                 "give last, mean or concat",
                 field="pool",
             )
-        own: Pool = "mean" if not causal else "concat" if body.window is None else "last"
+        recurrent = isinstance(body, TwoWay) or (isinstance(body, LanguageModel) and body.window is None)
+        own: Pool = "concat" if recurrent else "last" if causal else "mean"
         pool = own if self.pool == "auto" else self.pool
-        return Classifier(body, pool, self.head_dropout, guesses=self.lm_share > 0)
+        return Classifier(body, pool, self.head_dropout, guesses=self.lm_share > 0, frozen=self.features)
 
     def batch(self, rows: Arrays, spec: DataSpec, rng: torch.Generator) -> Batch:  # noqa: ARG002
         labels, texts = rows
@@ -84,8 +111,8 @@ class Classify(Objective):
         return Loss(nats, state, sum(penalties) if penalties else None)
 
     def score(self, network: Any, part: Any) -> Generator[Progress, None, Score]:
-        """The share of texts whose likeliest class is theirs."""
-        return label_score(part, (yield from class_logits(network, part.texts)))
+        """The share of texts whose likeliest class is theirs; of a learned mix, what it is made of, too."""
+        return label_score(network, part, (yield from class_logits(network, part.texts)))
 
 
 def class_logits(network: Any, texts: EncodedLines) -> Generator[Progress, None, NDArray[np.float32]]:
@@ -126,9 +153,10 @@ def longest_text(network: Network) -> int:
     return network.spec.lengths.training - 2
 
 
-def label_score(part: Any, logits: NDArray[np.float32]) -> Score:
+def label_score(network: Any, part: Any, logits: NDArray[np.float32]) -> Score:
     """What the logits (texts, K) of a part come to; one that is no number is wrong."""
     labels = torch.from_numpy(part.labels)
     nats = float(F.cross_entropy(torch.from_numpy(logits).double(), labels))
     right = float((logits.argmax(1) == part.labels).mean()) if np.isfinite(logits).all() else float("nan")
-    return Score(right, nats, part.count, part.chars, part.bytes, int(part.texts.sizes.max()) + 1, ACCURACY)
+    figures = {} if network.mix is None else network.mix.figures()
+    return Score(right, nats, part.count, part.chars, part.bytes, int(part.texts.sizes.max()) + 1, ACCURACY, figures)

@@ -36,22 +36,23 @@ class Origin:
         self.saved = Saved.open(folder.find(run))
         self.path, self.plan, self.vocabularies = self.saved.path, self.saved.plan, self.saved.vocabularies
 
-    def settings(self, kind: type[Kind], objective: str | None = None) -> dict[str, Any]:
+    def settings(self, kind: type[Kind], objective: str | None = None, *, frozen: bool = False) -> dict[str, Any]:
         """The settings of a training on a kind of data that starts from the run, unless others are given.
 
-        Those of its objective are among them unless another `objective` is given.
+        Those of its objective are among them unless another `objective` is given. Where the run's weights are `frozen`,
+        what learns is new, and learns no more slowly than they did.
         """
         plan, known = self.plan, {f.name for f in fields_of(kind.Settings)}
         data, own = plan.data.to_dict(), plan.train.to_dict() | plan.data.to_dict()
         vocabulary = {name: data[name] for name in VOCABULARY if name in data.keys() & known}
-        named = {"arch": plan.arch, "lr": plan.train.lr * GENTLY}
+        named = {"arch": plan.arch, "lr": plan.train.lr * (1 if frozen else GENTLY)}
         if kind.name() == plan.kind:
             lengths = {name: own[name] for name in LENGTHS if name in kind.own}
             named["objective"] = plan.objective.name()
             if objective in (None, plan.objective.name()):
                 named |= plan.objective.to_dict()
         else:
-            window = getattr(plan.outline(self.saved.spec), "window", self.saved.spec.lengths.window)
+            window = plan.outline(self.saved.spec).window
             lengths = kind.within(window) if window else {}
         return {**plan.model.to_dict(), **vocabulary, **lengths, **named}
 
@@ -123,7 +124,7 @@ class Origin:
         unused = f"; {by_part(tensors)} are left out" if tensors else ""
         unused += f"; {symbols:,} of symbols beyond the vocabulary are left out" if symbols else ""
         fresh = f"; {by_part(new)} are new" if new else ""
-        if new and spec.classes:
+        if new and other:
             fresh = f"; the head of {spec.classes} classes is new, with {sum(p.numel() for p in new.values()):,}"
         where = f"of {self.path}, step {step}"
         return f"starts with the {taken:,} weights {where}{cut}{unused}{fresh}; the optimizer begins anew"

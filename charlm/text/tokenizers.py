@@ -56,6 +56,11 @@ def _read_surrogate(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("charlm", _read_surrogate)
 
 
+def start_of(tokens: Sequence[bytes]) -> int:
+    """The id that stands before a text, as BOS does: that of a newline, or else of a space, or else 0."""
+    return next((tokens.index(blank) for blank in (b"\n", b" ") if blank in tokens), 0)
+
+
 class Decoder:
     """Decodes ids one by one, for streaming: a character is given out once its last byte is known."""
 
@@ -89,8 +94,8 @@ class Tokenizer(ABC):
 
     @cached_property
     def start(self) -> int:
-        """The id that stands before a text, as BOS does: that of a newline, or else of a space, or else 0."""
-        return next((self.tokens.index(blank) for blank in (b"\n", b" ") if blank in self.tokens), 0)
+        """The id that stands before a text (`start_of`)."""
+        return start_of(self.tokens)
 
     @cached_property
     def newline(self) -> int:
