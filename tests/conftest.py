@@ -31,7 +31,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what ru
 torch.set_num_threads(1)  # small models are faster so, and every run gives the same numbers
 text_kind.TIMED_SECONDS = 0.05  # for which a speed is timed that no test judges
 
-# Not in pyproject.toml: there they would also judge what other plugins say before the first test.
+# Not in pyproject.toml: there they would also judge what other plugins say before the first test. Not for what wants a
+# GPU: PyTorch warns on one of what is harmless, such as its mode that finds waits.
 WARNINGS = "error", "ignore::DeprecationWarning:torch.*", "ignore::FutureWarning:torch.*"
 
 
@@ -42,9 +43,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     no_gpu = pytest.mark.skipif(not torch.cuda.device_count(), reason="there is no GPU with CUDA")
     for item in items:
-        item.add_marker(pytest.mark.filterwarnings(*WARNINGS))
-        if item.get_closest_marker("gpu"):
-            item.add_marker(no_gpu)
+        wants_gpu = item.get_closest_marker("gpu")
+        item.add_marker(no_gpu if wants_gpu else pytest.mark.filterwarnings(*WARNINGS))
 
 
 @pytest.hookimpl(wrapper=True)
