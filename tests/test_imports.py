@@ -37,7 +37,7 @@ FLOORS = [
     {"plan", "text.check"},
     {"training", "sampling"},
     {"runs"},
-    {"writer", "pretrained"},
+    {"writer", "pretrained", "exporting"},
     {"scoring", "events", "processes", "forecast"},
     {"course", "inside", "pruning"},
     {"job"},

@@ -169,7 +169,8 @@ class Block(nn.Module):
         """The first sublayer, causal."""
         q, k, v = self.attention.project(self.normed(x, self.norm1), rotation)
         kv, mask = past.extend(k, v, self.pattern)
-        return self.residual(x, self.attention(q, kv, mask, mask is None and q.size(2) > 1), self.norm1), kv
+        causal = mask is None and bool(q.size(2) > 1)  # a symbol while a graph is exported
+        return self.residual(x, self.attention(q, kv, mask, causal), self.norm1), kv
 
     def bidirectional_attention(self, x: Tensor, mask: Tensor | None, rotation: Tensor | None = None) -> Tensor:
         """The first sublayer, in both directions: x (B, S, D), `mask` (B, 1, 1, S) True at tokens."""

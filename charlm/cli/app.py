@@ -109,14 +109,14 @@ def explained(command: Callable[[], Any], argv: list[str], who: str = "") -> int
     except OSError as error:
         close_quietly()  # it may be standard output that cannot be written
         return complain(who + f"{error.filename or 'the output'} cannot be read or written: {error.strerror or error}")
+    except (KeyboardInterrupt, typer.Abort):  # which is a RuntimeError
+        if sys.stdout.isatty():
+            print()
+        return 130
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
         return complain(who + f"there is not enough memory; {LESS_MEMORY}")
-    except (KeyboardInterrupt, typer.Abort):
-        if sys.stdout.isatty():
-            print()
-        return 130
     return code if isinstance(code, int) else 0
 
 

@@ -106,6 +106,8 @@ PANELS = {
     "Manage": {
         "runs": ("runs.runs", "List the runs in runs/, the newest last."),
         "info": ("runs.info", "Show one run: settings, text, and how far it came."),
+        "delete": ("manage.delete", "Delete runs, and nothing else. [dim]charlm delete RUN[/]"),
+        "rename": ("manage.rename", "Give a run another name. [dim]charlm rename RUN NEW[/]"),
         "archs": ("lists.archs", "List the architectures."),
         "presets": (
             "lists.presets",
@@ -117,7 +119,7 @@ PANELS = {
         ),
         "export": (
             "pretrained.export",
-            "Write a run as a folder that Hugging Face's library opens. [dim]charlm export RUN FOLDER[/]",
+            "Write a run for Hugging Face's library, ONNX, TensorBoard or as CSV. [dim]charlm export RUN FOLDER[/]",
         ),
         "features": (
             "features.features",

@@ -1,8 +1,12 @@
-"""`charlm import` and `charlm export`: folders of other libraries."""
+"""`charlm import` and `charlm export`: what other programs read and write."""
 
 from __future__ import annotations
 
+import io
 import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +15,8 @@ import typer
 from charlm.cli.console import count, note, watch
 from charlm.cli.opened import OPENING, errors_name_run
 from charlm.cli.options import RUN, with_settings
+from charlm.errors import SettingsError
+from charlm.files import writing
 from charlm.runs import folder
 from charlm.text.visible import printable
 
@@ -59,18 +65,74 @@ def import_model(
 @with_settings(OPENING, without={"device", "quantize"})
 def export(
     run: Annotated[str, typer.Argument(help=RUN, show_default=False)],
-    target: Annotated[Path, typer.Argument(metavar="FOLDER", help="a new folder", show_default=False)],
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="a new folder; of csv a file, - for standard output", show_default=False),
+    ],
     format: Annotated[
-        Literal["huggingface"], typer.Option("--format", help="whose: that of the library transformers")
-    ] = "huggingface",
+        Literal["hf", "huggingface", "onnx", "tensorboard", "csv"],
+        typer.Option(
+            "--format",
+            help="hf (or huggingface): what transformers opens; onnx: graphs, and a program that writes by "
+            "them; tensorboard, csv: the course of the training",
+        ),
+    ] = "hf",
     *,
     given: dict[str, Any],
 ) -> None:
-    del format  # there is one so far
     path = folder.find(run)
+    if format in ("csv", "tensorboard") and given:
+        raise SettingsError(f"--format {format} is of the training's course, not of weights; leave --weights out")
+    with errors_name_run(run, path):
+        WRITERS[format](path, target, **given)
+
+
+def huggingface(run: Path, target: Path, **given: str) -> None:
     from charlm.pretrained.write import export_run  # imports torch
 
-    with errors_name_run(run, path):
-        name = watch(export_run(path, target, **given))
+    name = watch(export_run(run, target, **given))
     example = FILL if name == "bert" else PYTHON
     print(f"{target}: {name}\n\n{example.format(repr(str(target)))}")
+
+
+def onnx(run: Path, target: Path, **given: str) -> None:
+    with extra("onnx"):
+        from charlm.exporting.onnx_folder import export_onnx  # imports torch
+
+    files = watch(export_onnx(run, target, **given))
+    print(f"{target}: {', '.join(files)}")
+    if "write.py" in files:
+        print(f'\npython {shlex.quote(str(target / "write.py"))} "Once upon" 200')
+
+
+def tensorboard(run: Path, target: Path) -> None:
+    with extra("tensorboard"):
+        from charlm.exporting.events import write_events
+
+    write_events(run, target)
+    print(f"{target}: for tensorboard --logdir {shlex.quote(str(target.parent))}")
+
+
+def csv(run: Path, target: Path) -> None:
+    from charlm.exporting.curves import lines, write_csv
+
+    if str(target) == "-":
+        write_csv(lines(run), sys.stdout)
+        return
+    with writing(target, error=SettingsError, hint="name another file") as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        write_csv(lines(run), text)
+        text.detach()
+    print(target)
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Says how to install what is missing."""
+    try:
+        yield
+    except ImportError:
+        raise SettingsError(f'--format {name} needs an extra: pip install "charlm[{name}]"') from None
+
+
+WRITERS = {"hf": huggingface, "huggingface": huggingface, "onnx": onnx, "tensorboard": tensorboard, "csv": csv}

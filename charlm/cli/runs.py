@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json as jsonlib
+import sys
+from csv import DictWriter
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,14 +13,30 @@ import typer
 
 from charlm.cli.console import count, duration, out, show, table
 from charlm.cli.options import Json, Run
+from charlm.errors import SettingsError
 from charlm.runs import folder
 
+COLUMNS = (
+    *("run", "arch", "kind", "objective", "corpus", "params", "multiply_adds", "rows", "created", "score", "unit"),
+    *("progress", "finished", "step", "tokens", "seconds", "best_step"),
+)
 
-def runs(json: Annotated[bool, typer.Option("--json", help="one JSON object per run")] = False) -> None:
+
+def runs(
+    json: Annotated[bool, typer.Option("--json", help="one JSON object per run")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="a table with a line per run")] = False,
+) -> None:
+    if json and csv:
+        raise SettingsError("--json and --csv are two forms of one list; give one of them")
     infos = folder.list_runs()
     if json:
         for info in infos:
             print(jsonlib.dumps({"run": str(info.path), **info.config, "training": info.training}))
+        return
+    if csv:
+        lines = DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+        lines.writeheader()
+        lines.writerows(map(flat, infos))
         return
     compared = folder.comparison_runs()
     if not (infos or compared):
@@ -38,6 +56,16 @@ def runs(json: Annotated[bool, typer.Option("--json", help="one JSON object per 
     for comparison, names in groupby(compared, lambda name: Path(name).parent):
         first, *others = names
         out.print(f"also {1 + len(others)} of the comparison {comparison}, to be named like {first}", markup=False)
+
+
+def flat(info: folder.RunInfo) -> dict[str, Any]:
+    """A run as a line of a table; what it lacks is empty."""
+    config, training, best = info.config, info.training, info.best
+    scored = {"score": best.value, "unit": best.measure.unit} if best else {}
+    done = {name: training.get(name) for name in ("progress", "finished", "step", "tokens", "seconds", "best_step")}
+    about = {name: config.get(name) for name in ("arch", "kind", "params", "multiply_adds", "rows", "created")}
+    objective, text = next(iter(config["objective"]), ""), config["corpus"]["name"]
+    return {"run": str(info.path), **about, "objective": objective, "corpus": text, **scored, **done}
 
 
 def info(

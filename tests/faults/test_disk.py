@@ -157,7 +157,7 @@ def without_the_powers_of_root() -> None:
         os._exit(77)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="root is root")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only on Linux can root be somebody else for a while")
 @pytest.mark.usefixtures("verses")
 def test_a_folder_that_may_not_be_written_to_is_one_line(tmp_path: Path, typed: Typed) -> None:
     assert typed(*TRAIN, "--steps", "5")[0] == 0

@@ -287,7 +287,7 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_one(
     assert list((tmp_path / "temporary").glob("*/*.ids"))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no such limits")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
 def test_a_full_disk_is_an_error_that_says_where(tmp_path: Path) -> None:
     import resource
 
@@ -339,7 +339,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1 << 20 if sys.plat
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no getrusage")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no getrusage")
 def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
     line = nonsense(100_000)
     peaks = []  # MB
