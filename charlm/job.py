@@ -2,24 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from charlm import kinds
+from charlm.asking import asked, hint
 from charlm.config import BUDGETS, TrainSettings, flag
 from charlm.course import Course
 from charlm.errors import SettingsError
 from charlm.events import Control, Event, Note
 from charlm.kinds._base import AnyCorpus
 from charlm.plan import Plan, merge
-from charlm.processes import lead
+from charlm.processes import begun_before, lead
 from charlm.runs import folder
 from charlm.runs.origin import Origin
 from charlm.runs.teacher import Teacher, taught
 from charlm.scoring import run_data
 from charlm.training.world import World
+
+
+def begin(
+    function: Callable[..., Any],
+    files: Sequence[str] | None,
+    given: dict[str, Any],
+    *,
+    out: Path | None = None,
+    again: str | None = None,
+    previous: bool = False,
+    cache_dir: Path | None = None,
+    stop_after: int | None = None,
+    control: Control | None = None,
+    world: World | None = None,
+    **names: Any,
+) -> Iterator[Event]:
+    """What was asked of `function`, by a command line or from Python: a new training, or the resume of a run, `again`.
+
+    `given` are settings, and `names` the other arguments of `charlm.asking.asked`. Raises as that and `train` do, and
+    `SettingsError` for what does not go with a resume.
+    """
+    session: Any = {"cache_dir": cache_dir, "stop_after": stop_after, "control": control, "world": world}
+    if again is not None:
+        if files or out or any(names.values()):
+            raise SettingsError("--resume takes text and settings from the run; give only a larger budget with it")
+        return resume(folder.find(again), changes=given, previous=previous, **session)
+    if previous:
+        raise SettingsError("--previous goes back in a run; say which: --resume RUN --previous")
+    plan, text, origin = asked(function, files, given, **names)
+    if begun := begun_before(plan, text, out):
+        notes = [f"goes on with {begun}, which this launch has begun", hint(plan, text)]
+        events = resume(begun, changes={"parallel": plan.train.parallel}, **session)
+    else:
+        notes, events = [hint(plan, text)], train(plan, text, out=out, origin=origin, **session)
+    return chain((Note(note) for note in notes if note), events)
 
 
 def train(

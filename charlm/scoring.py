@@ -35,6 +35,7 @@ class TrainingText(NamedTuple):
     chars_before: int  # characters of the training text before these
     lines_before: int
     held_out: str  # the beginning of the validation text
+    name: str  # of the file, if it is one
 
 
 class Scored(NamedTuple):
@@ -151,4 +152,6 @@ def training_text(run: RunInfo) -> Generator[Progress, None, TrainingText]:
         yield Progress("reading the training text", i - first, len(train) - first)
     text = "".join(pieces)
     held_out = tokenizer.decode(store.validation.ids[:DECODED].tolist())
-    return TrainingText(text, train.chars - len(text) if first else 0, lines, held_out)
+    paths = run.config["corpus"]["paths"]
+    name = paths[0] if len(paths) == 1 else "the training text"
+    return TrainingText(text, train.chars - len(text) if first else 0, lines, held_out, name)

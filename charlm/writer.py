@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ from charlm.score import Score
 from charlm.text.tokenizers import utf8
 from charlm.text.vocabulary import Vocabularies
 
+W = TypeVar("W", bound="Writer")
+
 
 @contextmanager
 def unknown_hint() -> Iterator[None]:
@@ -66,7 +68,7 @@ class Piece(NamedTuple):
 
 
 class Writer:
-    """What `charlm.load` gives: `model(ids, state)`, `tokenizer`, and methods that write, translate and score."""
+    """An open run: `model(ids, state)`, `tokenizer`, and methods that write, translate and score."""
 
     def __init__(
         self,
@@ -87,7 +89,7 @@ class Writer:
         self.device = next(model.parameters()).device
 
     @classmethod
-    def load(cls, run: str | Path = "last", opening: Opening | None = None) -> Writer:
+    def load(cls: type[W], run: str | Path = "last", opening: Opening | None = None) -> W:
         """Open a run folder; see `charlm.load`."""
         opening = opening or Opening()
         saved = Saved.open(folder.find(run))
@@ -221,10 +223,6 @@ class Writer:
         """How many tokens of a text `classify` reads."""
         return longest_text(self.model)
 
-    def score(self, text: str) -> Score:
-        """How well the model predicts the text, in bits per byte. Raises as `pieces` does, and for an empty text."""
-        return result(self.scoring(text))
-
     @property
     def can_continue(self) -> bool:
         """Whether the model continues a text: a language model that was trained on running text for just that."""
@@ -266,7 +264,7 @@ class Writer:
             )
 
     def scoring(self, text: str) -> Generator[Progress, None, Score]:
-        """`score` as a generator of its progress."""
+        """How well the model predicts the text, in bits per byte. Raises as `pieces` does, and for an empty text."""
         self.check_can_continue()
         if not text:
             raise SettingsError("there is no text to score: it is empty")

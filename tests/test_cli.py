@@ -18,10 +18,11 @@ import typer
 from clock import Time
 
 from charlm import __version__
-from charlm.cli.signals import Signals, until_interrupted
+from charlm.cli.signals import until_interrupted
 from charlm.events import Control, Started
 from charlm.plan import Plan
 from charlm.progress import Progress
+from charlm.signals import Signals
 
 Typed = Callable[..., tuple[int, str, str]]
 TINY = ["--hidden-size", "16", "--seq-len", "16", "--batch-size", "4"]
@@ -257,7 +258,7 @@ def test_help_shows_the_defaults_that_apply(typed: Typed, words: list[str], opti
         (["train", "V", "--config", "big.toml"], "big.toml: --layers must be at most 64, got 65"),
         (["train", "V", "--config", "odd.toml", "--tied"], "charlm: --tied needs an --embedding-size"),
         (["train", "V", "--config", "odd.toml", "--test-frac", "0.8"], "odd.toml: --val-frac 0.8 and --test-frac 0.8"),
-        (["train", "V", "--config", "pre.toml"], "pre.toml: preset is given on the command line, as --preset"),
+        (["train", "V", "--config", "pre.toml"], "pre.toml: preset is no setting of a file; give it as --preset"),
         (["compare", "V", "--seeds", "0"], "--seeds must be at least 1, got 0"),
         (["compare", "V", "--seeds", "1000000000"], "--seeds must be at most 1000, got 1000000000"),
         (["compare", "V", "--seeds", "two"], "--seeds must be a whole number, got 'two'"),

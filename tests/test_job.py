@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from charlm import archs, events, job
-from charlm.compare.measure import measure_run
+from charlm.comparing.measure import measure_run
 from charlm.errors import RunError, SettingsError
 from charlm.kinds._base import Trial
 from charlm.model import Features, LanguageModel, State

@@ -12,9 +12,9 @@ from types import ModuleType
 import pytest
 
 from charlm import kinds
-from charlm.compare import cells
-from charlm.compare.rows import Point, Row, Trained, verdict
-from charlm.compare.run import Comparison
+from charlm.comparing import cells
+from charlm.comparing.rows import Point, Row, Trained, verdict
+from charlm.comparing.run import Comparison
 from charlm.config import TrainSettings, fields_of
 from charlm.errors import SettingsError
 from charlm.plan import Plan

@@ -240,7 +240,7 @@ def test_a_table_is_for_people_and_its_progress_is_no_part_of_it(typed: Typed, v
             ["V", "--arch", "transformer", "--hidden-size", "32768", "--layers", "4"],
             "or fewer --layers; --no-probe plans it all the same",
         ),
-        (["V", "--config", "odd.toml"], "odd.toml: devices is given on the command line, as --devices"),
+        (["V", "--config", "odd.toml"], "odd.toml: devices is no setting of a file; give it as --devices"),
     ],
 )
 def test_an_error_is_one_line(typed: Typed, verses: Path, words: list[str], message: str) -> None:

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from charlm import archs, kinds, objectives, presets
-from charlm.cli.planning import device_of_recipe, make_plan, settings_layers
-from charlm.cli.watching import start_summary
-from charlm.compare.contest import Contest
+from charlm.asking import device_of_recipe, make_plan, settings_layers
+from charlm.comparing.contest import Contest
 from charlm.config import LONG, DataSpec, TrainSettings, fields_of
 from charlm.events import Started
 from charlm.model import parameter_count
 from charlm.plan import Plan, device_of, kinds_for, recipe
 from charlm.runs.origin import Origin
+from charlm.views.training import start_summary
 
 LEARNABLE = [(arch, kind) for arch in archs.names() for kind in kinds_for(arch)]
 every_way = pytest.mark.parametrize(("arch", "kind"), LEARNABLE)

@@ -11,14 +11,15 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from charlm import kinds
-from charlm.cli.console import table, watch
+from charlm.asking import other_data, refuse_unused
 from charlm.cli.opened import OPENING, errors_name_run
 from charlm.cli.options import Encoding, Json, OtherText, Run, with_settings
-from charlm.cli.pictures import Html, Png, Svg, present, tilt
-from charlm.cli.texts import other_data, refuse_unused
+from charlm.cli.pictures import Html, Png, Svg, present
 from charlm.config import take
 from charlm.runs import folder
 from charlm.runs.opening import Opening
+from charlm.views.console import table, watch
+from charlm.views.pictures import tilt
 
 if TYPE_CHECKING:
     from charlm.inside.ablate import Ablation, Loss

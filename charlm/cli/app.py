@@ -14,11 +14,11 @@ import typer
 
 from charlm import __version__
 from charlm.cli.commands import PANELS
-from charlm.cli.console import close_quietly, err
 from charlm.cli.options import Command, Group
 from charlm.errors import CharlmError, out_of_memory
 from charlm.launch import launched
 from charlm.text.visible import printable
+from charlm.views.console import close_quietly, err
 
 LESS_MEMORY = "give a smaller --batch-size (of pairs --batch-tokens), --seq-len or --hidden-size, or free some"
 

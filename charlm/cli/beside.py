@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from charlm.cli.rows import Row
-from charlm.progress import Progress
-from charlm.sampling.settings import Request
 from charlm.text.characters import characters
 from charlm.text.visible import printable
+from charlm.views.rows import Row
 
 if TYPE_CHECKING:
-    from charlm.writer import Piece
-
-STRIDE = 32  # tokens between two progress reports
-
-
-def collect(run: str, pieces: Iterator[Piece], request: Request) -> Generator[Progress, None, Row]:
-    """The whole text that one model writes."""
-    row = Row(request.stop)
-    for number, piece in enumerate(pieces, 1):
-        row.add(piece.texts[0], float(piece.logprobs[0]), keep=True)
-        if row.until.done:
-            break
-        if number % STRIDE == 0:
-            yield Progress(run, number, request.length)
-    return row
+    pass
 
 
 def columns(runs: Sequence[str], prompt: str, rows: Sequence[Row]) -> Table:

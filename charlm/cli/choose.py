@@ -5,25 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Group, RenderableType
-from rich.text import Text
 
-from charlm.cli.console import note, table, watch
+from charlm.asking import or_default, refuse_unused
 from charlm.cli.opened import OPENING, open_run
 from charlm.cli.options import Encoding, Json, Run, with_settings
 from charlm.cli.pictures import present
-from charlm.cli.texts import PIPED, or_default, read_words, refuse_unused
+from charlm.cli.texts import PIPED, read_words
 from charlm.config import take
 from charlm.errors import SettingsError
 from charlm.runs import folder
 from charlm.runs.opening import Opening
-from charlm.text.visible import brief, visible
+from charlm.views.choose import accuracies, ranking
+from charlm.views.console import note, watch
 
 if TYPE_CHECKING:
-    from charlm.inside.choose import Answered, Answers
-
-LONGEST = 30  # characters of a prompt that are shown
-GAIN = "gain: what the prompt adds over a neutral one"
+    pass
 
 
 @with_settings(OPENING)
@@ -79,35 +75,3 @@ def choose(
         some = "the prompt is" if len(asked) == 1 else f"{found.too_long} of {len(asked)} prompts are"
         note(f"{some} longer than the model's window of {writer.model.window} tokens: it saw only the end")
     present(accuracies(found) if questions else ranking(found.answered[0]), found.to_json, json=json)
-
-
-def ranking(answered: Answered) -> RenderableType:
-    """The choices of one question; the best by each measure are marked."""
-    from charlm.inside.choose import MEASURES
-
-    rows = table("choice", *(f">{words}" for words in MEASURES.values()))
-    rows.columns[0].no_wrap = False  # or a long choice would leave no room for the numbers
-    best = {measure: answered.best(measure) for measure in MEASURES}
-    for number, one in enumerate(answered.choices):
-        values = (f"{'* ' if number in best[name] else ''}{getattr(one, name):.3f}" for name in MEASURES)
-        rows.add_row(Text(visible(one.text, space=" ")), *values)
-    return Group(rows, Text(f"log-probabilities in nats; {GAIN}; *: the highest", "dim"))
-
-
-def accuracies(found: Answers) -> RenderableType:
-    """How many questions were answered right by each measure, or, where no answers are known, what was chosen."""
-    from charlm.inside.choose import MEASURES
-
-    if not found.accuracies():
-        chosen = table("prompt", *MEASURES.values())
-        for one in found.answered:
-            best = (" or ".join(one.choices[index].text for index in one.best(measure)) for measure in MEASURES)
-            prompt = brief(one.question.prompt, LONGEST, space=" ")
-            chosen.add_row(Text(prompt), *(Text(visible(text, space=" ")) for text in best))
-        return Group(chosen, Text(GAIN, "dim"))
-    rows = table("", ">right", "95 % interval")
-    for measure, (value, low, high) in found.accuracies().items():
-        rows.add_row(MEASURES[measure], f"{value:.1%}", f"{low:.1%} to {high:.1%}")
-    for name, share in found.baselines().items():
-        rows.add_row(name, f"{share:.1%}", style="dim")
-    return Group(rows, Text(f"{len(found.answered)} questions, {len(found.shots)} shots; {GAIN}", "dim"))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlm.cli.console import err, note, write
 from charlm.cli.opened import OPENING, open_run
 from charlm.cli.options import Encoding, Run, with_settings
 from charlm.cli.texts import PIPED, LineNumbers, run_and_file
@@ -19,6 +18,7 @@ from charlm.config import take
 from charlm.errors import VocabularyError
 from charlm.runs.opening import Opening
 from charlm.sampling.settings import ClassifySettings
+from charlm.views.console import err, note, write
 
 if TYPE_CHECKING:
     from charlm.writer import Writer

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,18 +11,13 @@ import typer
 
 from charlm import kinds
 from charlm.cli.comparison import print_comparison
-from charlm.cli.contesting import show_progress
 from charlm.cli.options import Json, with_settings
 from charlm.cli.pictures import save
-from charlm.cli.texts import other_data, refuse_unused, text_to_train_on
-from charlm.config import DataSettings, Settings, TrainSettings, fields_of
-from charlm.errors import RunError, SettingsError
-from charlm.runs import folder
+from charlm.config import Settings, TrainSettings, fields_of
+from charlm.errors import SettingsError
 
 if TYPE_CHECKING:
-    from charlm.compare.contest import Contest, Match
-    from charlm.compare.run import Comparison, Event
-    from charlm.kinds._base import AnyCorpus, Kind
+    from charlm.kinds._base import Kind
 
 DEFAULTS = "; of ".join(
     f"{kind.name()}: {kind.entrants}" if kind.name() != kinds.TEXT else kind.entrants for kind in kinds.all_kinds()
@@ -107,8 +101,8 @@ def command(argv: Sequence[str]) -> Callable[..., None]:
         return decorate()(compare)  # without importing torch
     from charlm import archs
     from charlm.cli.planning import typed_value
-    from charlm.compare.contest import MINUTES
-    from charlm.compare.entrants import shared_settings
+    from charlm.comparing.contest import MINUTES
+    from charlm.comparing.entrants import shared_settings
     from charlm.plan import device_of, recipe
 
     groups: list[type[Settings]] = [TrainSettings, *(kind.Settings for kind in data)]
@@ -160,22 +154,16 @@ def compare(
     given: dict[str, Any],
 ) -> None:
     refuse_forms(html, json=json, csv=csv, markdown=markdown)
-    trains: Any = {"arch": arch, "starts": init_from, "counts": label_counts, "match": match}
-    if what and any(map(is_run, what)):
-        encoding = given.pop("encoding", None)
-        if any(value is not None for value in trains.values()) or given or seeds > 1 or jobs > 1 or folder_:
-            raise SettingsError("these are runs: they are compared as they are, without --arch and its training")
-        work = compare_existing(what, text, pairs, target, encoding)
-    else:
-        refuse_untrainable(what, text, pairs)
-        from charlm.compare.run import train_and_compare
+    from charlm.comparing.asked import compared
+    from charlm.views.comparing import watch_comparison
 
-        contest, corpus = make_contest(what or [], seeds, given, **trains)
-        work = train_and_compare(contest, corpus, out=folder_, jobs=jobs, target=target)
-    comparison = show_progress(work, jobs)
+    trains: Any = {"arch": arch, "starts": init_from, "counts": label_counts, "match": match}
+    others: Any = {"text": text, "pairs": pairs}
+    work = compared(what or [], seeds, jobs, given, out=folder_, target=target, **trains, **others)
+    comparison = watch_comparison(work, jobs)
     print_comparison(comparison, along, json=json, csv=csv, markdown=markdown)
     if html:
-        from charlm.compare.report import page
+        from charlm.comparing.report import page
 
         save(html, page(comparison).encode("utf-8", "replace"))  # a model may write half a character
 
@@ -185,64 +173,8 @@ def refuse_forms(html: Path | None, *, json: bool, csv: bool, markdown: bool) ->
     if sum((json, csv, markdown)) > 1:
         raise SettingsError("--json, --csv and --markdown are different forms; give one of them")
     if html:
-        from charlm.compare.report import check_extra
+        from charlm.comparing.report import check_extra
 
         check_extra()
         if not html.parent.is_dir():
             raise SettingsError(f"--html {html}: there is no folder {html.parent}; make it first")
-
-
-def refuse_untrainable(what: list[str] | None, text: list[str] | None, pairs: list[str] | None) -> None:
-    """Raise `SettingsError` if there is nothing to train on, or other data to be scored on."""
-    if text or pairs:
-        raise SettingsError("--text and --pairs are for runs; what is trained here is scored on its own held-out part")
-    if not what:
-        raise SettingsError("what is to be compared? charlm compare FILE trains on it; charlm compare RUN RUN")
-
-
-def compare_existing(
-    names: list[str], text: list[str] | None, pairs: list[str] | None, target: float | None, encoding: str | None
-) -> Generator[Event, None, Comparison]:
-    """Compare existing runs, on their own held-out part or on other data."""
-    from charlm.compare.existing import compare_runs
-
-    if text and pairs:
-        raise SettingsError("--text and --pairs are different texts; give one of them")
-    refuse_unused(encoding, read=bool(text or pairs), advice="--text FILE or --pairs FILE")
-    first = folder.info(folder.find(names[0]))
-    others = other_data(kinds.load(first.kind), {"text": text, "pairs": pairs}, encoding)
-    return compare_runs(names, corpus=others, target=target)
-
-
-def make_contest(
-    files: list[str],
-    seeds: int,
-    given: dict[str, Any],
-    *,
-    arch: str | None,
-    starts: str | None,
-    counts: str | None,
-    match: Match | None,
-) -> tuple[Contest, AnyCorpus]:
-    """The contest and the data in `files`: of a kind that all the architectures read, or that the files' names say."""
-    from charlm.compare.contest import Contest
-    from charlm.compare.entrants import NONE, entrants, labels, listed
-    from charlm.plan import kinds_for
-
-    names, runs = labels(arch), listed(starts)
-    readable = {kind.name() for kind in kinds.all_kinds()}
-    for entrant in entrants(names, runs) if names or runs else ():
-        readable &= {*kinds_for(entrant.arch)}
-    readable.add(kinds.named(files, given.get("encoding", DataSettings().encoding)).name())
-    kind, corpus = text_to_train_on(files, None, None, given, readable)
-    equal: Match = match or ("tokens" if given.keys() & {"epochs", "steps"} else "time")
-    names = names or ([] if {*runs} - {NONE} else labels(kind.entrants))
-    wanted: Any = {"kind": kind.name(), "starts": runs, "counts": listed(counts)}
-    return Contest.of(names, equal, seeds, given, **wanted), corpus
-
-
-def is_run(name: str) -> bool:
-    with suppress(RunError):
-        folder.find(name)
-        return True
-    return False

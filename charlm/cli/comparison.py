@@ -6,20 +6,20 @@ import json as jsonlib
 from typing import TYPE_CHECKING
 
 from charlm import kinds
-from charlm.cli.console import note, out, show, table
 from charlm.cli.texts import NO_BLEU
 from charlm.runs import folder
+from charlm.views.console import note, out, show
 
 if TYPE_CHECKING:
-    from charlm.cli.curves import Along
-    from charlm.compare.run import Comparison
+    from charlm.comparing.run import Comparison
+    from charlm.views.curves import Along
 
 
 def print_comparison(comparison: Comparison, along: Along, *, json: bool, csv: bool, markdown: bool) -> None:
     """Print JSON, CSV, Markdown, or the table with verdict and curves."""
-    from charlm.cli.watching import next_command
-    from charlm.compare import cells
+    from charlm.comparing import cells
     from charlm.plan import Plan
+    from charlm.views.training import next_command
 
     if json:
         print(jsonlib.dumps(comparison.to_dict()))
@@ -36,30 +36,21 @@ def print_comparison(comparison: Comparison, along: Along, *, json: bool, csv: b
 
 
 def print_table(comparison: Comparison) -> None:
-    from charlm.compare import cells
+    from charlm.views.comparison import heading, remarks, result_table
 
     trained = [row for row in comparison.rows if row.trained]
     if "chrf" in kinds.load(comparison.kind).figures and all(row.value("chrf") is None for row in trained):
         note(NO_BLEU)
-    titles, lines = cells.lines(comparison)
-    result = table(titles[0], *(f">{title}" for title in titles[1:]))
-    for line in lines:
-        if len(line.cells) == 1:
-            result.add_row(line.cells[0], f"failed: {line.note}", style="red")
-        else:
-            result.add_row(*cells.marked(line), style="dim" if line.baseline else "")
-    heading = f"{comparison.text['name']}: {comparison.scored_on}, each once"
-    out.print(f"\n{heading}; * is the best of a column\n", markup=False)
-    show(result)
-    notes = [f"{line.cells[0]}: {line.note}" for line in lines if line.note and len(line.cells) > 1]
-    out.print("\n".join(["", *notes, comparison.verdict]), markup=False)
+    out.print(f"\n{heading(comparison)}\n", markup=False)
+    show(result_table(comparison))
+    out.print(remarks(comparison), markup=False)
 
 
 def print_curves(comparison: Comparison, along: Along) -> None:
     """Scores by the number of labelled texts, or else learning curves, and quality by source length, where they have
     more than one point."""
-    from charlm.cli.curves import by_count, by_length, curves
-    from charlm.compare.counts import counts
+    from charlm.comparing.counts import counts
+    from charlm.views.curves import by_count, by_length, curves
 
     if counts(comparison.rows):
         out.print(by_count(comparison.rows, comparison.measure), markup=False)

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from charlm.cli import console
 from charlm.cli.opened import OPENING, open_run
 from charlm.cli.options import RUN, Json, with_settings
 from charlm.cli.pictures import present
@@ -16,6 +15,7 @@ from charlm.config import flag
 from charlm.errors import SettingsError
 from charlm.runs import folder
 from charlm.runs.opening import Opening
+from charlm.views import console
 
 ENDING = ".charlm"
 FIXED = {"device", "quantize"}  # must be the same in both directions, and no checksum of the weights shows them

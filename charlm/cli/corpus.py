@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from charlm.cli.console import out, show, table, watch
 from charlm.cli.options import Command, Encoding, Group, Json, with_settings
 from charlm.config import Arg, Settings
 from charlm.errors import SettingsError
 from charlm.text.synthetic import LONGEST, Task, line, make
+from charlm.views.console import out, show, table, watch
 
 app = typer.Typer(cls=Group, no_args_is_help=True)
 

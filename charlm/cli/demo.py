@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlm.cli.console import out, write
 from charlm.errors import CorpusError, RunError
 from charlm.runs import folder
+from charlm.views.console import out, write
 
 if TYPE_CHECKING:
     from charlm.plan import Plan
@@ -24,9 +24,10 @@ def demo(
     arch: Annotated[str, typer.Option(help="network to train, see charlm archs")] = "lstm",
 ) -> None:
     from charlm import job
-    from charlm.cli.signals import handle_signals, until_interrupted
+    from charlm.cli.signals import until_interrupted
     from charlm.cli.watching import show
     from charlm.plan import Plan, device_of
+    from charlm.signals import handle_signals
     from charlm.text.catalogue import bundled_path
     from charlm.text.corpus import Corpus
     from charlm.writer import Writer

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from charlm import kinds
-from charlm.cli.console import note, out, show, table, watch
+from charlm.asking import other_data, refuse_unused
 from charlm.cli.opened import OPENING, errors_name_run
 from charlm.cli.options import Encoding, Json, Run, with_settings
-from charlm.cli.texts import NO_BLEU, other_data, refuse_unused
+from charlm.cli.texts import NO_BLEU
 from charlm.config import fields_of, take
 from charlm.errors import SettingsError
 from charlm.runs import folder
 from charlm.runs.opening import Opening
 from charlm.sampling.settings import BeamSettings, TranslateSettings
+from charlm.views.console import note, out, show, table, watch
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -98,7 +99,7 @@ def print_scores(name: str, scored: Scored) -> None:
     if scored.trial.confusion:
         show(confusion_table(scored.trial.confusion))
     if len(scored.trial.bands) > 1:
-        from charlm.cli.curves import by_length
+        from charlm.views.curves import by_length
 
         out.print(by_length({name: scored.trial.bands}), markup=False)
 

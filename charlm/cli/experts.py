@@ -8,15 +8,16 @@ import typer
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from charlm.cli.console import table, watch
 from charlm.cli.opened import OPENING, errors_name_run
 from charlm.cli.options import Encoding, Json, OtherText, Run, with_settings
-from charlm.cli.pictures import Html, Png, Svg, heat, present
+from charlm.cli.pictures import Html, Png, Svg, present
 from charlm.cli.texts import other_text
 from charlm.config import take
 from charlm.runs import folder
 from charlm.runs.opening import Opening
 from charlm.text.visible import visible
+from charlm.views.console import table, watch
+from charlm.views.pictures import heat
 
 if TYPE_CHECKING:
     from charlm.inside.experts import Load

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from charlm.cli.console import count, note, watch, write
+from charlm.asking import or_default
 from charlm.cli.opened import OPENING, open_run, run_and
 from charlm.cli.options import Encoding, with_settings
-from charlm.cli.texts import or_default
 from charlm.config import take
 from charlm.errors import SettingsError
 from charlm.progress import Progress
@@ -20,6 +19,7 @@ from charlm.runs import folder
 from charlm.runs.opening import Opening
 from charlm.sampling.settings import Prompt
 from charlm.text.corpus import Corpus
+from charlm.views.console import count, note, watch, write
 
 if TYPE_CHECKING:
     from charlm.inside.features import Line

@@ -5,23 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Group, RenderableType
-from rich.text import Text
 
-from charlm.cli.console import table, watch
-from charlm.cli.explain import cell
+from charlm.asking import refuse_unused
 from charlm.cli.opened import OPENING, open_run
 from charlm.cli.options import Encoding, Json, with_settings
 from charlm.cli.pictures import present
-from charlm.cli.texts import PIPED, read_words, refuse_file, refuse_unused
+from charlm.cli.texts import PIPED, read_words, refuse_file
 from charlm.config import take
 from charlm.errors import SettingsError
 from charlm.runs import folder
 from charlm.runs.opening import Opening
-from charlm.text.visible import printable, with_base
+from charlm.views.console import watch
+from charlm.views.fill import view
 
 if TYPE_CHECKING:
-    from charlm.inside.fill import Filled
+    pass
 
 
 @with_settings(OPENING)
@@ -52,17 +50,3 @@ def fill(
     with open_run(run, path, take(Opening, given)) as writer:
         filled = watch(filling(writer, text, top))
     present(view(filled), filled.to_json, json=json)
-
-
-def view(filled: Filled) -> RenderableType:
-    """The text, and a table for each gap."""
-    parts: list[RenderableType] = [Text(printable(filled.text.rstrip("\n")))]
-    for number, gap in enumerate(filled.gaps, 1):
-        size = {None: "any number of tokens", 1: "1 token"}.get(gap.tokens, f"{gap.tokens} tokens")
-        rows = table(f"gap {number}, {size}", "share")
-        for guess in gap.guesses:
-            rows.add_row(repr(with_base(guess.text)), cell(guess.share))
-        parts += [Text(), rows]
-        if gap.tried is not None:
-            parts.append(Text(f"the best of {gap.tried:,} that were tried", "dim"))
-    return Group(*parts)

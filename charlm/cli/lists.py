@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from charlm.cli.console import show, table
+from charlm.views.console import show, table
 
 
 def archs() -> None:

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from charlm.cli.console import note
 from charlm.cli.options import RUN
 from charlm.errors import SettingsError
 from charlm.runs import folder, manage
 from charlm.text.visible import printable
+from charlm.views.console import note
 
 
 def delete(

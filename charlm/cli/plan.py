@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlm.cli.console import count, duration, note, show, table, watch, watt_hours
+from charlm.asking import errors_name_source, make_plan, open_origin, requested
 from charlm.cli.options import Json
 from charlm.cli.planning import (
     Arch,
@@ -20,12 +20,9 @@ from charlm.cli.planning import (
     Preset,
     Source,
     Target,
-    errors_name_source,
-    make_plan,
-    open_origin,
-    requested,
     with_plan,
 )
+from charlm.views.console import count, duration, note, show, table, watch, watt_hours
 
 if TYPE_CHECKING:
     from charlm.forecast.forecast import Forecast

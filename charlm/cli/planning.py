@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from inspect import signature
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlm import kinds, presets
+from charlm import kinds
+from charlm.asking import device_of_recipe, open_origin, settings_layers
 from charlm.cli.options import with_settings
-from charlm.cli.texts import text_to_train_on
-from charlm.config import LONG, DataSettings, TrainSettings, flag
-from charlm.errors import SettingsError
+from charlm.config import LONG, DataSettings, TrainSettings
 
 if TYPE_CHECKING:
-    from charlm.kinds._base import AnyCorpus
-    from charlm.plan import Plan
-    from charlm.runs.origin import Origin
-    from charlm.runs.teacher import Teacher
+    pass
 
 DEFAULTS = "; ".join(
     kind.arch if kind.name() == kinds.TEXT else f"of {kind.name()} {kind.arch}" for kind in kinds.all_kinds()
@@ -136,107 +130,3 @@ def typed_value(argv: Sequence[str], flag: str) -> str | None:
         if word.startswith(flag + "="):
             return word.partition("=")[2]
     return None
-
-
-def settings_layers(preset: str | None, config: Path | str | None) -> dict[str, dict[str, Any]]:
-    """The settings of a preset and of a file, by a name for their source."""
-    layers = {f"preset {preset}": presets.read(preset)} if preset is not None else {}
-    return layers | ({str(config): presets.read_settings(Path(config))} if config is not None else {})
-
-
-def device_of_recipe(
-    preset: str | None, config: Path | str | None, origin: Origin | None, layers: Sequence[Mapping[str, Any]]
-) -> str:
-    """The class of device whose recipe holds the defaults. A preset, on which a file may be built, and a run to start
-    from mean the same on every device: below them stands the recipe of a CPU."""
-    from charlm.plan import device_of
-
-    based = config is not None and presets.has_base(Path(config))
-    return "cpu" if preset is not None or origin is not None or based else device_of(*layers)
-
-
-def requested(
-    given: dict[str, Any],
-    arch: str | None,
-    objective: str | None,
-    preset: str | None,
-    config: Path | None,
-    origin: Origin | None,
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any], str]:
-    """The layers of a preset and of a file, the settings that were typed, and the class of device whose recipe stands
-    below both."""
-    layers, named = settings_layers(preset, config), {"arch": arch, "objective": objective}
-    typed = given | {name: value for name, value in named.items() if value is not None}
-    return layers, typed, device_of_recipe(preset, config, origin, [*layers.values(), typed])
-
-
-@contextmanager
-def errors_name_source(
-    layers: dict[str, dict[str, Any]], typed: Mapping[str, Any], function: Callable[..., None]
-) -> Iterator[None]:
-    """Adds to an error about a setting that was not typed the preset or file that it comes from.
-
-    `function` is the command's, whose own options no file may set.
-    """
-    try:
-        yield
-    except SettingsError as error:
-        name = error.field or ""
-        source = next((source for source in reversed(layers) if name in layers[source].keys() - typed.keys()), None)
-        if source is None:
-            raise
-        if name in signature(function).parameters.keys() - {"arch", "objective"}:  # those a preset may hold
-            raise SettingsError(f"{source}: {name} is given on the command line, as {flag(name)}", field=name) from None
-        arch = f", which is for {layers[source]['arch']}" if "arch" in layers[source] else ""
-        raise error.at(f"{source}{arch}") from None
-
-
-def open_origin(run: str | None) -> Origin | None:
-    """The run to start from, if one is named."""
-    if run is None:
-        return None
-    from charlm.runs.origin import Origin
-
-    return Origin(run)
-
-
-def open_teacher(asked: Mapping[str, Any]) -> Teacher | None:
-    """The run whose guesses are to be learnt, if one is named."""
-    if not str(asked.get("objective")).startswith("distill") or not asked.get("teacher"):
-        return None
-    from charlm.runs.teacher import Teacher
-
-    return Teacher(asked["teacher"])
-
-
-def make_plan(
-    layers: list[dict[str, Any]],
-    corpus: list[str] | None,
-    source: list[str] | None,
-    target: list[str] | None,
-    origin: Origin | None,
-    on: str,
-) -> tuple[Plan, AnyCorpus]:
-    """(plan, corpus), for the kind of data that the files hold of those that the architecture reads, or of the kind
-    that the run to start from was trained on; with the recipe of the class of device `on`."""
-    from charlm.plan import Plan, kinds_for, merge
-
-    if not (corpus or source or target):
-        raise SettingsError("what text? charlm train FILE, or charlm demo to see it work on a bundled one")
-    given = merge(*layers)
-    if origin:
-        origin.refuse(given)
-    else:
-        encoding = given.get("encoding", DataSettings().encoding)
-        arch = {"arch": kinds.named(corpus or (), encoding, with_targets=bool(target)).arch}
-        layers, given = [arch, *layers], {**arch, **given}
-    if teacher := open_teacher(given):
-        teacher.refuse(given)
-        layers, given = [*layers, teacher.settings], {**given, **teacher.settings}
-    readable = kinds_for(origin.plan.arch if origin else given["arch"], given.get("objective"))
-    kind, text = text_to_train_on(corpus, source, target, given, readable)
-    if origin:
-        origin.refuse_kind(kind)
-        frozen = bool(given.get("features"))
-        layers = [origin.settings(kind, given.get("objective"), frozen=frozen), *layers]
-    return Plan.of(*layers, kind=kind.name(), on=on), text

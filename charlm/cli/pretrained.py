@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from charlm.cli.console import count, note, watch
 from charlm.cli.opened import OPENING, errors_name_run
 from charlm.cli.options import RUN, with_settings
 from charlm.errors import SettingsError
 from charlm.files import writing
 from charlm.runs import folder
 from charlm.text.visible import printable
+from charlm.views.console import count, note, watch
 
 FILL = """\
 from transformers import pipeline

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from charlm.cli.console import show, table, watch
 from charlm.cli.opened import errors_name_run
 from charlm.cli.options import RUN, Json
-from charlm.cli.signals import handle_signals, until_interrupted
+from charlm.cli.signals import until_interrupted
 from charlm.errors import SettingsError
 from charlm.runs import folder
+from charlm.views.console import show, table, watch
 
 if TYPE_CHECKING:
     from charlm.pruning import Pruning
@@ -59,6 +59,7 @@ def retrain(made: Pruning, out: Path, minutes: float, *, quiet: bool) -> Score |
     """Train the pruned run into `out`; its best score."""
     from charlm import job
     from charlm.cli import watching
+    from charlm.signals import handle_signals
 
     plan, corpus = made.origin.retraining(minutes)
     with handle_signals(quiet=quiet) as signals:

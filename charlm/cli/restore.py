@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlm.cli.console import err, note, watch, write
 from charlm.cli.opened import OPENING, open_run
 from charlm.cli.options import Encoding, Run, with_settings
 from charlm.cli.texts import PIPED, LineNumbers, read_text, run_and_file
 from charlm.config import take
 from charlm.runs.opening import Opening
 from charlm.sampling.settings import BeamSettings, SampleSettings, TranslateSettings
+from charlm.views.console import err, note, watch, write
 
 if TYPE_CHECKING:
     from charlm.sampling.restore import Restored

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from charlm.cli.console import count, duration, out, show, table
 from charlm.cli.options import Json, Run
 from charlm.errors import SettingsError
 from charlm.runs import folder
+from charlm.views.console import count, duration, out, show, table
 
 COLUMNS = (
     *("run", "arch", "kind", "objective", "corpus", "params", "multiply_adds", "rows", "created", "score", "unit"),

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlm.cli.beside import collect, columns
-from charlm.cli.console import err, note, show, watch, write
+from charlm.asking import refuse_unused
+from charlm.cli.beside import columns
 from charlm.cli.opened import OPENING, open_run
 from charlm.cli.options import RUN, Encoding, with_settings
-from charlm.cli.rows import Row
-from charlm.cli.texts import PIPED, read_text, read_words, refuse_unused, warn_of_escapes
+from charlm.cli.texts import PIPED, read_text, read_words, warn_of_escapes
 from charlm.config import take
 from charlm.errors import SettingsError
 from charlm.runs import folder
 from charlm.runs.opening import Opening
 from charlm.sampling.settings import Amount, Prompt, Request, SampleSettings
+from charlm.views.console import err, note, show, watch, write
+from charlm.views.rows import Row, collect
 
 if TYPE_CHECKING:
     from charlm.writer import Piece
@@ -104,7 +105,7 @@ def write_side_by_side(runs: Sequence[tuple[str, Path]], request: Request, openi
     """Print a text by every run, in columns."""
     names, rows = [str(path) for _, path in runs], []
     for run, path in runs:
-        rows.append(watch(collect(str(path), pieces(run, path, request, opening, shared=True), request)))
+        rows += watch(collect(str(path), pieces(run, path, request, opening, shared=True), request))
     if json:
         print(jsonlib.dumps([{"run": name, **row.to_json(request)} for name, row in zip(names, rows, strict=True)]))
     else:

@@ -8,15 +8,16 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from charlm.cli.console import table, watch
+from charlm.asking import refuse_unused
 from charlm.cli.opened import OPENING, errors_name_run, open_run
 from charlm.cli.options import Encoding, Json, Run, with_settings
 from charlm.cli.pictures import present
-from charlm.cli.texts import PIPED, read_words, refuse_file, refuse_unused
+from charlm.cli.texts import PIPED, read_words, refuse_file
 from charlm.config import take
 from charlm.runs import folder
 from charlm.runs.opening import Opening
 from charlm.text.visible import visible
+from charlm.views.console import table, watch
 
 if TYPE_CHECKING:
     from charlm.inside.similar import Similar

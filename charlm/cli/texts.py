@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from charlm.cli.console import note, watch
-from charlm.config import DataSettings
+from charlm.asking import Files, or_default, refuse_unused
 from charlm.errors import RunError, SettingsError
+from charlm.views.console import note, watch
 
 if TYPE_CHECKING:
-    from charlm.kinds._base import AnyCorpus, Kind
     from charlm.text.corpus import Corpus
 
-Files = Sequence[str] | None
 PIPED = "-"
 NAMED = 10  # most numbers in a note
 NO_BLEU = 'BLEU and chrF need an extra: pip install "charlm[translate]"'
-
-
-def text_to_train_on(
-    files: Files, source: Files, target: Files, given: Mapping[str, Any], readable: Collection[str]
-) -> tuple[type[Kind], AnyCorpus]:
-    """(kind, corpus) of the files, of one of the kinds that are `readable`."""
-    from charlm import kinds
-
-    if bool(source) != bool(target) or (files and source):
-        raise SettingsError("pairs are one file of two columns, or two files: --source FILE --target FILE")
-    encoding = given.get("encoding", DataSettings().encoding)
-    return kinds.open_any(files or source or (), target or (), encoding, readable)
 
 
 def other_text(files: Files, encoding: str | None) -> Corpus | None:
@@ -48,34 +34,6 @@ def other_text(files: Files, encoding: str | None) -> Corpus | None:
     for message in text.notes:
         note(message)
     return text
-
-
-def other_data(
-    kind: type[Kind], named: Mapping[str, Files], encoding: str | None, source: Files = None, target: Files = None
-) -> AnyCorpus | None:
-    """The data in files, to be used instead of the run's own, which are of `kind`; None without files.
-
-    `named` are files by the option that names them; `source` and `target` are the two sides of pairs.
-    Raises `SettingsError` for data of another kind.
-    """
-    if bool(source) != bool(target):
-        raise SettingsError("--source and --target belong together: line n of one to line n of the other")
-    wrong = [option for option, files in named.items() if files and option != kind.option]
-    if wrong or (source and not kind.has_source):
-        raise SettingsError(f"this run was trained on {kind.noun}; score it on others with --{kind.option} FILE")
-    files = named.get(kind.option) or source
-    return kind.open(files, target or (), or_default(encoding)) if files else None
-
-
-def or_default(encoding: str | None) -> str:
-    """The encoding of other texts than the run's own, by default UTF-8 and not the run's."""
-    return encoding or DataSettings().encoding
-
-
-def refuse_unused(encoding: str | None, *, read: bool, advice: str) -> None:
-    """Raise `SettingsError` for an encoding if no text is `read`; `advice` are the options that name one."""
-    if encoding and not read:
-        raise SettingsError(f"--encoding {encoding} is for a text that is read, and none is named; give {advice}")
 
 
 def read_words(option: str, typed: str, encoding: str | None) -> str:

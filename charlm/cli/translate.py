@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from charlm.cli.console import err, note, write
+from charlm.asking import or_default
 from charlm.cli.opened import OPENING
 from charlm.cli.options import Encoding, Run, with_settings
 from charlm.cli.pictures import save_as_named
-from charlm.cli.texts import PIPED, LineNumbers, or_default, run_and_file
+from charlm.cli.texts import PIPED, LineNumbers, run_and_file
 from charlm.config import take
 from charlm.errors import CharlmError, CorpusError, SettingsError, VocabularyError
 from charlm.runs.opening import Opening
 from charlm.sampling.settings import BeamSettings, SampleSettings, TranslateSettings
+from charlm.views.console import err, note, write
 
 if TYPE_CHECKING:
     from charlm.sampling.translate import Translation
@@ -140,8 +141,8 @@ def print_translations(line: str, translations: list[Translation], *, json: bool
 
 def draw(writer: Writer, best: Translation, target: str) -> None:
     """Draw the attention of a translation to a file, or to the terminal."""
-    from charlm.cli.attend import AttentionMap
     from charlm.inside.attend import aligned
+    from charlm.views.attend import AttentionMap
 
     attended = aligned(writer, best.source, best.ids, finished=best.finished)
     if target == TERMINAL:

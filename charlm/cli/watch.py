@@ -12,11 +12,11 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from charlm.cli.console import count, duration, out, sample_panel
 from charlm.cli.options import Json, Run
 from charlm.cli.pictures import present
 from charlm.runs import folder
 from charlm.runs.folder import RunInfo
+from charlm.views.console import count, duration, out, sample_panel
 
 INTERVAL = 1.0  # seconds between two updates
 TAIL = 20_000  # bytes of samples.txt that are read
@@ -39,7 +39,7 @@ def watch(
 
 def state(path: Path) -> dict[str, Any]:
     """The state of a training, as JSON. Of one that runs, progress is extrapolated from the last save."""
-    from charlm.compare.rows import curve_of
+    from charlm.comparing.rows import curve_of
 
     info, running = folder.info(path), folder.is_locked(path)
     training, measure = info.training, info.measure
@@ -65,8 +65,8 @@ def state(path: Path) -> dict[str, Any]:
 
 
 def view(path: Path) -> RenderableType:
-    from charlm.cli.curves import curves
-    from charlm.compare.rows import curve_of
+    from charlm.comparing.rows import curve_of
+    from charlm.views.curves import curves
 
     current, info = state(path), folder.info(path)
     parts: list[RenderableType] = [Text(headline(info, current))]

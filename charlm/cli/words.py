@@ -8,13 +8,13 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from charlm.cli.console import table
 from charlm.cli.opened import OPENING, open_run, run_and
 from charlm.cli.options import Json, with_settings
 from charlm.cli.pictures import present
 from charlm.config import take
 from charlm.runs import folder
 from charlm.runs.opening import Opening
+from charlm.views.console import table
 
 if TYPE_CHECKING:
     from charlm.inside.words import Nearest, Term

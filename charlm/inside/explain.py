@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,6 +21,9 @@ class Stage(NamedTuple):
 class Explanation(NamedTuple):
     tokens: list[str]  # those shown: the likeliest before any filter
     stages: list[Stage]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"tokens": self.tokens, "stages": [stage._asdict() for stage in self.stages]}
 
 
 @torch.inference_mode()

@@ -12,13 +12,14 @@ since people repeat themselves too.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.progress import Progress
 from charlm.sampling.settings import Request
+from charlm.scoring import TrainingText
 from charlm.writer import Writer
 
 SIZES = (4, 8, 12, 16, 24, 32, 48, 64)  # characters of an n-gram
@@ -45,6 +46,37 @@ class Novelty(NamedTuple):
     held_out: dict[int, float]  # the same of held-out text
     longest: Passage
     longest_held_out: int  # characters
+
+
+class Examined(NamedTuple):
+    """A text, and how much of it the run copied from the text that it was trained on."""
+
+    text: str
+    trained: TrainingText
+    novelty: Novelty
+
+    @property
+    def line(self) -> int:
+        """The line of the whole training text in which the longest copied passage begins, from 1."""
+        return 1 + self.trained.lines_before + self.trained.text.count("\n", 0, self.novelty.longest.known_at)
+
+    def to_json(self) -> dict[str, Any]:
+        found, longest = self.novelty, self.novelty.longest
+        return {
+            "text": self.text,
+            "searched_chars": len(self.trained.text),
+            "shares": found.shares,
+            "held_out_shares": found.held_out,
+            "longest": {**longest._asdict(), "known_at": self.trained.chars_before + longest.known_at}
+            | {"chars": len(longest.text), "line": self.line},
+            "held_out_longest": found.longest_held_out,
+            "copied": found.copied.tolist(),
+        }
+
+
+def examine(text: str, trained: TrainingText) -> Generator[Progress, None, Examined]:
+    """Look for the passages of `text` in what a run was trained on."""
+    return Examined(text, trained, (yield from novelty(text, trained.text, trained.held_out)))
 
 
 def novelty(text: str, known: str, held_out: str) -> Generator[Progress, None, Novelty]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterable, Iterator
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -83,6 +83,28 @@ class Surprise(NamedTuple):
     def by_distance(self) -> list[Total]:
         """By the number of characters before, which are the context of the model."""
         return self.totals(map(reach, range(len(self.characters()[0]))))
+
+    def breakdowns(self) -> dict[str, list[Total]]:
+        """Mean bits of groups of characters, by what they are grouped by."""
+        return {
+            "kind of character": self.by_class(),
+            "place in a word": self.by_place_in_word(),
+            "text before it": self.by_distance(),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        lines = [{"text": "".join(line).rstrip("\n"), "bits": float(bits.sum())} for line, bits in self.lines()]
+        totals = {
+            title.replace(" ", "_"): [total._asdict() for total in totals]
+            for title, totals in self.breakdowns().items()
+        }
+        return {
+            self.measure.name: self.value,
+            "text": self.text,
+            "bits": self.bits.round(4).tolist(),
+            "lines": lines,
+            **totals,
+        }
 
     def totals(self, names: Iterable[str]) -> list[Total]:
         """Mean bits of the characters that share a name, in the order of first appearance."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from charlm.config import Arg, Settings, fields_of, parse_value
 from charlm.errors import SettingsError
+
+S = TypeVar("S", bound="SampleSettings")
 
 MEMORY = 64  # tokens that the repetition penalty looks back on
 SEEDS = 2**63 - 1  # the largest seed
@@ -46,6 +48,23 @@ class SampleSettings(Settings):
             )
         return values
 
+    @classmethod
+    def of(cls: type[S], **values: Any) -> S:
+        """From keywords or JSON: `temperature` may be a number or a list of them, `stop` a text or a list.
+
+        Raises `SettingsError` for a value that its setting does not allow, and for an unknown name.
+        """
+        known = {field.name: field for field in fields_of(cls)}
+        for name in sorted(values.keys() - known.keys()):
+            raise SettingsError(f"{name} is no setting of a request; there are {', '.join(sorted(known))}", field=name)
+        temperature, stop = values.get("temperature", ""), values.get("stop", ())
+        if not isinstance(temperature, str):
+            numbers = temperature if isinstance(temperature, (list, tuple)) else [temperature]
+            values["temperature"] = ",".join(map(str, numbers))
+        if isinstance(stop, str):
+            values["stop"] = (stop,)
+        return cls(**{name: parse_value(known[name], value) for name, value in values.items()})
+
     def __post_init__(self) -> None:
         super().__post_init__()
         _ = self.temperatures  # raises if it cannot be parsed
@@ -77,23 +96,6 @@ class Amount(Settings):
 @dataclass(frozen=True)
 class Request(Prompt, Amount, SampleSettings):
     """A text to write: its prompt, its length, and how its tokens are picked."""
-
-    @classmethod
-    def of(cls, **values: Any) -> Request:
-        """A request from keywords or JSON: `temperature` may be a number or a list of them, `stop` a text or a list.
-
-        Raises `SettingsError` for a value that its setting does not allow, and for an unknown name.
-        """
-        known = {field.name: field for field in fields_of(cls)}
-        for name in sorted(values.keys() - known.keys()):
-            raise SettingsError(f"{name} is no setting of a request; there are {', '.join(sorted(known))}", field=name)
-        temperature, stop = values.get("temperature", ""), values.get("stop", ())
-        if not isinstance(temperature, str):
-            numbers = temperature if isinstance(temperature, (list, tuple)) else [temperature]
-            values["temperature"] = ",".join(map(str, numbers))
-        if isinstance(stop, str):
-            values["stop"] = (stop,)
-        return cls(**{name: parse_value(known[name], value) for name, value in values.items()})
 
     def chosen_seed(self) -> int:
         """The seed, or a random one if none was given."""

@@ -15,11 +15,11 @@ from small_runs import LANGUAGE_MODELS
 from torch import Tensor
 
 from charlm.archs._attention import Attention
-from charlm.cli.attend import AttentionMap, Thumbnails
-from charlm.cli.pictures import as_html, as_svg
 from charlm.errors import CharlmError, SettingsError
 from charlm.inside.attend import AllHeads, Attended, attend, attend_all
 from charlm.model import PAD, LanguageModel
+from charlm.views.attend import AttentionMap, Thumbnails
+from charlm.views.pictures import as_html, as_svg
 from charlm.writer import Writer
 
 Build = Callable[..., Writer]

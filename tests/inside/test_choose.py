@@ -15,7 +15,6 @@ import torch
 from rich.console import Console
 
 import charlm
-from charlm.cli.choose import accuracies, ranking
 from charlm.errors import CorpusError, SettingsError
 from charlm.inside.choose import (
     MEASURES,
@@ -35,6 +34,7 @@ from charlm.progress import result
 from charlm.text.byte_bpe import ByteBPE
 from charlm.text.printed import printed
 from charlm.text.tokenizers import BYTES
+from charlm.views.choose import accuracies, ranking
 from charlm.writer import Writer
 
 Build = Callable[..., Writer]

@@ -12,13 +12,13 @@ import torch
 
 import charlm
 from charlm import job
-from charlm.cli.console import show, table
 from charlm.inside.explain import explain
 from charlm.plan import Plan
 from charlm.sampling.filters import Picker
 from charlm.sampling.noise import streams
 from charlm.sampling.settings import Request
 from charlm.text.corpus import Corpus
+from charlm.views.console import show, table
 
 Typed = Callable[..., tuple[int, str, str]]
 ALL = Request("0.7", top_k=8, top_p=0.9, min_p=0.05, repetition_penalty=1.3, prompt="Two fools in a pu")

@@ -52,7 +52,7 @@ def test_a_share_is_that_of_the_whole_text_where_a_model_reads_from_left_to_righ
     writer = charlm.load(parrot)
     (gap,) = filled(writer, "The l[MASK]mp is out", top=1000).gaps
     texts = [token.decode() for token in writer.tokenizer.tokens]
-    nats = [writer.score(f"The l{text}mp is out") for text in texts]
+    nats = [result(writer.scoring(f"The l{text}mp is out")) for text in texts]
     expected = torch.tensor([-score.nats_per_token * score.tokens for score in nats]).softmax(0)
     assert gap.tried is None
     found = {guess.text: guess.share for guess in gap.guesses}
@@ -316,4 +316,4 @@ def test_a_pseudo_log_likelihood_is_no_likelihood(masked: Path, parrot: Path, ty
     assert code == 2
     assert "pseudo-bits per byte and" in err
     with pytest.raises(SettingsError, match="use charlm fill"):
-        charlm.load(masked).score("a")
+        result(charlm.load(masked).scoring("a"))

@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from rich.console import Console
 
 from charlm import archs
-from charlm.cli.lens import GuessTable
 from charlm.errors import CharlmError, SettingsError
 from charlm.inside.lens import Layer, Lens, lens
 from charlm.model import Encoder, Network, TokenVectors
+from charlm.progress import result
 from charlm.text.tokenizers import ByteTokenizer
+from charlm.views.lens import GuessTable
 from charlm.writer import Writer
 
 Build = Callable[..., Writer]
@@ -72,7 +73,7 @@ def test_the_last_row_is_what_the_model_itself_guesses_and_pays(build: Build, ar
     shown = lens(writer, text)
     assert [layer.name for layer in shown.layers] == STACKS[arch]
     last = shown.layers[-1]
-    assert last.bits_per_byte == pytest.approx(writer.score(text).bits_per_byte, rel=1e-4)
+    assert last.bits_per_byte == pytest.approx(result(writer.scoring(text)).bits_per_byte, rel=1e-4)
     assert last.divergence == pytest.approx(0, abs=1e-6)
     with torch.no_grad():
         best = writer.model(torch.from_numpy(writer.tokenizer.encode("\n" + text))[None]).logits[0].softmax(-1).max(-1)

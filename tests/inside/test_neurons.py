@@ -13,10 +13,10 @@ from rich.console import Console
 from small_runs import LANGUAGE_MODELS
 from torch import Tensor
 
-from charlm.cli.neurons import Traces, lines
 from charlm.errors import CharlmError, SettingsError
 from charlm.inside.neurons import FEATURES, Neurons, Unit, capital, excerpt, linelength, neurons
 from charlm.model import LanguageModel
+from charlm.views.neurons import Traces, lines
 from charlm.writer import Writer
 
 Build = Callable[..., Writer]

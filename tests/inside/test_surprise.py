@@ -16,11 +16,11 @@ import torch
 
 import charlm
 from charlm import job
-from charlm.cli.score import heat_map
 from charlm.inside.surprise import Surprise, kind, reach, surprise
 from charlm.plan import Plan
 from charlm.progress import result
 from charlm.text.corpus import Corpus
+from charlm.views.score import heat_map
 from charlm.writer import Writer
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -31,7 +31,7 @@ def test_the_costs_of_all_characters_are_the_cost_of_the_text(trained: Path) -> 
     writer = charlm.load(trained)
     found = result(surprise(writer, TEXT))
     assert found.bits.shape == (len(TEXT),)
-    assert found.bits_per_byte == pytest.approx(writer.score(TEXT).bits_per_byte, rel=1e-5)
+    assert found.bits_per_byte == pytest.approx(result(writer.scoring(TEXT)).bits_per_byte, rel=1e-5)
     assert sum(bits.sum() for _, bits in found.lines()) == pytest.approx(found.bits.sum())
     for totals in (found.by_class(), found.by_place_in_word(), found.by_distance()):
         assert sum(total.chars for total in totals) == len(TEXT)
@@ -58,7 +58,7 @@ def test_a_token_of_many_characters_and_a_character_of_many_tokens_share_their_c
     writer = Writer.load("run")
     found = result(surprise(writer, "mörè 𝄞 lamp"))
     assert found.bits.shape == (11,)
-    assert found.bits_per_byte == pytest.approx(writer.score("mörè 𝄞 lamp").bits_per_byte, rel=1e-5)
+    assert found.bits_per_byte == pytest.approx(result(writer.scoring("mörè 𝄞 lamp")).bits_per_byte, rel=1e-5)
     assert (found.bits > 0).all()
 
 

@@ -185,7 +185,7 @@ def test_pairs_cost_the_same_in_the_batches_of_a_gpu(translator: Path, monkeypat
 
 def test_a_blank_page_scores_the_very_first_character_too(trained: Path) -> None:
     lm = charlm.load(trained)
-    score = lm.score("WICK:\nThe lamp")
+    score = result(lm.scoring("WICK:\nThe lamp"))
     assert score.tokens == score.chars == 14
     nats = list(token_nats(lm.model, lm.tokenizer.encode("WICK:\nThe lamp"), np.array([lm.tokenizer.start])))
     assert score.nats_per_token == pytest.approx(float(np.concatenate(nats).mean()), rel=1e-6)

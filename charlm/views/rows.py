@@ -1,13 +1,29 @@
-"""A text while it is being written."""
+"""Texts while they are being written."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
+from charlm.progress import Progress
 from charlm.sampling.settings import Request
 from charlm.sampling.stream import Until
+
+STRIDE = 32  # tokens between two progress reports
+
+
+def collect(name: str, pieces: Iterator[Any], request: Request) -> Generator[Progress, None, list[Row]]:
+    """The whole texts that a model writes, from its `charlm.writer.Piece`s; `name` is for the progress."""
+    rows = [Row(request.stop) for _ in range(request.samples)]
+    for number, piece in enumerate(pieces, 1):
+        for row, new, logprob in zip(rows, piece.texts, piece.logprobs.tolist(), strict=True):
+            row.add(new, logprob, keep=True)
+        if all(row.until.done for row in rows):
+            break
+        if number % STRIDE == 0:
+            yield Progress(name, number, request.length)
+    return rows
 
 
 class Row:

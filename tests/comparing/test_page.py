@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from charlm.compare import report
-from charlm.compare.cells import lines, marked
-from charlm.compare.run import Comparison
+from charlm.comparing import report
+from charlm.comparing.cells import lines, marked
+from charlm.comparing.run import Comparison
 
 Typed = Callable[..., tuple[int, str, str]]
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}

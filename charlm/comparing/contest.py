@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from charlm import kinds
-from charlm.compare.entrants import Entrant, entrants
+from charlm.comparing.entrants import Entrant, entrants
 from charlm.config import DataSettings, Settings
 from charlm.errors import SettingsError
 from charlm.kinds._base import AnyCorpus, AnyStore, Kind

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from charlm.compare.contest import Contest
-from charlm.compare.entrants import labels
+from charlm.comparing.contest import Contest
+from charlm.comparing.entrants import labels
 from charlm.config import DataSpec, Lengths
 from charlm.errors import SettingsError
 from charlm.model import parameter_count

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from charlm.compare.rows import Row, mean, verdict
+from charlm.comparing.rows import Row, mean, verdict
 
 TEXTS = "labelled texts learnt from"
 COMMONEST = "always the commonest class"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.text import Text
 
-from charlm.cli.console import out
-from charlm.compare.axes import AXES, BY_LENGTH, LENGTH, point
-from charlm.compare.counts import COMMONEST, TEXTS, by_line, commonest, counts
-from charlm.compare.rows import Point, Row
+from charlm.comparing.axes import AXES, BY_LENGTH, LENGTH, point
+from charlm.comparing.counts import COMMONEST, TEXTS, by_line, commonest, counts
+from charlm.comparing.rows import Point, Row
+from charlm.views.console import out
 
 if TYPE_CHECKING:
     from charlm.kinds._base import Band

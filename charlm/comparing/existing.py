@@ -6,9 +6,9 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from charlm import kinds
-from charlm.compare.measure import measure_run, open_run
-from charlm.compare.rows import Row
-from charlm.compare.run import Comparison, add_extras, common_measure, describe_text
+from charlm.comparing.measure import measure_run, open_run
+from charlm.comparing.rows import Row
+from charlm.comparing.run import Comparison, add_extras, common_measure, describe_text
 from charlm.errors import RunError, SettingsError
 from charlm.events import Note
 from charlm.kinds._base import AnyCorpus, AnyStore, Kind

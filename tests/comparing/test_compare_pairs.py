@@ -15,10 +15,10 @@ import pytest
 from texts import backwards
 
 from charlm.cli.comparison import print_comparison
-from charlm.compare import cells
-from charlm.compare.contest import TOLERANCE, Contest, size
-from charlm.compare.rows import Row, examples
-from charlm.compare.run import Comparison, train_and_compare
+from charlm.comparing import cells
+from charlm.comparing.contest import TOLERANCE, Contest, size
+from charlm.comparing.rows import Row, examples
+from charlm.comparing.run import Comparison, train_and_compare
 from charlm.config import flag
 from charlm.errors import SettingsError
 from charlm.plan import merge
@@ -136,7 +136,7 @@ def test_the_page_shows_quality_by_length_translations_and_where_attention_looks
     pytest.importorskip("vl_convert")
     from markupsafe import escape
 
-    from charlm.compare import report
+    from charlm.comparing import report
 
     page = report.page(translated)
     assert 'data-spec="spec-length-1"' in page

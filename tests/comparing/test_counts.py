@@ -13,10 +13,10 @@ import pytest
 from small_runs import labelled_words, train_on_verses
 
 from charlm import kinds
-from charlm.compare.contest import Contest, Stores
-from charlm.compare.counts import by_line, caption, counts, verdicts
-from charlm.compare.entrants import entrants
-from charlm.compare.rows import NO_TRIAL, Row, Trained, half_width
+from charlm.comparing.contest import Contest, Stores
+from charlm.comparing.counts import by_line, caption, counts, verdicts
+from charlm.comparing.entrants import entrants
+from charlm.comparing.rows import NO_TRIAL, Row, Trained, half_width
 from charlm.errors import SettingsError
 from charlm.kinds._base import Trial
 from charlm.objectives.classify import ACCURACY
@@ -215,7 +215,7 @@ def test_with_one_number_of_labels_there_is_no_table_of_several() -> None:
 
 def test_the_page_has_the_picture_with_the_intervals() -> None:
     pytest.importorskip("vl_convert")
-    from charlm.compare import report
+    from charlm.comparing import report
 
     rows = rows_of(worse=[[0.5, 0.6], [0.4, 0.4]], better=[[0.8, 0.9], [0.2, 0.3]])
     chart = report.by_count(rows, ACCURACY)

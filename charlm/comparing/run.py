@@ -12,12 +12,12 @@ import torch
 
 from charlm import kinds
 from charlm.baselines import Baselines
-from charlm.compare.contest import SIZES, Contest, Stores
-from charlm.compare.counts import caption, counts, verdicts
-from charlm.compare.entrants import Entrant
-from charlm.compare.measure import measure_run, open_for, open_run
-from charlm.compare.rows import Row, examples, verdict
-from charlm.compare.worker import Task, TrainingEnded, TrainingProgress, run_tasks
+from charlm.comparing.contest import SIZES, Contest, Stores
+from charlm.comparing.counts import caption, counts, verdicts
+from charlm.comparing.entrants import Entrant
+from charlm.comparing.measure import measure_run, open_for, open_run
+from charlm.comparing.rows import Row, examples, verdict
+from charlm.comparing.worker import Task, TrainingEnded, TrainingProgress, run_tasks
 from charlm.device import choose_device
 from charlm.errors import CharlmError, RunError, SettingsError
 from charlm.events import Note

@@ -6,9 +6,8 @@ import math
 import os
 import sys
 from collections.abc import Generator
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import typer
 from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -28,8 +27,17 @@ class Piped(Console):
         raise BrokenPipeError
 
 
-out = Piped(width=None if sys.stdout.isatty() else WIDE, highlight=False, emoji=False)
-err = Piped(stderr=True, width=None if sys.stderr.isatty() else WIDE, highlight=False, emoji=False)
+def in_notebook() -> bool:
+    """Whether this is the kernel of a notebook, whose output is no terminal, whatever it says."""
+    module = sys.modules.get("IPython")
+    shell = module.get_ipython() if module else None
+    return getattr(shell, "kernel", None) is not None
+
+
+PLAIN: Any = {"highlight": False, "emoji": False, "markup": False, "force_jupyter": False}  # a text is what it says
+TERMINAL = False if in_notebook() else None  # None: rich looks
+out = Piped(width=None if sys.stdout.isatty() else WIDE, force_terminal=TERMINAL, **PLAIN)
+err = Piped(stderr=True, width=None if sys.stderr.isatty() else WIDE, force_terminal=TERMINAL, **PLAIN)
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -119,7 +127,7 @@ def write(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         close_quietly()
-        raise typer.Exit(0) from None
+        raise SystemExit(0) from None
 
 
 def close_quietly() -> None:

@@ -18,11 +18,11 @@ from small_runs import LANGUAGE_MODELS
 from texts import VERSES
 
 from charlm import job
-from charlm.compare import cells
-from charlm.compare.contest import Contest
-from charlm.compare.rows import SEED_NOISE, Row, Trained, half_width, student, verdict, welch
-from charlm.compare.run import Comparison, Planned, train_and_compare
-from charlm.compare.worker import TrainingEnded
+from charlm.comparing import cells
+from charlm.comparing.contest import Contest
+from charlm.comparing.rows import SEED_NOISE, Row, Trained, half_width, student, verdict, welch
+from charlm.comparing.run import Comparison, Planned, train_and_compare
+from charlm.comparing.worker import TrainingEnded
 from charlm.config import DataSpec, Lengths
 from charlm.evaluate import evaluate
 from charlm.events import Ended

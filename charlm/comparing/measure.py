@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from charlm.compare.rows import Trained, curve_of
+from charlm.comparing.rows import Trained, curve_of
 from charlm.errors import RunError, SettingsError
 from charlm.kinds._base import AnyStore, Trial
 from charlm.runs import folder

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from charlm import kinds
-from charlm.compare.counts import COMMONEST, Spot, by_line, commonest, counts
-from charlm.compare.rows import Row, mean
-from charlm.compare.run import Comparison
+from charlm.comparing.counts import COMMONEST, Spot, by_line, commonest, counts
+from charlm.comparing.rows import Row, mean
+from charlm.comparing.run import Comparison
 from charlm.kinds._base import Column
 
 BEST = "*"  # marks the best value of a column
@@ -120,8 +120,8 @@ def markdown(comparison: Comparison) -> str:
     return "\n".join(out)
 
 
-def as_csv(comparison: Comparison) -> str:
-    """CSV with a line per training and numbers without units."""
+def records(comparison: Comparison) -> tuple[list[str], list[dict[str, Any]]]:
+    """(names, rows): the figures of every training and baseline as numbers without units, by name."""
     score = comparison.measure.name
     trained = [training for row in comparison.rows for training in row.trained]
     some = [name for name in ("start", "label_count") if any(each.figures[name] is not None for each in trained)]
@@ -134,8 +134,14 @@ def as_csv(comparison: Comparison) -> str:
             table.append({"model": row.label, **{name: training.figures.get(name) for name in names}, SECONDS: reached})
     if comparison.baselines is not None:
         table += [{"model": name, score: bits} for name, bits in comparison.baselines._asdict().items()]
+    return ["model", *names, SECONDS, "failure"], table
+
+
+def as_csv(comparison: Comparison) -> str:
+    """CSV with a line per training and numbers without units."""
+    names, table = records(comparison)
     file = io.StringIO()
-    writer = csv.DictWriter(file, ["model", *names, SECONDS, "failure"], lineterminator="\n")
+    writer = csv.DictWriter(file, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
     return file.getvalue().rstrip("\n")

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from charlm.compare.axes import AXES, BY_LENGTH, LENGTH, point
-from charlm.compare.cells import BEST, lines
-from charlm.compare.counts import COMMONEST, TEXTS, by_line, commonest, counts
-from charlm.compare.measure import open_run
-from charlm.compare.rows import Example, Row, examples
-from charlm.compare.run import Comparison
+from charlm.comparing.axes import AXES, BY_LENGTH, LENGTH, point
+from charlm.comparing.cells import BEST, lines
+from charlm.comparing.counts import COMMONEST, TEXTS, by_line, commonest, counts
+from charlm.comparing.measure import open_run
+from charlm.comparing.rows import Example, Row, examples
+from charlm.comparing.run import Comparison
 from charlm.errors import SettingsError
 from charlm.inside.attend import Attended, attend
 from charlm.inside.surprise import HOT, Surprise, surprise

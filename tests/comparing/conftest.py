@@ -7,8 +7,8 @@ import pickle
 import pytest
 from shared import shared
 
-from charlm.compare.contest import Contest
-from charlm.compare.run import Comparison, train_and_compare
+from charlm.comparing.contest import Contest
+from charlm.comparing.run import Comparison, train_and_compare
 from charlm.progress import result
 from charlm.text.corpus import Corpus
 
