@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("write", "train", "quality", "startup", "ingest", "growth", "length", "repeat", "gpu")
+NAMES = ("write", "train", "quality", "startup", "ingest", "growth", "length", "repeat", "serve", "gpu")
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in NAMES:

@@ -65,8 +65,8 @@ def lstm_loop(model: Any, tokens: int) -> float:
     return tokens * rate(work, seconds=4)
 
 
-def transformers_peer(device: str = "cpu", **settings: int) -> Callable[..., float] | None:
-    """Its speed with so many rows, with a cache or without, for so many tokens; on a GPU in bf16."""
+def transformers_writer(device: str = "cpu", **settings: int) -> Callable[[int, bool, int], object] | None:
+    """Writes so many rows, with a cache or without, of so many tokens; on a GPU in bf16."""
     try:
         from transformers import GPT2Config, GPT2LMHeadModel
     except ImportError:
@@ -78,10 +78,21 @@ def transformers_peer(device: str = "cpu", **settings: int) -> Callable[..., flo
     model.generation_config.eos_token_id = None
     options = {"do_sample": True, "temperature": 0.8, "top_k": 0, "pad_token_id": 0}
 
-    def measure(rows: int, cached: bool, tokens: int, seconds: float = 4) -> float:
+    def write(rows: int, cached: bool, tokens: int) -> object:
         start = torch.ones(rows, 1, dtype=torch.long, device=device)  # zeros would be padding
-        write = lambda: model.generate(start, max_new_tokens=tokens, use_cache=cached, **options)  # noqa: E731
-        return tokens * rows * rate(write, seconds=seconds)
+        return model.generate(start, max_new_tokens=tokens, use_cache=cached, **options)
+
+    return write
+
+
+def transformers_peer(device: str = "cpu", **settings: int) -> Callable[..., float] | None:
+    """Its speed with so many rows, with a cache or without, for so many tokens."""
+    write = transformers_writer(device, **settings)
+    if write is None:
+        return None
+
+    def measure(rows: int, cached: bool, tokens: int, seconds: float = 4) -> float:
+        return tokens * rows * rate(lambda: write(rows, cached, tokens), seconds=seconds)
 
     return measure
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,10 @@ from charlm.states import detach as detach
 from charlm.states import leaves as leaves
 from charlm.states import map_state as map_state
 from charlm.states import repeated as repeated
+from charlm.stepping import PlainStepper as PlainStepper
+from charlm.stepping import RowStepper as RowStepper
+from charlm.stepping import SeparateRows
+from charlm.stepping import Stepper as Stepper
 
 Init = Annotated[Literal["unigram", "published"], Arg("a fresh model guesses by token frequency, or by chance")]
 
@@ -77,16 +81,6 @@ class Network(nn.Module, Inspectable, ABC):
         return ()
 
 
-class Stepper(Protocol):
-    """Writes on from a state, token by token, in rows whose number is fixed. It owns all the memory that it changes."""
-
-    def begin(self, state: State) -> None:
-        """Go on from `state`, which stays as it is."""
-
-    def __call__(self, token: Tensor) -> Tensor:
-        """The next token (B,) of each row -> logits (B, V) for the one after it."""
-
-
 class LanguageModel(Network):
     """Reads from left to right: maps a text, and what it remembers of the text before, to a guess per position.
 
@@ -110,11 +104,22 @@ class LanguageModel(Network):
     def features(self, tokens: Tensor, state: State) -> Features:
         """Vectors for `tokens` (B, T), T >= 1, that continue the text remembered in `state`."""
 
+    def forgotten(self, length: int) -> int:  # noqa: ARG002
+        """How many tokens at the beginning of a text of this length leave no trace in the state after it."""
+        return 0
+
+    def reading(self, text: Tensor, at_once: int = READ) -> Iterator[State]:
+        """The states after pieces of `text` (B, P), the last one after all of it: one or more."""
+        state, text = self.start(len(text)), text[:, self.forgotten(text.size(1)) :]
+        if not text.size(1):
+            yield state
+        for piece in torch.split(text, at_once, 1) if text.size(1) else ():
+            state = self.features(piece, state).state
+            yield state
+
     def read(self, text: Tensor) -> State:
         """The state after `text` (B, P)."""
-        state = self.start(len(text))
-        for piece in torch.split(text, READ, 1) if text.size(1) else ():
-            state = self.features(piece, state).state
+        *_, state = self.reading(text)
         return state
 
     def carry(self, state: State) -> State:
@@ -132,6 +137,10 @@ class LanguageModel(Network):
     def stepper(self, rows: int) -> Stepper:  # noqa: ARG002
         """`step` for so many rows, overridden where it can be made faster for the weights as they are now."""
         return PlainStepper(self)
+
+    def row_stepper(self, rows: int) -> RowStepper:
+        """For at most so many rows that begin and end at different times, overridden where they can share a step."""
+        return SeparateRows(self, rows)
 
     def forward(self, tokens: Tensor, state: State = None, source: Tensor | None = None) -> Output:
         """All that torch.compile wraps; not overridden. A `source` (B, S) is read first and replaces `state`.
@@ -152,6 +161,10 @@ class EncoderDecoder(LanguageModel):
     @abstractmethod
     def read(self, source: Tensor) -> State:
         """The state after `source` (B, S), padded on the right with PAD, was encoded."""
+
+    def reading(self, text: Tensor, at_once: int = READ) -> Iterator[State]:  # noqa: ARG002
+        """A source is encoded at once."""
+        yield self.read(text)
 
     def start(self, rows: int) -> State:
         device = next(self.parameters()).device
@@ -232,21 +245,6 @@ class TokenVectors(Network):
     @abstractmethod
     def forward(self, tokens: Tensor, others: Tensor | None = None) -> Tensor:
         """The log-odds that each of `others` (..., K) stands near its token (...): (..., K); of all tokens (..., V)."""
-
-
-class PlainStepper:
-    """The model's own `step`, with the state kept."""
-
-    def __init__(self, model: LanguageModel) -> None:
-        self.model, self.state = model, None
-
-    def begin(self, state: State) -> None:
-        self.state = state
-
-    @torch.inference_mode()
-    def __call__(self, token: Tensor) -> Tensor:
-        logits, self.state = self.model.step(token, self.state)
-        return logits
 
 
 def joined(parts: Sequence[Features]) -> Features:

@@ -232,7 +232,11 @@ def unknown_message(name: str, arch: str, commands: Sequence[str] = ()) -> str:
     of_kinds = [kind.Settings for kind in kinds.all_kinds()]
     groups = (archs.load(arch).Config, *of_objectives, TrainSettings, *of_kinds)
     known = [f.name for group in groups for f in fields_of(group)]
-    close = [OTHER_NAMES[name]] if name in OTHER_NAMES else difflib.get_close_matches(name, known, 1)
+    close = (
+        [OTHER_NAMES[name]]
+        if name in OTHER_NAMES
+        else difflib.get_close_matches(name, known, 1, 0.75 if commands else 0.6)
+    )
     if commands and not close:
         return f"{flag(name)} is no setting of charlm train; it belongs to {', '.join(commands)}"
     hint = f" (did you mean {flag(close[0])}?)" if close else ""

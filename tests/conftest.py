@@ -168,6 +168,12 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def windowed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A transformer that was trained alike, which has a window."""
+    return trained_once("windowed", tmp_path_factory, lambda folder: train_on_verses(folder, arch="transformer"))
+
+
+@pytest.fixture(scope="session")
 def parrot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that knows its text by heart."""
     return trained_once("parrot", tmp_path_factory, lambda folder: train_on_verses(folder, steps=300))

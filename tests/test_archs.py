@@ -519,6 +519,36 @@ def test_two_steppers_of_one_state_do_not_disturb_each_other(arch: str) -> None:
             close(step(text[:, t]), logits[:, t])
 
 
+every_form = pytest.mark.parametrize("arch", [*language_models.args[1], *forms.args[1]])
+
+
+@every_form
+@torch.no_grad()
+def test_rows_that_begin_and_end_at_different_times_are_what_each_is_alone(arch: str) -> None:
+    """Three at most, of which some go past the window; when one ends, the last takes its place."""
+    model, texts = build(arch), tokens(7, 60, seed=1)
+    waiting = list(enumerate([(0, 40), (5, 3), (30, 9), (1, 20), (17, 30), (0, 4), (16, 25)]))
+    step = model.row_stepper(3)
+    rows: list[list[Any]] = []  # the number of a text, how many tokens of it are read, what is to come
+    while rows or waiting:
+        while waiting and len(rows) < 3:
+            number, (read, count) = waiting.pop(0)
+            state = model.read(texts[number : number + 1, :read])
+            expected = model.head(model.features(texts[number : number + 1, read:], state).hidden)[0]
+            step.put(len(rows), state)
+            rows.append([number, read, list(expected[:count])])
+        logits = step(torch.stack([texts[number, at] for number, at, _ in rows]))
+        for row, guess in zip(rows, logits, strict=True):
+            close(guess, row[2].pop(0))
+            row[1] += 1
+        for place in reversed(range(len(rows))):
+            if not rows[place][2]:
+                last = rows.pop()
+                if place < len(rows):
+                    step.move(len(rows), place)
+                    rows[place] = last
+
+
 @forms
 @torch.no_grad()
 def test_the_laws_of_streaming_hold_in_every_form(arch: str) -> None:

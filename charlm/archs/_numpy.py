@@ -14,15 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from charlm.archs._numpy_layers import ACTIVATIONS, ALL, Array, Experts, FeedForward, Linear, Norm, array
+from charlm.archs._numpy_layers import ACTIVATIONS, ALL, Array, Experts, FeedForward, Linear, Norm, array, product
 from charlm.archs._patterns import PatternConfig
-from charlm.archs._sparse import keys_at
-from charlm.archs._window import Window, cache_for
+from charlm.archs._sparse import Keys, keys_at
+from charlm.archs._window import Window
 from charlm.config import fields_of
 from charlm.model import State
 
 FEW = 32  # rows; with more of them PyTorch is as fast
 EPSILON = float(np.finfo(np.float32).eps)  # of PyTorch's rms_norm where none is given
+HIDDEN = 1 << 15  # numbers of a row's keys in a layer: it takes as long to read so many as to call NumPy
+MINUS_INFINITY = np.float32(-np.inf)
 TABLE = 1 << 24  # numbers in a table that is kept instead of a product per token
 
 
@@ -31,13 +33,13 @@ def on_cpu(model: nn.Module) -> bool:
 
 
 class LSTMStepper:
-    """A stacked LSTM with its embedding and head, for one row.
+    """A stacked LSTM with its embedding and head; its rows may be at different places.
 
     A sigmoid is half a tanh of half its argument, and a half: the rows of the three sigmoid gates are halved once, and
     one tanh serves all four. The first layer's input product depends on the token alone: it is a row of a table.
     """
 
-    def __init__(self, embed: nn.Embedding, layers: Any, head: Any) -> None:
+    def __init__(self, embed: nn.Embedding, layers: Any, head: Any, rows: int = 1) -> None:
         """`layers` holds for each layer W, U and their biases, as PyTorch orders them."""
         size = head.in_features
         half = torch.tensor([0.5, 0.5, 1.0, 0.5]).repeat_interleave(size)  # input, forget, cell, output
@@ -53,41 +55,44 @@ class LSTMStepper:
         if embed.num_embeddings * 4 * size <= TABLE:
             self.table = self.embedding @ self.first.T + self.biases[0]  # (V, 4D)
         self.head, self.size = Linear(head), size
-        self.both = np.empty(2 * size, np.float32)
+        self.h, self.c = np.zeros((2, len(layers), rows, size), np.float32)  # (L, B, D) each, written into
 
     def begin(self, state: State) -> None:
-        self.h, self.c = (array(part[0]).copy() for part in state)  # (L, D) each, written into
+        self.h[:], self.c[:] = (array(part).swapaxes(0, 1) for part in state)
 
-    def entered(self, token: int) -> Array:
-        """What a token adds to the first layer's gates."""
+    def put(self, row: int, state: State) -> None:
+        self.h[:, row], self.c[:, row] = (array(part[0]) for part in state)
+
+    def move(self, source: int, row: int) -> None:
+        for memory in (self.h, self.c):
+            memory[:, row] = memory[:, source]
+
+    def entered(self, token: Any) -> Array:
+        """What tokens (B,), or one, add to the first layer's gates."""
         if self.table is not None:
-            row: Array = self.table[token]
-            return row
-        return np.asarray(np.dot(self.first, self.embedding[token]) + self.biases[0], np.float32)
+            rows: Array = self.table[token]
+            return rows
+        return np.asarray(np.dot(self.embedding[token], self.first.T) + self.biases[0], np.float32)
 
     @torch.inference_mode()
     def __call__(self, token: Tensor) -> Tensor:
-        h, c = self.h, self.c
-        x = h[0]
+        alone = len(token) == 1  # vectors (D,) are faster than rows (1, D)
+        rows: Any = 0 if alone else slice(len(token))
+        size, x = self.size, self.h[0, rows]
         for layer, weight in enumerate(self.weights):
-            if layer == 0:
-                gates = np.dot(weight, h[0])
-                gates += self.entered(int(token))
-            else:
-                self.both[: self.size], self.both[self.size :] = x, h[layer]
-                gates = np.dot(weight, self.both)
-                gates += self.biases[layer]
+            h, c = self.h[layer, rows], self.c[layer, rows]
+            read = np.concatenate([x, h], -1) if layer else h
+            gates = np.dot(weight, read) if alone else product(weight, read)
+            gates += self.biases[layer] if layer else self.entered(int(token) if alone else token.numpy())
             np.tanh(gates, out=gates)
             gates *= self.scale
             gates += self.shift
-            i, f, g, o = gates.reshape(4, -1)
-            x, cell = h[layer], c[layer]
-            cell *= f
-            g *= i
-            cell += g
-            np.tanh(cell, out=x)
-            x *= o
-        return torch.from_numpy(self.head(x[None]))
+            c *= gates[..., size : 2 * size]
+            c += gates[..., :size] * gates[..., 2 * size : 3 * size]
+            np.tanh(c, out=h)
+            h *= gates[..., 3 * size :]
+            x = h
+        return torch.from_numpy(self.head(x[None] if alone else x))
 
 
 KNOWN: dict[str, tuple[str, ...]] = {
@@ -106,7 +111,7 @@ ANY_VALUE = {
 
 
 class TransformerStepper:
-    """A stack of blocks with embedding, positions and head.
+    """A stack of blocks with embedding, positions and head; its rows may be at different places.
 
     Rotary pairs are stored side by side, as complex numbers, so that turning them is one product. Queries and keys are
     reordered alike, which changes no product between them.
@@ -122,21 +127,24 @@ class TransformerStepper:
     @torch.inference_mode()
     def __init__(self, model: Any, rows: int) -> None:
         c = model.config
-        self.model, self.size, self.cache = model, model.capacity, cache_for(model, rows)
-        self.tokens: list[Tensor] = []  # (B,) each, what the window holds
+        self.model, self.size = model, model.capacity
+        self.tokens = np.zeros((rows, self.size), np.int64)  # what the windows hold
+        self.held = np.zeros(rows, np.int64)  # how many tokens these are
+        self.rows, self.columns = np.arange(rows), np.arange(self.size)
         self.heads, self.pre, self.qk_norm = c.head_count, c.norm_place == "pre", c.qk_norm
         self.all_heads = np.arange(self.heads)[:, None]
-        self.keys, self.values = self.cache.keys.numpy(), self.cache.values.numpy()  # (L, B, H, W, D/H)
         self.width = c.hidden_size // c.head_count  # of a head
+        shape = c.layers, rows, self.heads, self.size, self.width
+        self.keys, self.values = np.zeros((2, *shape), np.float32)  # (L, B, H, W, D/H)
         halves = np.arange(self.width // 2)
         self.order = np.stack([halves, halves + self.width // 2], 1).reshape(-1)  # 0, D/2H, 1, D/2H + 1, …
         self.embedding = array(model.embed.weight)
         earlier = model.earlier  # tables (V + 1, D), the last token's first
         self.earlier = [] if earlier is None else np.split(array(earlier.weight), model.ngram - 1)[::-1]
-        places = slice(self.size)
+        window = slice(self.size)
         nothing = torch.zeros(1, model.embed.embedding_dim)
-        self.places = array(model.positions.add(nothing, places).expand(self.size, -1))  # (W, E)
-        rotation = model.positions.rotation(places)  # (W, 2, D/H)
+        self.places = array(model.positions.add(nothing, window).expand(self.size, -1))  # (W, E)
+        rotation = model.positions.rotation(window)  # (W, 2, D/H)
         self.turns = None
         if rotation is not None:
             cosines, sines = array(rotation)[..., self.width // 2 :].swapaxes(0, 1)  # (W, D/2H) each
@@ -160,13 +168,26 @@ class TransformerStepper:
             feed(block.feed_forward or block.experts, activation),
         )
 
-    @torch.inference_mode()
     def begin(self, state: Window) -> None:
-        self.tokens = list(state.tokens.unbind(1))
-        self.cache.load(state.layers)
-        if self.turns is not None:
-            past = self.keys[:, :, :, : len(self.tokens)]
-            past[:] = past[..., self.order]
+        self.load(ALL, state)
+
+    def put(self, row: int, state: Window) -> None:
+        self.load(slice(row, row + 1), state)
+
+    def move(self, source: int, row: int) -> None:
+        held = self.held[row] = self.held[source]
+        self.tokens[row] = self.tokens[source]
+        for memory in (self.keys, self.values):
+            memory[:, row, :, :held] = memory[:, source, :, :held]
+
+    @torch.inference_mode()
+    def load(self, rows: slice | NDArray[np.intp], state: Window) -> None:
+        """Let these rows go on from `state`, which is of as many."""
+        held = self.held[rows] = state.tokens.size(1)
+        self.tokens[rows, :held] = state.tokens.numpy()
+        order = ALL if self.turns is None else self.order
+        for keys, values, kv in zip(self.keys, self.values, state.layers, strict=True):
+            keys[rows, :, :held], values[rows, :, :held] = array(kv.keys)[..., order], array(kv.values)
 
     def paired(self) -> NDArray[np.intp] | slice:
         """The order of outputs that interleaves the two halves of each head's queries and keys, if they are turned."""
@@ -178,16 +199,22 @@ class TransformerStepper:
 
     @torch.inference_mode()
     def __call__(self, token: Tensor) -> Tensor:
-        if len(self.tokens) == self.size:
-            self.begin(self.model.slide(torch.stack(self.tokens, 1)))
-        at = len(self.tokens)  # its place in the window
-        self.tokens.append(token)
+        rows = self.rows[: len(token)]
+        full = np.flatnonzero(self.held[: len(rows)] == self.size)
+        if len(full):
+            self.load(full, self.model.slide(torch.from_numpy(self.tokens[full])))
+        places = self.held[: len(rows)].copy()  # (B,) of the tokens in their windows
+        self.tokens[rows, places] = token.numpy()
+        self.held[: len(rows)] += 1
+        at = int(places[0]) if len(rows) == 1 or (places == places[0]).all() else places
         x = self.embedding[token.numpy()] + self.places[at]
-        for back, earlier in enumerate(self.earlier, 2):
-            x += earlier[self.tokens[-back].numpy() + 1 if back <= len(self.tokens) else 0]
+        for back, earlier in enumerate(self.earlier, 1):
+            known = self.tokens[rows, places - back] + 1
+            x += earlier[np.where(places < back, 0, known)]
         x = x if self.widen is None else self.widen(x)
+        bias = None if isinstance(at, int) else self.bias(at)
         for layer, (norm1, qkv, out, norm2, feed) in enumerate(self.blocks):
-            y = out(self.attend(qkv(norm1(x) if self.pre else x), layer, at))
+            y = out(self.attend(qkv(norm1(x) if self.pre else x), layer, at, bias))
             x = x + y if self.pre else norm1(x + y)
             y = feed(norm2(x) if self.pre else x)
             x = x + y if self.pre else norm2(x + y)
@@ -196,24 +223,42 @@ class TransformerStepper:
             x = part(x)
         return torch.from_numpy(x)
 
-    def attend(self, qkv: Array, layer: int, at: int) -> Array:
-        """qkv (B, 3D) of the tokens at place `at` -> (B, D)."""
-        keys, values, pattern = self.keys[layer], self.values[layer], self.patterns[layer]  # (B, H, W, D/H)
-        qkv = np.ascontiguousarray(qkv).reshape(len(qkv), 3, self.heads, self.width)
+    def bias(self, at: NDArray[np.int64]) -> Array | None:
+        """What hides (B, P) the places after `at` (B,), so that rows can look at once; None where there is so much to
+        hide that each had better look alone."""
+        longest = int(at.max()) + 1
+        if longest * self.heads * self.width > HIDDEN:
+            return None
+        return np.where(self.columns[:longest] > at[:, None], MINUS_INFINITY, 0)
+
+    def attend(self, qkv: Array, layer: int, at: int | NDArray[np.int64], bias: Array | None) -> Array:
+        """qkv (B, 3D) of the tokens at place `at`, or at places (B,) of their own with perhaps a bias -> (B, D)."""
+        rows, pattern = self.rows[: len(qkv)], self.patterns[layer]
+        qkv = np.ascontiguousarray(qkv).reshape(len(rows), 3, self.heads, self.width)
         qk, v = qkv[:, :2], qkv[:, 2]  # (B, 2, H, D/H), (B, H, D/H)
         if self.qk_norm:
             squares = np.einsum("bkhd,bkhd->bkh", qk, qk)
             qk *= (squares / self.width + EPSILON)[..., None] ** -0.5
         if self.turns is not None:
             turned = qk.view(np.complex64)
-            turned *= self.turns[at]
-        keys[:, :, at], values[:, :, at] = qk[:, 1], v
-        q = qk[:, 0] * self.width**-0.5
-        seen = slice(at + 1) if pattern is None else keys_at(pattern, at)
+            turned *= self.turns[at] if isinstance(at, int) else self.turns[at][:, None, None]
+        self.keys[layer, rows, :, at], self.values[layer, rows, :, at] = qk[:, 1], v
+        q = qk[:, 0] * self.width**-0.5  # (B, H, D/H)
+        if isinstance(at, int):
+            return self.mixed(q, layer, slice(len(rows)), slice(at + 1) if pattern is None else keys_at(pattern, at))
+        if bias is not None and pattern is None:
+            return self.mixed(q, layer, slice(len(rows)), slice(bias.shape[1]), bias)
+        seen = [slice(place + 1) if pattern is None else keys_at(pattern, place) for place in at.tolist()]
+        return np.concatenate([self.mixed(q[n : n + 1], layer, slice(n, n + 1), seen[n]) for n in rows])
+
+    def mixed(self, q: Array, layer: int, rows: slice, seen: Keys, bias: Array | None = None) -> Array:
+        """q (B, H, D/H) of some rows, at the keys that are seen, with a bias (B, P) -> (B, D)."""
         heads = self.all_heads if isinstance(seen, np.ndarray) and seen.ndim > 1 else ALL
-        scores = np.matmul(keys[:, heads, seen], q[..., None])[..., 0]  # (B, H, P)
+        scores = np.matmul(self.keys[layer, rows][:, heads, seen], q[..., None])[..., 0]  # (B, H, P)
+        if bias is not None:
+            scores += bias[:, None]
         scores -= scores.max(-1, keepdims=True)
         np.exp(scores, out=scores)
-        mixed = np.matmul(scores[:, :, None], values[:, heads, seen])[:, :, 0]  # (B, H, D/H)
+        mixed = np.matmul(scores[:, :, None], self.values[layer, rows][:, heads, seen])[:, :, 0]  # (B, H, D/H)
         mixed /= scores.sum(-1, keepdims=True)
         return np.asarray(mixed).reshape(len(mixed), -1)

@@ -23,7 +23,19 @@ from charlm.archs._layers import dropout, run, run_each
 from charlm.config import Arg, DataSpec, Settings
 from charlm.errors import SettingsError
 from charlm.inspection import Part
-from charlm.model import Features, Head, Init, LanguageModel, State, Stepper, detach, init_unigram, map_state
+from charlm.model import (
+    Features,
+    Head,
+    Init,
+    LanguageModel,
+    RowStepper,
+    State,
+    Stepper,
+    detach,
+    init_unigram,
+    map_state,
+)
+from charlm.stepping import JoinedRows
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,9 @@ class Recurrent(LanguageModel):
 
     def stepper(self, rows: int) -> Stepper:
         return CarriedStepper(self, rows) if self.embed.weight.is_cuda else super().stepper(rows)
+
+    def row_stepper(self, rows: int) -> RowStepper:
+        return JoinedRows(self, rows)
 
     @property
     def all_weights(self) -> Any:

@@ -48,12 +48,11 @@ class Windowed(LanguageModel):
         """Raise `SettingsError` for a text (..., T) that does not fit at once, to look inside."""
         refuse_longer(tokens, self.capacity)
 
-    def read(self, text: Tensor) -> State:
-        """Only what the window still holds in the end: a slide forgets all that is older."""
+    def forgotten(self, length: int) -> int:
+        """All but what the window still holds in the end: a slide forgets what is older."""
         size = self.capacity
         fresh = size - size // 2  # tokens between two slides
-        slides = max(0, -(-(text.size(1) - size) // fresh))
-        return super().read(text[:, slides * fresh :])
+        return max(0, -(-(length - size) // fresh)) * fresh
 
     def features(self, tokens: Tensor, state: State) -> Features:
         parts: list[Features] = []

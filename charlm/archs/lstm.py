@@ -15,7 +15,7 @@ from torch import nn
 from charlm.archs import _traces
 from charlm.archs._numpy import LSTMStepper, on_cpu
 from charlm.archs._recurrent import LSTMConfig, Stacked, raise_forget_bias
-from charlm.model import Stepper
+from charlm.model import RowStepper, Stepper
 
 
 class LSTM(Stacked):
@@ -49,3 +49,6 @@ class LSTM(Stacked):
         if rows > 1 or not on_cpu(self):
             return super().stepper(rows)
         return LSTMStepper(self.embed, self.all_weights, self.head)
+
+    def row_stepper(self, rows: int) -> RowStepper:
+        return LSTMStepper(self.embed, self.all_weights, self.head, rows) if on_cpu(self) else super().row_stepper(rows)

@@ -20,7 +20,7 @@ from charlm.archs._inside import layer_parts, without_outputs
 from charlm.archs._numpy import LSTMStepper, on_cpu
 from charlm.archs._recurrent import LSTMConfig, Recurrent, raise_forget_bias
 from charlm.inspection import Part
-from charlm.model import State, Stepper
+from charlm.model import RowStepper, State, Stepper
 
 
 class LSTMCell(Recurrent):
@@ -42,6 +42,9 @@ class LSTMCell(Recurrent):
         if rows > 1 or not on_cpu(self):
             return super().stepper(rows)
         return LSTMStepper(self.embed, self.all_weights, self.head)
+
+    def row_stepper(self, rows: int) -> RowStepper:
+        return LSTMStepper(self.embed, self.all_weights, self.head, rows) if on_cpu(self) else super().row_stepper(rows)
 
     @property
     def all_weights(self) -> list[Any]:

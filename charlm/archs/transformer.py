@@ -32,7 +32,7 @@ from charlm.archs._window import Window, Windowed
 from charlm.config import Arg, DataSpec, fields_of
 from charlm.errors import SettingsError
 from charlm.inspection import Part
-from charlm.model import PAD, Features, Head, Init, Stepper, init_unigram
+from charlm.model import PAD, Features, Head, Init, RowStepper, Stepper, init_unigram
 
 SMALL = 512  # tokens in a vocabulary for which tables of earlier tokens cost little
 
@@ -161,6 +161,9 @@ class Transformer(Windowed):
         if TransformerStepper.suits(self, rows):
             return TransformerStepper(self, rows)
         return GraphStepper(self, rows)
+
+    def row_stepper(self, rows: int) -> RowStepper:
+        return TransformerStepper(self, rows) if TransformerStepper.suits(self, rows) else super().row_stepper(rows)
 
     def advance(self, tokens: Tensor, state: Window) -> Features:
         size = state.tokens.size(1)

@@ -167,9 +167,9 @@ class TransformerXL(LanguageModel):
         nothing = self.embed.weight.new_zeros(rows, self.config.memory, self.config.hidden_size)
         return Memory(nothing.new_zeros(rows), (nothing,) * self.config.layers)
 
-    def read(self, text: Tensor) -> State:
-        """Only what its layers still know of in the end, however indirectly."""
-        return super().read(text[:, max(0, text.size(1) - self.config.layers * self.capacity) :])
+    def forgotten(self, length: int) -> int:
+        """All but what its layers still know of in the end, however indirectly."""
+        return max(0, length - self.config.layers * self.capacity)
 
     def features(self, tokens: Tensor, state: Memory) -> Features:
         pieces = []

@@ -34,6 +34,10 @@ PANELS = {
         ),
     },
     "Use": {
+        "serve": (
+            "serve.serve",
+            "Let other programs write with runs, over HTTP, as with OpenAI's models. [dim]charlm serve last[/]",
+        ),
         "classify": (
             "classify.classify",
             'Say to which class each line belongs. [dim]echo "It may rain" | charlm classify[/]',

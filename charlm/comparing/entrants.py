@@ -83,8 +83,10 @@ class Entrant:
         network = archs.load(arch)
         parts = [pair.partition("=") for pair in pairs]
         typed = [(setting(own.strip()), equals, text) for own, equals, text in parts]
-        objective = objectives.load(next((text for own, _, text in typed if own == "objective"), network.objective))
-        groups = (network.Config, objective, TrainSettings, *(kind.Settings for kind in kinds.all_kinds()))
+        named = [text for own, _, text in typed if own == "objective"]
+        goals = map(objectives.load, named or objectives.names())  # the kind of data may decide which it is
+        suited = [goal for goal in goals if named or goal.suits(network)]
+        groups = (network.Config, *suited, TrainSettings, *(kind.Settings for kind in kinds.all_kinds()))
         fields = {f.name: f for group in groups for f in fields_of(group)} | {"objective": OBJECTIVE}
         for own, equals, text in typed:
             if not equals:

@@ -19,7 +19,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from charlm.sampling.noise import INCREMENT, branch, gumbel
+from charlm.sampling.noise import token_noise
 from charlm.sampling.novel import Copies
 from charlm.sampling.settings import MEMORY, SampleSettings
 
@@ -97,6 +97,25 @@ def filter_steps(
         yield name, logits
 
 
+def filtered(s: SampleSettings, temperature: float, logits: Tensor, recent: Tensor | None = None) -> Tensor:
+    """logits (B, V) after every filter that is on; tokens that are ruled out have -inf."""
+    *_, (_, logits) = filter_steps(s, temperature, logits, recent)
+    return logits
+
+
+def best(
+    s: SampleSettings, temperature: float, logits: Tensor, noise: Tensor | None, recent: Tensor | None = None
+) -> Tensor:
+    """The ids (B,) of the largest logits (B, V) after filters and noise (B, V); `recent` (B, R) are penalised."""
+    if noise is not None and temperature and narrowing(s):
+        return (filtered(s, temperature, logits, recent) + noise).argmax(-1)
+    if recent is not None and s.repetition_penalty != 1:
+        logits = penalise(logits, recent, s.repetition_penalty)
+    if noise is None or not temperature:
+        return logits.argmax(-1)  # of equal ones the first
+    return logits.add(noise, alpha=temperature).argmax(-1)  # as above, without the division
+
+
 class Picker:
     """Picks the next token of each row, and keeps what the filters need to know of the text so far.
 
@@ -116,7 +135,6 @@ class Picker:
         self.settings, self.streams, self.copies = settings, streams, copies
         self.temperatures = settings.temperatures
         self.drawn = any(self.temperatures)
-        self.filters = bool(narrowing(settings))
         self.count = self.noised = 0  # tokens picked per row, and tokens whose noise was made
         self.noise: list[Tensor] = []  # (B, V) for every token whose noise is ready, the next token's last
         self.recent = None if prompt is None else prompt[:, -MEMORY:]  # (B, R)
@@ -136,11 +154,7 @@ class Picker:
 
     def best(self, logits: Tensor, noise: Tensor | None) -> Tensor:
         """The ids (B,) of the largest logits after filters and noise."""
-        if noise is None or not self.temperature:
-            return self.penalised(logits).argmax(-1)  # of equal ones the first
-        if self.filters:
-            return (self.filtered(logits) + noise).argmax(-1)
-        return self.penalised(logits).add(noise, alpha=self.temperature).argmax(-1)  # as above, without the division
+        return best(self.settings, self.temperature, logits, noise, self.recent)
 
     def uncopied(self, logits: Tensor, noise: Tensor | None, ids: Tensor, copies: Copies) -> Tensor:
         """`ids` (B,), or the next best in rows where one is refused; a row where all are refused keeps its id."""
@@ -169,20 +183,6 @@ class Picker:
         """Noise (B, V) for one token."""
         if not self.noise:
             tokens = max(1, min(512, NOISE_SIZE.get(logits.device.type, 1 << 16) // logits.numel()))
-            positions = torch.arange(self.noised + tokens, self.noised, -1, device=logits.device)
-            keys = torch.arange(logits.size(1), device=logits.device) * INCREMENT
-            self.noise = list(gumbel(branch(self.streams, positions[:, None]), keys))
+            self.noise = list(token_noise(self.streams, self.noised + 1, tokens, logits.size(1)))[::-1]
             self.noised += tokens
         return self.noise.pop()
-
-    def penalised(self, logits: Tensor) -> Tensor:
-        """logits (B, V) after the repetition penalty."""
-        if self.recent is None or self.settings.repetition_penalty == 1:
-            return logits
-        return penalise(logits, self.recent, self.settings.repetition_penalty)
-
-    def filtered(self, logits: Tensor) -> Tensor:
-        """logits (B, V) after every filter that is on; tokens that are ruled out have -inf."""
-        for _, filtered in filter_steps(self.settings, self.temperature, logits, self.recent):
-            logits = filtered
-        return logits

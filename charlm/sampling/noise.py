@@ -49,3 +49,11 @@ def gumbel(streams: Tensor, keys: Tensor) -> Tensor:
     """Gumbel noise (..., V) for streams (...) and keys (V,)."""
     uniform = shifted(mixed(streams[..., None] + keys), 11).float().add_(0.5).mul_(2**-53)  # in (0, 1)
     return uniform.clamp_(max=1 - 2**-24).neg_().log1p_().neg_().log_().neg_()  # never infinite
+
+
+def token_noise(streams: Tensor, first: int, tokens: int, vocabulary: int) -> Tensor:
+    """Gumbel noise (T, B, V) for so many tokens from number `first` on, which count from 1, of texts with these streams
+    (B,)."""
+    positions = torch.arange(first, first + tokens, device=streams.device)
+    keys = torch.arange(vocabulary, device=streams.device) * INCREMENT
+    return gumbel(branch(streams, positions[:, None]), keys)

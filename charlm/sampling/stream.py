@@ -14,8 +14,8 @@ class Until:
 
     def feed(self, piece: str) -> str:
         """Add a piece; returns more of the text, as far as it certainly stands before a stop string."""
-        if self.done:
-            return ""
+        if self.done or not self.stops:
+            return "" if self.done else piece
         self.buffer += piece
         first, safe = self.first(), len(self.buffer) - max((overlap(self.buffer, s) for s in self.stops), default=0)
         if first <= safe and first < len(self.buffer):  # and no stop string that begins earlier can still follow

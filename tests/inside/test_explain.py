@@ -14,7 +14,7 @@ import charlm
 from charlm import job
 from charlm.inside.explain import explain
 from charlm.plan import Plan
-from charlm.sampling.filters import Picker
+from charlm.sampling.filters import Picker, filtered
 from charlm.sampling.noise import streams
 from charlm.sampling.settings import Request
 from charlm.text.corpus import Corpus
@@ -46,7 +46,7 @@ def test_the_first_stage_is_the_model_and_the_last_is_what_is_sampled_from(train
     assert found.tokens == [writer.tokenizer.decode([i]) for i in order.tolist()]
     torch.testing.assert_close(torch.tensor(found.stages[0].probabilities), logits[0].softmax(-1)[order])
     picker = Picker(ALL, streams(0, [0]), ids)
-    last = picker.filtered(logits)[0].softmax(-1)[order]
+    last = filtered(ALL, picker.temperature, logits, picker.recent)[0].softmax(-1)[order]
     torch.testing.assert_close(torch.tensor(found.stages[-1].probabilities), last)
 
 

@@ -1,0 +1,1 @@
+"""Runs over HTTP, with the interface of OpenAI: many requests of a run are written together."""

@@ -1,0 +1,126 @@
+"""A run that is served: its writer, the engine that writes, and a thread that scores."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from charlm.model import parameter_count
+from charlm.progress import Progress
+from charlm.runs import folder
+from charlm.runs.opening import Opening
+from charlm.sampling.settings import Request
+from charlm.serving.engine import BusyError, Engine, Job
+from charlm.serving.rows import Part
+from charlm.writer import Writer
+
+R = TypeVar("R")
+
+
+class Numbered(NamedTuple):
+    """A part of a text, and the number of the request that it is of."""
+
+    request: int
+    part: Part
+
+
+Writing = AsyncGenerator[list[Numbered], None]
+
+
+class Served:
+    """Raises `SettingsError` for a run that cannot continue a text."""
+
+    def __init__(self, name: str, writer: Writer, *, waiting: int = 64, about: dict[str, Any] | None = None) -> None:
+        """`waiting` requests wait at most, beside those that are at work; `about` is said of the run in lists."""
+        self.name, self.writer, self.most_waiting = name, writer, waiting
+        self.engine = Engine(writer, waiting=waiting)
+        self.scorer = ThreadPoolExecutor(1, f"{name}-scores")
+        self.scores = 0  # texts that are being scored, or wait for that
+        self.about = about or {}
+
+    @classmethod
+    def open(cls, path: Path, name: str, opening: Opening, *, waiting: int = 64) -> Served:
+        info = folder.info(path)
+        about = {
+            "created": int((path / "config.json").stat().st_mtime),
+            "arch": info.config["arch"],
+            **({} if info.best is None else {info.best.measure.name: info.best.value}),
+        }
+        return cls(name, Writer.load(path, opening), waiting=waiting, about=about)
+
+    def to_json(self) -> dict[str, Any]:
+        """As OpenAI lists models, and more."""
+        tokenizer = self.writer.tokenizer
+        known = {"id": self.name, "object": "model", "created": 0, "owned_by": "charlm"}
+        sizes = {"window": self.writer.model.window, "parameters": parameter_count(self.writer.model)}
+        return {**known, **sizes, "tokenizer": tokenizer.kind, "vocab_size": tokenizer.vocab_size, **self.about}
+
+    def warm_up(self) -> None:
+        """Write a token, so that the first request finds all ready."""
+        done = threading.Event()
+        self.engine.submit(Request(length=2, seed=0), lambda _: done.set())
+        done.wait()
+
+    def close(self) -> None:
+        self.engine.close()
+        self.scorer.shutdown(cancel_futures=True)
+
+    async def writing(self, requests: Sequence[Request], *, top: int | None, live: bool) -> Writing:
+        """Parts of what is written for each request, as they come; when this is closed, so is the work.
+
+        Raises as `Engine.submit` does, and whatever went wrong in the engine.
+        """
+        loop, inbox = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Any]]()
+
+        def deliver(number: int) -> Callable[[list[Part] | Exception], None]:
+            def arrived(given: list[Part] | Exception) -> None:
+                with suppress(RuntimeError):  # the loop is closed: nobody listens
+                    loop.call_soon_threadsafe(inbox.put_nowait, (number, given))
+
+            return arrived
+
+        jobs: list[Job] = []
+        try:
+            for number, request in enumerate(requests):
+                jobs.append(self.engine.submit(request, deliver(number), top=top, live=live))
+            unfinished = sum(request.samples for request in requests)
+            while unfinished:
+                number, given = await inbox.get()
+                if isinstance(given, Exception):
+                    raise given
+                unfinished -= sum(bool(part.finish) for part in given)
+                yield [Numbered(number, part) for part in given]
+        finally:
+            for job in jobs:
+                job.cancel()
+
+    async def scored(self, work: Generator[Progress, None, R]) -> R:
+        """The result of some scoring, in a thread of its own; when this is cancelled, so is the work.
+
+        Raises `BusyError` if too many texts wait, and as the work does.
+        """
+        if self.scores > self.most_waiting:
+            raise BusyError(self.scores, max(1, math.ceil(self.scores / 8)))
+        stopped = threading.Event()
+
+        def run() -> R:
+            while not stopped.is_set():
+                try:
+                    next(work)
+                except StopIteration as end:
+                    result: R = end.value
+                    return result
+            raise asyncio.CancelledError
+
+        self.scores += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.scorer, run)
+        finally:
+            stopped.set()
+            self.scores -= 1
