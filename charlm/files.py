@@ -28,6 +28,13 @@ def bounded(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def shipped(name: str) -> Path:
+    """The folder of this name that comes with charlm: inside the installed package, and beside it in a checkout."""
+    package = Path(__file__).parent
+    folders = [folder / name for folder in (package, package.parent)]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
+
+
 @contextmanager
 def replacing(
     path: Path, *, keep: Path | None = None, error: type[CharlmError] = RunError, hint: str = ""

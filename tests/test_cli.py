@@ -300,7 +300,6 @@ def test_help_shows_the_defaults_that_apply(typed: Typed, words: list[str], opti
         (["attend", "--text", "V"], "--text takes words, and"),
         (["attend", "--text", "a", "--source", "V"], "is a file; to read it: --source - <"),
         (["neurons", "--text", "V"], "is a file; to read it: --text - <"),
-        (["corpus", "fetch", "saltmere"], "saltmere comes with charlm and needs no download: charlm train "),
         (["train", "saltmere"], "there is no file saltmere here; the one that comes with charlm is "),
         (["corpus", "fetch", "nothing"], "no text called 'nothing' can be downloaded; there are"),
         (["smaple"], "No such command 'smaple'. Did you mean 'sample'? There are demo, train, plan, watch"),

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1] / "charlm"
 FLOORS = [
     {"errors", "launch", "progress", "score"},
     {"interval", "files", "discovery"},
-    {"config"},
+    {"lessons", "config"},
     {"timer", "energy", "inspection", "states", "text", "presets"},
     {"stepping", "sampling.settings", "sampling.stream", "sampling.noise"},
     {"model"},
@@ -110,6 +110,8 @@ def test_rich_and_typer_stay_where_people_look() -> None:
         ["archs"],
         ["presets"],
         ["corpus", "list"],
+        ["learn"],
+        ["learn", "1"],
         ["corpus", "make", "dates", "--pairs", "9"],
         ["sample", "--help"],
         ["attend", "--help"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 PANELS = {
     "Make a model": {
         "demo": ("demo.demo", "Train on a bundled play for a minute, then write some of it anew."),
+        "learn": ("learn.learn", "A course in ten lessons: read one and run what it says. [dim]charlm learn 1[/]"),
         "train": ("train.command", "Train a model on a text. [dim]charlm train corpus.txt --arch lstm --minutes 5[/]"),
         "plan": (
             "plan.command",

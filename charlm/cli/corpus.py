@@ -25,7 +25,7 @@ def list_() -> None:
 
     for text in catalogue.bundled():
         out.print(f"[bold]{text.name}[/]  comes with charlm, public domain")
-        out.print(f"  {text.description}\n  {text.path}\n", markup=False)
+        out.print(f"  {text.description}\n  {text.path}\n  charlm corpus fetch {text.path.stem}\n", markup=False)
     for entry in catalogue.ENTRIES:
         out.print(f"[bold]{entry.name}[/]  {entry.bytes:,} bytes to download, licence: {entry.licence}")
         out.print(f"  {entry.description}", markup=False)
@@ -39,9 +39,12 @@ def fetch(
     name: Annotated[str, typer.Argument(help="a name from charlm corpus list")],
     folder: Annotated[Path, typer.Option("--out", help="folder to put it in")] = Path(),
 ) -> None:
-    """Download a text, going on where an earlier try ended, and verify it."""
+    """Copy a text that comes with charlm, or download one, going on where an earlier try ended, and verify it."""
     from charlm.text import catalogue
 
+    if bundled := catalogue.bundled_path(name):
+        print(catalogue.copy(bundled, folder))
+        return
     entry = catalogue.find(name)
     path = watch(catalogue.fetch(entry, folder))
     arch = " --arch seq2seq" if entry.unpack == "pairs" else ""

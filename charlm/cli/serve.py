@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlm.views.console import err, note
 from charlm.cli.opened import OPENING, errors_name_run
 from charlm.cli.options import RUN, with_settings
 from charlm.config import Arg, Settings, take
 from charlm.errors import SettingsError, VocabularyError
 from charlm.runs import folder
 from charlm.runs.opening import Opening
+from charlm.views.console import err, note
 
 if TYPE_CHECKING:
     from charlm.serving.served import Served

@@ -17,6 +17,7 @@ from typing import BinaryIO, Literal, NamedTuple
 from urllib.request import Request, urlopen
 
 from charlm.errors import CorpusError
+from charlm.files import shipped, writing
 from charlm.progress import Progress
 
 PIECE = 1 << 18  # bytes read at a time
@@ -57,10 +58,8 @@ class Bundled(NamedTuple):
 
 
 def bundled() -> list[Bundled]:
-    """The texts in `corpora/`, which is inside the package when installed, and beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    folders = [folder / "corpora" for folder in (package, package.parent)]
-    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+    """The texts in `corpora/`."""
+    folder = shipped("corpora")
     texts = [Bundled(name, description, folder / name) for name, description in _BUNDLED.items()]
     return [text for text in texts if text.path.exists()]
 
@@ -75,10 +74,24 @@ def find(name: str) -> Entry:
     for entry in ENTRIES:
         if entry.name == name:
             return entry
-    if path := bundled_path(name):
-        raise CorpusError(f"{name} comes with charlm and needs no download: charlm train {path}")
-    known = ", ".join(entry.name for entry in ENTRIES)
-    raise CorpusError(f"no text called {name!r} can be downloaded; there are {known}")
+    known = ", ".join([*(text.path.stem for text in bundled()), *(entry.name for entry in ENTRIES)])
+    raise CorpusError(f"there is no text called {name!r} to fetch; there are {known}")
+
+
+def copy(bundled: Path, folder: Path) -> Path:
+    """Copy a text that comes with charlm into `folder`, unless it is there already; returns the path of the copy.
+
+    Raises `CorpusError` if another file of that name is there, or if it cannot be written.
+    """
+    path, content = folder / bundled.name, bundled.read_bytes()
+    if path.exists():
+        if path.read_bytes() != content:
+            raise CorpusError(f"{path} is not the {path.name} that comes with charlm; move it away and try again")
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    with writing(path, error=CorpusError, hint="choose another folder with --out") as file:
+        file.write(content)
+    return path
 
 
 def fetch(entry: Entry, folder: Path) -> Generator[Progress, None, Path]:
@@ -169,6 +182,7 @@ _BUNDLED = {
     "german-english.tsv": "German sentences with their English translations, tab-separated",
     "notes.tsv": "short notes in English on six things, each with its label, tab-separated",
     "everyday.txt": "1,189 letters and small scenes on the same things, without labels",
+    "saltmere-endings.jsonl": "questions on how lines of the play's last part end, for charlm choose",
 }
 
 _WIKIPEDIA = "GFDL, and since 2009 CC BY-SA 3.0 (Wikipedia's authors)"

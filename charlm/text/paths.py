@@ -59,7 +59,10 @@ def find(argument: str, copies: Copies, notes: list[str]) -> list[Path]:
     from charlm.text.catalogue import bundled_path  # imported only when needed, as it takes a moment
 
     if bundled := bundled_path(argument):
-        return _refuse(f"there is no file {argument} here; the one that comes with charlm is {bundled}")
+        return _refuse(
+            f"there is no file {argument} here; the one that comes with charlm is {bundled}, and "
+            f"charlm corpus fetch {bundled.stem} copies it"
+        )
     siblings = os.listdir(path.parent) if path.parent.is_dir() else []
     similar = difflib.get_close_matches(path.name, siblings, n=1)
     return _refuse(f"there is no file {argument}" + (f"; did you mean {path.parent / similar[0]}?" if similar else ""))

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from charlm import files
 from charlm.errors import CorpusError
 from charlm.progress import Progress
 from charlm.text import catalogue
-from charlm.text.catalogue import ENTRIES, Entry, Part, bundled, fetch, find
+from charlm.text.catalogue import ENTRIES, Entry, Part, bundled, bundled_path, copy, fetch, find
 
 TEXT = b"All the world's a stage,\n" * 40_000  # 1 MB: several pieces
 
@@ -227,7 +228,7 @@ def test_the_catalogue_is_complete() -> None:
 
 def test_a_text_is_found_by_name_and_a_wrong_name_lists_the_right_ones() -> None:
     assert find("text8").text == "text8.txt"
-    with pytest.raises(CorpusError, match=r"'text9'.*tinyshakespeare, text8, enwik8"):
+    with pytest.raises(CorpusError, match=r"'text9'.*saltmere, .*tinyshakespeare, text8, enwik8"):
         find("text9")
 
 
@@ -242,7 +243,7 @@ def test_a_copy_that_somebody_downloaded_is_what_the_catalogue_expects(part: Par
 
 def test_every_text_in_corpora_is_described() -> None:
     folder = Path(__file__).parents[2] / "corpora"
-    texts = {path for path in folder.iterdir() if path.suffix in (".txt", ".tsv")}
+    texts = {path for path in folder.iterdir() if path.suffix != ".md"}
     assert {text.path for text in bundled()} == texts != set()
     assert all(text.description for text in bundled())
 
@@ -250,9 +251,22 @@ def test_every_text_in_corpora_is_described() -> None:
 def test_an_installed_package_has_its_own_copy_of_the_bundled_texts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue, "__file__", str(tmp_path / "charlm" / "text" / "catalogue.py"))
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "charlm" / "files.py"))
     assert bundled() == []
     for folder in (tmp_path / "corpora", tmp_path / "charlm" / "corpora"):
         folder.mkdir(parents=True)
         (folder / "saltmere.txt").write_text("Enter the harbour master.\n")
         assert [text.path for text in bundled()] == [folder / "saltmere.txt"]
+
+
+def test_a_bundled_text_is_copied_once_and_never_over_another_file(tmp_path: Path) -> None:
+    play = bundled_path("saltmere")
+    assert play
+    path = copy(play, tmp_path / "texts")
+    assert path == tmp_path / "texts" / "saltmere.txt"
+    assert path.read_bytes() == play.read_bytes()
+    assert copy(play, tmp_path / "texts") == path
+    path.write_text("my own play")
+    with pytest.raises(CorpusError, match=r"is not the saltmere\.txt that comes with charlm; move it away"):
+        copy(play, tmp_path / "texts")
+    assert path.read_text() == "my own play"
