@@ -301,8 +301,8 @@ def test_help_shows_the_defaults_that_apply(typed: Typed, words: list[str], opti
         (["attend", "--text", "a", "--source", "V"], "is a file; to read it: --source - <"),
         (["neurons", "--text", "V"], "is a file; to read it: --text - <"),
         (["train", "saltmere"], "there is no file saltmere here; the one that comes with charlm is "),
-        (["corpus", "fetch", "nothing"], "no text called 'nothing' can be downloaded; there are"),
-        (["smaple"], "No such command 'smaple'. Did you mean 'sample'? There are demo, train, plan, watch"),
+        (["corpus", "fetch", "nothing"], "no text called 'nothing' to fetch; there are"),
+        (["smaple"], "No such command 'smaple'. Did you mean 'sample'? There are demo, learn, train, plan"),
         (["corpus", "cut"], "No such command 'cut'. There are list, fetch, make, check; see charlm corpus --help"),
     ],
 )

@@ -209,7 +209,7 @@ class TransformerStepper:
         at = int(places[0]) if len(rows) == 1 or (places == places[0]).all() else places
         x = self.embedding[token.numpy()] + self.places[at]
         for back, earlier in enumerate(self.earlier, 1):
-            known = self.tokens[rows, places - back] + 1
+            known = self.tokens[rows, np.maximum(places - back, 0)] + 1
             x += earlier[np.where(places < back, 0, known)]
         x = x if self.widen is None else self.widen(x)
         bias = None if isinstance(at, int) else self.bias(at)

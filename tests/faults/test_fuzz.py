@@ -149,7 +149,7 @@ FORGERIES: dict[str, Callable[[Path], object]] = {
     "config.json is damaged: no such file has": lambda run: os.truncate(run / "config.json", 1 << 40),
     "model.safetensors is damaged": lambda run: os.truncate(run / "model.safetensors", 1 << 40),
     "it has no .* of shape": lambda run: resealed(run, model=folder.info(run).config["model"] | {"hidden_size": 65536}),
-    "does not describe a run of this charlm: --layers must be at most 64": lambda run: resealed(
+    "does not describe a run of this charlm: layers must be at most 64": lambda run: resealed(
         run, model=folder.info(run).config["model"] | {"layers": 10**9}
     ),
     "unknown architecture 'os.system'": lambda run: resealed(run, arch="os.system"),

@@ -9,6 +9,7 @@ import openai
 import pytest
 from served import Running
 
+from charlm.progress import result
 from charlm.sampling.settings import Request
 from charlm.serving import engine
 from charlm.writer import Writer
@@ -115,7 +116,7 @@ def test_an_echo_without_new_tokens_scores_a_prompt_exactly(server: Running, lst
             assert said is not None
             assert "".join(said.tokens or []) == text
             nats = -sum(value or 0 for value in said.token_logprobs or [])
-            assert nats / len(text) == pytest.approx(writer.score(text).nats_per_token, rel=1e-5)
+            assert nats / len(text) == pytest.approx(result(writer.scoring(text)).nats_per_token, rel=1e-5)
         both = client.completions.create(model="a", prompt=[text, PROMPT], max_tokens=5, echo=True, logprobs=0, seed=1)
         assert [choice.text for choice in both.choices] == [p + lstm.sample(p, 5, seed=1) for p in (text, PROMPT)]
         assert [len((choice.logprobs and choice.logprobs.tokens) or []) for choice in both.choices] == [
