@@ -18,8 +18,13 @@ LANGUAGE_MODELS = [name for name in archs.names() if issubclass(archs.load(name)
 
 def train_on_verses(folder: Path, **settings: object) -> None:
     """A small run in `folder`, beside its text."""
+    train_on(VERSES, folder, **settings)
+
+
+def train_on(words: str, folder: Path, **settings: object) -> None:
+    """The same, on another text."""
     text = folder / "verses.txt"
-    text.write_text(VERSES, encoding="utf-8")
+    text.write_text(words, encoding="utf-8")
     sizes = {"hidden_size": 48, "seq_len": 32, "batch_size": 8, "steps": 60, "lr": 1e-2}
     plan = Plan.of({"arch": "lstm", "dropout": 0.0, **sizes, **settings})
     for _ in job.train(plan, Corpus.open([text]), out=folder / "run", cache_dir=folder / "cache"):

@@ -29,7 +29,7 @@ FLOORS = [
     {"training", "sampling"},
     {"runs"},
     {"writer", "pretrained", "exporting"},
-    {"scoring", "events", "processes", "forecast", "asking"},
+    {"written", "scoring", "events", "processes", "forecast", "asking"},
     {"course", "inside", "pruning", "signals"},
     {"job", "serving"},
     {"comparing"},

@@ -13,12 +13,13 @@ import pytest
 
 from charlm import kinds
 from charlm.comparing import cells
-from charlm.comparing.rows import Point, Row, Trained, verdict
+from charlm.comparing.rows import Row, Trained, verdict
 from charlm.comparing.run import Comparison
 from charlm.config import TrainSettings, fields_of
 from charlm.errors import SettingsError
 from charlm.plan import Plan
 from charlm.runs import folder
+from charlm.runs.standing import Point
 from charlm.score import Measure, Score
 
 ROOT = Path(kinds.__file__).parents[1]

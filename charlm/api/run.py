@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from charlm.api import tables
 from charlm.api.keywords import in_python, keyword_errors, names_of
-from charlm.comparing.rows import curve_of
 from charlm.config import fields_of
 from charlm.errors import SettingsError
 from charlm.inside import attend, choose, context, explain, fill, lens, neurons, novelty, surprise
@@ -24,6 +23,7 @@ from charlm.inside.surprise import Surprise
 from charlm.progress import Progress
 from charlm.runs import folder
 from charlm.runs.opening import Opening
+from charlm.runs.standing import curve_of
 from charlm.sampling.settings import Request, TranslateSettings
 from charlm.scoring import training_text
 from charlm.text.corpus import Corpus
@@ -38,10 +38,10 @@ from charlm.views import lens as lens_views
 from charlm.views import neurons as neuron_views
 from charlm.views import novelty as novelty_views
 from charlm.views import score as score_views
-from charlm.views.rows import collect
 from charlm.views.shown import Result
 from charlm.views.texts import Classes, RestoredText, Sample, Translations
 from charlm.writer import Writer
+from charlm.written import collect
 
 R = TypeVar("R")
 

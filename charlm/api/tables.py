@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from charlm.comparing.rows import Point
 from charlm.inside.attend import AllHeads, Attended
 from charlm.inside.choose import MEASURES, Answers
 from charlm.inside.explain import Explanation
@@ -13,6 +12,7 @@ from charlm.inside.lens import Lens
 from charlm.inside.neurons import Neurons
 from charlm.inside.novelty import Examined
 from charlm.inside.surprise import Surprise
+from charlm.runs.standing import Point
 from charlm.score import Measure
 from charlm.views.shown import Records
 

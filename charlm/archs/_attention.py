@@ -8,6 +8,7 @@ number; here that number stays at the square root of a head's width.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -155,11 +156,14 @@ def causal_mask(t: int, past: int, device: torch.device) -> Tensor:
 
 
 def watch(attentions: Iterable[nn.Module], run: Callable[[], object]) -> Tensor:
-    """(L, H, T, S) the weights in each of these, called once by `run`, on its only row."""
+    """(L, H, T, S) the weights in each of these, called once by `run`, on its only row; what other threads do with them
+    meanwhile does not count."""
     layers: list[Tensor] = []
+    own = threading.get_ident()
 
     def listen(attention: Any, given: tuple[Any, ...]) -> None:
-        layers.append(attention.weights(*given)[0])  # (H, T, S)
+        if threading.get_ident() == own:
+            layers.append(attention.weights(*given)[0])  # (H, T, S)
 
     hooks = [attention.register_forward_pre_hook(listen) for attention in attentions]
     try:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from charlm.text.characters import characters
 from charlm.text.visible import printable
-from charlm.views.rows import Row
-
-if TYPE_CHECKING:
-    pass
+from charlm.written import Row
 
 
 def columns(runs: Sequence[str], prompt: str, rows: Sequence[Row]) -> Table:

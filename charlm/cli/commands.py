@@ -35,6 +35,10 @@ PANELS = {
         ),
     },
     "Use": {
+        "play": (
+            "play.play",
+            "Try runs on a page in the browser: write, look inside, watch a training. [dim]charlm play last[/]",
+        ),
         "serve": (
             "serve.serve",
             "Let other programs write with runs, over HTTP, as with OpenAI's models. [dim]charlm serve last[/]",

@@ -23,7 +23,7 @@ from charlm.runs import folder
 from charlm.runs.opening import Opening
 from charlm.sampling.settings import Amount, Prompt, Request, SampleSettings
 from charlm.views.console import err, note, show, watch, write
-from charlm.views.rows import Row, collect
+from charlm.written import Row, collect
 
 if TYPE_CHECKING:
     from charlm.writer import Piece

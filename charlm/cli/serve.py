@@ -49,8 +49,7 @@ def serve(
     given: dict[str, Any],
 ) -> None:
     serving, opening = take(Serving, given), take(Opening, given)
-    if not (find_spec("starlette") and find_spec("uvicorn")):
-        raise SettingsError("charlm serve needs two packages more; install them with: pip install 'charlm[serve]'")
+    refuse_without_extra("serve")
     keys = read_keys(serving.api_key_file)
     paths = {run: folder.find(run, kind="text") for run in runs or ["last"]}
     from charlm.serving.app import app
@@ -70,6 +69,12 @@ def serve(
         listening.close()
         for model in models:
             model.close()
+
+
+def refuse_without_extra(command: str) -> None:
+    """Raise `SettingsError` if what a server needs is not installed."""
+    if not (find_spec("starlette") and find_spec("uvicorn")):
+        raise SettingsError(f"charlm {command} needs two packages more: pip install 'charlm[serve]'")
 
 
 def name_of(path: Path, paths: dict[str, Path]) -> str:

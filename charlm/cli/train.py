@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,10 +20,8 @@ from charlm.cli.planning import (
     Target,
     with_plan,
 )
+from charlm.cli.serve import refuse_without_extra
 from charlm.cli.signals import until_interrupted
-
-if TYPE_CHECKING:
-    pass
 
 
 def command(argv: Sequence[str]) -> Callable[..., None]:
@@ -65,16 +63,20 @@ def train(
         typer.Option(help="stop after so many steps, to be resumed; the plan stays", min=1, show_default=False),
     ] = None,
     cache_dir: CacheDir = None,
+    play: Annotated[bool, typer.Option("--play", help="open a page in the browser that draws the curve")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="say nothing; with --json, nothing else")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object per event")] = False,
     *,
     given: dict[str, Any],
 ) -> None:
     from charlm import job
+    from charlm.cli.play import with_page
     from charlm.cli.watching import show
     from charlm.signals import handle_signals
     from charlm.training.world import joined_world
 
+    if play:
+        refuse_without_extra("train --play")
     with handle_signals(quiet=quiet) as signals, joined_world() as world:
         events = job.begin(
             train,
@@ -95,6 +97,7 @@ def train(
             control=signals.control,
             world=world,
         )
-        finished = show(until_interrupted(events, signals), quiet=quiet, json=json)
+        events = until_interrupted(events, signals)
+        finished = show(with_page(events) if play else events, quiet=quiet, json=json)
     if signals.number and not finished:
         raise typer.Exit(128 + signals.number)

@@ -129,7 +129,7 @@ def translate_block(
 def print_translations(line: str, translations: list[Translation], *, json: bool, numbered: bool) -> None:
     """Print a line for every translation, or a JSON object; for a blank line an empty one."""
     if json:
-        best = [{"text": t.text, "log_probability": t.log_probability, "finished": t.finished} for t in translations]
+        best = [t.to_json() for t in translations]
         cut = any(t.cut for t in translations)
         write(jsonlib.dumps({"source": line, "source_cut": cut, "translations": best}, ensure_ascii=False) + "\n")
     elif not numbered or not translations:

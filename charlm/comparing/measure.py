@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from charlm.comparing.rows import Trained, curve_of
+from charlm.comparing.rows import Trained
 from charlm.errors import RunError, SettingsError
 from charlm.kinds._base import AnyStore, Trial
 from charlm.runs import folder
 from charlm.runs.opening import Opening
+from charlm.runs.standing import curve_of
 from charlm.score import Score
 from charlm.writer import Writer
 

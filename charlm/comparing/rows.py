@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev, variance
 from typing import Any, NamedTuple
 
 from charlm.kinds._base import Band, Trial
-from charlm.runs import folder
-from charlm.runs.folder import RunInfo
+from charlm.runs.standing import Point
 from charlm.score import BITS, Measure, Score
 
 # Student's t, two-sided 95 %, by degrees of freedom from 1
@@ -23,19 +21,6 @@ SEED_NOISE = 0.07  # bits per byte between two seeds of one model after a minute
 
 
 NO_TRIAL = Trial()
-
-
-class Point(NamedTuple):
-    """One validation of one training."""
-
-    seconds: float
-    tokens: int  # trained on so far
-    step: int
-    value: float  # score, in the measure of the run
-
-    def named(self, measure: Measure) -> dict[str, Any]:
-        """The fields as a dict, with the value under the measure's name."""
-        return {name if name != "value" else measure.name: value for name, value in self._asdict().items()}
 
 
 @dataclass
@@ -189,17 +174,6 @@ def student(degrees: float) -> float:
     """The 97.5 % quantile of Student's t; beyond the table that of fewer degrees of freedom, which is larger."""
     whole = max(1, math.floor(degrees))
     return T95[whole - 1] if whole <= len(T95) else T95_LARGE if whole > 200 else T95[-1]
-
-
-def curve_of(run: RunInfo, measure: Measure) -> list[Point]:
-    """The validations in a run's metrics.jsonl; damaged lines are left out."""
-    points = []
-    for entry, _ in folder.metrics(run.path):
-        with suppress(ValueError, KeyError, TypeError):
-            seconds, step, value = float(entry["seconds"]), entry["step"], float(entry[measure.name])
-            if math.isfinite(value):
-                points.append(Point(seconds, int(entry["tokens"]), step, value))
-    return points
 
 
 def ranked(rows: Iterable[Row]) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from charlm.sampling.filters import filter_steps
 from charlm.sampling.settings import MEMORY, Request
@@ -26,14 +27,25 @@ class Explanation(NamedTuple):
         return {"tokens": self.tokens, "stages": [stage._asdict() for stage in self.stages]}
 
 
-@torch.inference_mode()
 def explain(writer: Writer, request: Request, top: int = 12) -> Explanation:
     """The probabilities of the `top` likeliest tokens after the prompt, before and after each filter.
 
     Raises as `Writer.pieces` does.
     """
     tokens = writer.prompt_ids(request)  # (1, P)
-    logits = writer.model.step(tokens[:, -1], writer.model.read(tokens[:, :-1]))[0].float()  # (1, V)
+    return explained(writer, request, tokens, next_logits(writer, tokens), top)
+
+
+@torch.inference_mode()
+def next_logits(writer: Writer, tokens: Tensor) -> Tensor:
+    """(1, V) after a text (1, P)."""
+    logits: Tensor = writer.model.step(tokens[:, -1], writer.model.read(tokens[:, :-1]))[0].float()
+    return logits
+
+
+@torch.inference_mode()
+def explained(writer: Writer, request: Request, tokens: Tensor, logits: Tensor, top: int) -> Explanation:
+    """`explain`, for a prompt (1, P) of which the logits (1, V) after it are known."""
     likely = logits[0].argsort(descending=True)[:top]
     stages = []
     for name, filtered in filter_steps(request, request.temperatures[0], logits, tokens[:, -MEMORY:]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,9 @@ class Translation(NamedTuple):
     finished: bool  # it ended with a newline, and was not cut off
     source: Ids  # (S,) the ids that were read, with their newline
     cut: bool  # the source was longer, and cut off
+
+    def to_json(self) -> dict[str, Any]:
+        return {"text": self.text, "log_probability": self.log_probability, "finished": self.finished}
 
 
 def translating(

@@ -42,7 +42,7 @@ async def parts(model: Served, wanted: Asked, prompts: list[list[int]]) -> Parts
         for number, ids in enumerate(prompts):
             known = []
             if wanted.top is not None and ids:
-                known = await model.scored(prompt_likelihoods(model.writer, ids, wanted.top))
+                known = await model.scorer.result(prompt_likelihoods(model.writer, ids, wanted.top))
             text = model.writer.tokenizer.decode(ids)
             yield [Written(number * rows + row, text, known) for row in range(rows)]
     if not wanted.length:

@@ -39,10 +39,10 @@ def app(
     served = {model.name: model for model in models}
 
     def pick(name: str | None) -> Served:
-        if name is None:
+        if name is None and models:
             return models[0]
         if name not in served:
-            known = ", ".join(served)
+            known = ", ".join(served) or "none that continues a text"
             raise RefusedError(
                 f"there is no model {name!r}; there are {known}", status=404, param="model", code="model_not_found"
             )
@@ -72,7 +72,7 @@ def app(
             raise RefusedError(f"per must be one of {', '.join(PER)}, got {per!r:.100}", param="per")
         model = pick(fields.typed(given, "model", str, None, "the name of a model"))
         try:
-            found = await unless_gone(request, model.scored(score(model.writer, text, per)))
+            found = await unless_gone(request, model.scorer.result(score(model.writer, text, per)))
         except CharlmError as error:
             raise refusal(error, "text") from None
         return JSONResponse({"object": "score", "model": model.name, "window": model.writer.model.window, **found})

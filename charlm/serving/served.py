@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from charlm.model import parameter_count
-from charlm.progress import Progress
 from charlm.runs import folder
 from charlm.runs.opening import Opening
 from charlm.sampling.settings import Request
-from charlm.serving.engine import BusyError, Engine, Job
+from charlm.serving.engine import Engine, Job
 from charlm.serving.rows import Part
+from charlm.serving.scorer import Scorer
 from charlm.writer import Writer
-
-R = TypeVar("R")
 
 
 class Numbered(NamedTuple):
@@ -40,8 +36,7 @@ class Served:
         """`waiting` requests wait at most, beside those that are at work; `about` is said of the run in lists."""
         self.name, self.writer, self.most_waiting = name, writer, waiting
         self.engine = Engine(writer, waiting=waiting)
-        self.scorer = ThreadPoolExecutor(1, f"{name}-scores")
-        self.scores = 0  # texts that are being scored, or wait for that
+        self.scorer = Scorer(name, waiting=waiting)
         self.about = about or {}
 
     @classmethod
@@ -69,7 +64,7 @@ class Served:
 
     def close(self) -> None:
         self.engine.close()
-        self.scorer.shutdown(cancel_futures=True)
+        self.scorer.close()
 
     async def writing(self, requests: Sequence[Request], *, top: int | None, live: bool) -> Writing:
         """Parts of what is written for each request, as they come; when this is closed, so is the work.
@@ -99,28 +94,3 @@ class Served:
         finally:
             for job in jobs:
                 job.cancel()
-
-    async def scored(self, work: Generator[Progress, None, R]) -> R:
-        """The result of some scoring, in a thread of its own; when this is cancelled, so is the work.
-
-        Raises `BusyError` if too many texts wait, and as the work does.
-        """
-        if self.scores > self.most_waiting:
-            raise BusyError(self.scores, max(1, math.ceil(self.scores / 8)))
-        stopped = threading.Event()
-
-        def run() -> R:
-            while not stopped.is_set():
-                try:
-                    next(work)
-                except StopIteration as end:
-                    result: R = end.value
-                    return result
-            raise asyncio.CancelledError
-
-        self.scores += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self.scorer, run)
-        finally:
-            stopped.set()
-            self.scores -= 1

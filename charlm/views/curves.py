@@ -11,7 +11,8 @@ from rich.text import Text
 
 from charlm.comparing.axes import AXES, BY_LENGTH, LENGTH, point
 from charlm.comparing.counts import COMMONEST, TEXTS, by_line, commonest, counts
-from charlm.comparing.rows import Point, Row
+from charlm.comparing.rows import Row
+from charlm.runs.standing import Point
 from charlm.views.console import out
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from charlm.comparing.axes import AXES
-from charlm.comparing.rows import Point
 from charlm.runs import folder
 from charlm.runs.folder import RunInfo
+from charlm.runs.standing import Point
 from charlm.score import Measure
 from charlm.views.chart import line_chart
 from charlm.views.console import table

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from charlm.sampling.restore import Restored
     from charlm.sampling.settings import Request
     from charlm.sampling.translate import Translation
-    from charlm.views.rows import Row
+    from charlm.written import Row
 
 
 class Sample(str, Shown):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,23 +28,10 @@ def file(compared: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    chromium = next(filter(None, map(shutil.which, names)), None)
-    if not chromium:
-        pytest.skip("there is no Chromium")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
 @pytest.fixture
-def page(browser: Any, file: Path) -> Iterator[Any]:
+def page(chromium: Any, file: Path) -> Iterator[Any]:
     """The page, drawn; whatever the browser complains about and whatever it asks the network for is an error."""
-    opened = browser.new_page(viewport=DESK)
+    opened = chromium.new_page(viewport=DESK)
     complaints: list[str] = []
     opened.on(
         "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
@@ -116,11 +102,13 @@ def test_the_keyboard_reaches_the_tables_and_paper_is_white(page: Any) -> None:
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
-def test_what_a_model_writes_cannot_become_part_of_the_page(compared: Comparison, browser: Any, tmp_path: Path) -> None:
+def test_what_a_model_writes_cannot_become_part_of_the_page(
+    compared: Comparison, chromium: Any, tmp_path: Path
+) -> None:
     wild = replace(compared, rows=compared.rows[:1], samples={"<b>x": "</pre><script>alert(1)</script>"})
     path = tmp_path / "wild.html"
     path.write_text(report.page(wild), encoding="utf-8")
-    opened = browser.new_page()
+    opened = chromium.new_page()
     asked: list[str] = []
     opened.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
     opened.goto(path.as_uri())

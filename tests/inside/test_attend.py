@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from rich.console import Console
 from small_runs import LANGUAGE_MODELS
 from torch import Tensor
 
+import charlm
 from charlm.archs._attention import Attention
 from charlm.errors import CharlmError, SettingsError
 from charlm.inside.attend import AllHeads, Attended, attend, attend_all
@@ -320,3 +322,18 @@ def test_weights_are_listed_for_json_alone(
 def test_a_letter_and_its_marks_stand_upright_as_one_character() -> None:
     found = Attended(1, None, ["x"], ["किa", "e\u0301", "b" * 20], [[0.2, 0.3, 0.5]])
     assert [line.split() for line in drawn(found)[-6:-2]] == [["b"], ["b"], ["कि", "b"], ["a", "e\u0301", "…"]]
+
+
+def test_what_another_thread_reads_meanwhile_is_not_looked_at(windowed: Path) -> None:
+    writer = charlm.load(windowed)
+    alone = attend_all(writer, "PEG: The")
+    attention = next(module for module in writer.model.modules() if isinstance(module, Attention))
+
+    def read_meanwhile(*_: object) -> None:
+        hook.remove()
+        other = Thread(target=writer.score, args=("SNUFF: We",))
+        other.start()
+        other.join()
+
+    hook = attention.register_forward_pre_hook(read_meanwhile)
+    assert torch.equal(attend_all(writer, "PEG: The").weights, alone.weights)

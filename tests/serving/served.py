@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from openai import OpenAI
+from starlette.applications import Starlette
 
 from charlm.serving.app import app
 from charlm.serving.served import Served
@@ -83,18 +84,27 @@ def parsed(answer: bytes) -> tuple[int, dict[str, str], Any]:
 def running(*writers: Writer, waiting: int = 64, **options: Any) -> Iterator[Running]:
     """A server of these runs, called a, b, …; `options` are those of `app`."""
     models = [Served(name, writer, waiting=waiting) for name, writer in zip("abc", writers, strict=False)]
+    try:
+        with answering(app(models, **options)) as port:
+            yield Running(models, port)
+    finally:
+        for model in models:
+            model.close()
+
+
+@contextmanager
+def answering(application: Starlette) -> Iterator[int]:
+    """A server of an application, in a thread: its port."""
     listening = listen("127.0.0.1", 0)
-    server = Server(app(models, **options))
+    server = Server(application)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
-        yield Running(models, listening.getsockname()[1])
+        yield listening.getsockname()[1]
     finally:
         server.gate.closed = True
         server.should_exit = True
         thread.join()
-        for model in models:
-            model.close()
 
 
 def until(true: Callable[[], bool], seconds: float = 20) -> None:

@@ -85,7 +85,7 @@ def test_a_slow_client_keeps_nobody_waiting(server: Running, lstm: Writer) -> No
 
 
 def idle(server: Running) -> Callable[[], bool]:
-    return lambda: not any(model.engine.busy or model.scores for model in server.models)
+    return lambda: not any(model.engine.busy or model.scorer.count for model in server.models)
 
 
 @pytest.mark.parametrize(

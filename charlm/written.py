@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from charlm.progress import Progress
 from charlm.sampling.settings import Request
 from charlm.sampling.stream import Until
 
+if TYPE_CHECKING:
+    from charlm.writer import Piece
+
 STRIDE = 32  # tokens between two progress reports
 
 
-def collect(name: str, pieces: Iterator[Any], request: Request) -> Generator[Progress, None, list[Row]]:
-    """The whole texts that a model writes, from its `charlm.writer.Piece`s; `name` is for the progress."""
+def collect(name: str, pieces: Iterator[Piece], request: Request) -> Generator[Progress, None, list[Row]]:
+    """The whole texts that a model writes, from the pieces of them; `name` is for the progress."""
     rows = [Row(request.stop) for _ in range(request.samples)]
     for number, piece in enumerate(pieces, 1):
         for row, new, logprob in zip(rows, piece.texts, piece.logprobs.tolist(), strict=True):
