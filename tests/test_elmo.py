@@ -254,6 +254,7 @@ def test_what_pools_two_ways_takes_each_where_it_ends() -> None:
     assert classifier_of("elmo").pool == "concat"
 
 
+@pytest.mark.slow
 def test_a_head_learns_what_layers_it_needs_and_says_so(both_ways: Path, labelled: Path, typed: Typed) -> None:
     train = ["train", labelled, "--init-from", both_ways, "--features", "--weight-decay", "0.5"]
     begin = [*train, "--lr", "5e-2", "--steps", "12", "--batch-tokens", "512", "--ema", "0.5"]

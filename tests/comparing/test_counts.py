@@ -147,6 +147,7 @@ def test_a_running_text_has_no_labels_to_be_counted_and_may_be_gone_on_with(
     assert (warm.model, warm.train.seq_len, warm.train.lr) == (cold.model, cold.train.seq_len, 1e-2 / 4)
 
 
+@pytest.mark.slow
 def test_one_command_makes_the_table_the_picture_and_the_page(labelled: Path, trained: Path, typed: Typed) -> None:
     begin = ["compare", labelled, "--init-from", f"{trained},none", "--label-counts", "9,60", *OPTIONS]
     code, out, error = typed(*begin, "--json")

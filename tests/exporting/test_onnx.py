@@ -51,7 +51,8 @@ def session(graph: Any) -> Any:
     return onnx_folder.session(graph)
 
 
-@pytest.mark.parametrize("arch", ["gru", *(pytest.param(arch, marks=pytest.mark.slow) for arch in MANY)])
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["gru", *MANY])
 def test_any_number_of_rows_and_any_length_give_the_numbers_of_pytorch(arch: str) -> None:
     model = build(arch)
     made = graphs(model)
