@@ -296,6 +296,7 @@ def test_importing_charlm_loads_neither_torch_nor_ipython_nor_pandas(trained: Pa
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
+@pytest.mark.slow
 def test_the_notebook_of_the_docs_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     import nbformat
     from nbclient import NotebookClient

@@ -129,6 +129,7 @@ def test_trying_leaves_no_trace(arch: str, precision: str) -> None:
     assert all(torch.equal(p, was) for p, was in zip(model.parameters(), before, strict=True))
 
 
+@pytest.mark.slow
 def test_on_an_older_processor_bf16_is_refused_in_one_line_everywhere(verses: Path) -> None:
     """oneDNN can be told to take this processor for one without AVX-512, which has no LSTM in bf16."""
     env, words = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}, [sys.executable, "-c", OLDER]

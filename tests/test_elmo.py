@@ -289,6 +289,7 @@ def test_a_head_learns_what_layers_it_needs_and_says_so(both_ways: Path, labelle
     assert "4 of its mix are new" in " ".join(out.split())
 
 
+@pytest.mark.slow
 def test_it_is_tuned_whole_too(both_ways: Path, labelled: Path, typed: Typed) -> None:
     tuned = ["--unfreeze", "gradual", "--layer-decay", "2.6", "--schedule", "slanted"]
     assert typed("train", labelled, "--init-from", both_ways, *tuned, *FEW, "run")[0] == 0

@@ -116,6 +116,7 @@ def test_a_new_kind_is_trained_on_resumed_and_scored_from_the_command_line(genom
     assert 0.7 < json.loads(typed("eval", "a", "--text", other, "--json")[1])["bits_per_byte"] < 1.1
 
 
+@pytest.mark.slow
 def test_a_new_kind_is_compared(genome: Path, typed: Typed) -> None:
     _, _, *small = SMALL
     entrants = "lstm:hidden_size=16,gru:hidden_size=16"

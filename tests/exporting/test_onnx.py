@@ -97,6 +97,7 @@ def test_what_no_graph_can_hold_is_refused(arch: str, reason: str) -> None:
         graphs(build(arch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arch", "sizes"), SMALLEST.items())
 def test_the_program_beside_the_graphs_writes_what_charlm_writes(
     arch: str, sizes: dict[str, Any], tmp_path: Path, typed: Typed

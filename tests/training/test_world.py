@@ -131,7 +131,8 @@ def float64() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 4])
 def test_several_processes_learn_what_one_does(size: int, tmp_path: Path) -> None:
     """In every architecture, whatever is carried from batch to batch, and however rows and weights are shared; with
     weights of their own all have the same in the end. If a loss is no number in one of them, all skip that step."""
