@@ -21,6 +21,11 @@ LOGITS = 1 << 24  # numbers that are held at once
 SPAN = 4096  # tokens per row, so that a text of any size is scored in bounded memory
 
 
+def rows_at_once(length: int, vocabulary: int) -> int:
+    """How many rows of so many guesses, each a number per token of the vocabulary, are computed together."""
+    return max(1, min(ROWS, LOGITS // max(1, length * vocabulary)))
+
+
 class Layout(NamedTuple):
     """How a text is cut into rows."""
 

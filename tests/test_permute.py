@@ -16,7 +16,7 @@ import charlm
 from charlm.config import DataSpec, Lengths
 from charlm.inside.fill import Filled, fill
 from charlm.model import PAD
-from charlm.objectives.masked import windows
+from charlm.objectives._base import windows
 from charlm.objectives.permute import Permute, by_row, drawn_places
 from charlm.progress import result
 from charlm.runs import folder

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from charlm.errors import SettingsError
-from charlm.evaluate import LOGITS, ROWS
+from charlm.evaluate import ROWS, rows_at_once
 from charlm.model import PAD, repeated
 from charlm.objectives._restoring import GAP
 from charlm.writer import Writer
@@ -194,7 +194,7 @@ def next_guesses(model: Any, state: Any, last: Tensor) -> Callable[[Tensor], Ten
 def with_text(model: Any, state: Any, last: Tensor, candidates: Tensor, after: Tensor) -> Tensor:
     """(N,) log-probabilities of candidates (N, T) with the text after them, in fp64."""
     length, scores = candidates.size(1) + len(after), list[Tensor]()
-    for some in torch.split(candidates, max(1, min(ROWS, LOGITS // max(1, length * model.spec.output_size)))):
+    for some in torch.split(candidates, rows_at_once(length, model.spec.output_size)):
         start = last.expand(len(some), 1)
         text = torch.cat([start, some.to(last.device), after.expand(len(some), -1)], 1)
         logits = model(text[:, :-1], repeated(state, len(text))).logits

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from charlm.errors import SettingsError
-from charlm.evaluate import LOGITS, ROWS, token_nats
+from charlm.evaluate import rows_at_once, token_nats
 from charlm.objectives._hiding import MASK, Hiding
 from charlm.progress import Progress
 from charlm.score import BITS, Measure
@@ -169,7 +169,7 @@ def pseudo_nats(writer: Writer, objective: Hiding, ids: Ids) -> Iterator[NDArray
     """The cost in nats of each token of a text (N,), hidden alone, in the middle of as much text as the model reads."""
     model, text = writer.model, torch.from_numpy(ids)
     size = min(len(ids), objective.at_once(model.spec))
-    rows = max(1, min(ROWS, LOGITS // (size * model.spec.vocab_size)))
+    rows = rows_at_once(size, model.spec.vocab_size)
     for places in torch.split(torch.arange(len(ids)), rows):
         starts = (places - size // 2).clamp(0, len(ids) - size)
         fed = text[starts[:, None] + torch.arange(size)]  # (B, S)

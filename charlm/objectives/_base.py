@@ -124,6 +124,11 @@ class Objective(Settings, ABC):
         """How well a network does on a held-out part of the data: the same at each call, so nothing in it is random."""
 
 
+def windows(ids: Tensor, length: int) -> Tensor:
+    """(R, T) a text (1, N), one row after the other, the last filled up with PAD."""
+    return F.pad(ids, (0, -ids.size(1) % length), value=PAD).view(-1, length)
+
+
 def guessed_score(
     nats: float, targets: Tensor, spec: DataSpec, context: int, measure: Measure, **figures: float
 ) -> Score:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from charlm.config import PAD, DataSpec, Lengths
-from charlm.evaluate import LOGITS, ROWS
+from charlm.evaluate import rows_at_once
 from charlm.model import EncoderDecoder, map_state
 from charlm.objectives._base import Arrays, Batch, summed_nats
 from charlm.objectives._guess import Guessing
@@ -104,7 +104,7 @@ class Restoring(Guessing):
     def held_out(self, ids: NDArray[Any], spec: DataSpec) -> Iterator[list[Damaged]]:
         """All of a text in damaged pieces, some at a time. The damage is a function of the text alone."""
         width, rng = spec.lengths.training, torch.Generator().manual_seed(SEED)
-        rows = max(1, min(ROWS, LOGITS // (width * spec.output_size)))
+        rows = rows_at_once(width, spec.output_size)
         for start in range(0, len(ids), rows * width):
             some = ids[start : start + rows * width].tolist()
             yield [self.damage(some[at : at + width], spec, rng) for at in range(0, len(some), width)]

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from charlm.config import Arg, DataSpec
 from charlm.errors import SettingsError
-from charlm.evaluate import LOGITS, ROWS
+from charlm.evaluate import ROWS, rows_at_once
 from charlm.model import PAD, Output, State
-from charlm.objectives._base import Arrays, Batch, Loss, guessed_score, summed_nats
+from charlm.objectives._base import Arrays, Batch, Loss, guessed_score, summed_nats, windows
 from charlm.objectives._hiding import MASK, Hiding, hide, single
 from charlm.progress import Progress
 from charlm.score import Measure, Score
@@ -104,7 +104,7 @@ class Masked(Hiding):
         ids = torch.from_numpy(part.ids.astype("int64"))[None]  # (1, N)
         length = min(spec.lengths.training, self.at_once(spec))
         fed, targets = (windows(t, length) for t in hide(ids, single(ids), spec, rng))
-        at_once = max(1, min(ROWS, LOGITS // (length * spec.vocab_size)))
+        at_once = rows_at_once(length, spec.vocab_size)
         device, nats, done = next(network.parameters()).device, 0.0, 0
         for rows, wanted in zip(torch.split(fed, at_once), torch.split(targets, at_once), strict=True):
             nats += float(summed_nats(self.guesses(network, rows.to(device)), wanted.to(device)))
@@ -125,11 +125,6 @@ class Masked(Hiding):
             right += int((said == answers).sum())
             count += int((answers != PAD).sum())
         return right / max(count, 1)
-
-
-def windows(ids: Tensor, length: int) -> Tensor:
-    """(R, T) a text (1, N), one row after the other, the last filled up with PAD."""
-    return F.pad(ids, (0, -ids.size(1) % length), value=PAD).view(-1, length)
 
 
 def pairs(text: Tensor, spec: DataSpec, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

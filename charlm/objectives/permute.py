@@ -22,10 +22,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from charlm.config import DataSpec
-from charlm.evaluate import LOGITS, ROWS
+from charlm.evaluate import rows_at_once
 from charlm.model import PAD, AnyOrder, State
-from charlm.objectives._base import Arrays, Batch, Loss, Objective, guessed_score, summed_nats
-from charlm.objectives.masked import windows
+from charlm.objectives._base import Arrays, Batch, Loss, Objective, guessed_score, summed_nats, windows
 from charlm.progress import Progress
 from charlm.score import Measure, Score
 
@@ -58,7 +57,7 @@ class Permute(Objective):
         text = windows(ids, length)  # (R, S)
         rows = by_row(drawn_places(1, ids.size(1), torch.Generator().manual_seed(SEED))[0], length, len(text))
         targets = torch.where(rows == PAD, PAD, text.gather(1, rows.clamp(min=0)))
-        at_once = max(1, min(ROWS, LOGITS // (length * spec.vocab_size)))
+        at_once = rows_at_once(length, spec.vocab_size)
         for start in range(0, len(text), at_once):
             some = slice(start, start + at_once)
             batch = Batch(text[some].to(device), targets[some].to(device), places=rows[some].to(device))

@@ -25,12 +25,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from charlm.config import Arg, DataSpec
-from charlm.evaluate import LOGITS, ROWS
+from charlm.evaluate import rows_at_once
 from charlm.model import PAD, Encoder, Network, State
-from charlm.objectives._base import Arrays, Batch, Loss, summed_nats
+from charlm.objectives._base import Arrays, Batch, Loss, summed_nats, windows
 from charlm.objectives._detector import Detector, narrower
 from charlm.objectives._hiding import Hiding, hide, single
-from charlm.objectives.masked import windows
 from charlm.progress import Progress
 from charlm.score import Measure, Score
 
@@ -83,7 +82,7 @@ class Replaced(Hiding):
         hidden = hide(ids, single(ids), spec, rng)
         others = ids[:, torch.randint(max(1, ids.size(1)), (ids.size(1),), generator=rng)]
         text = torch.where(hidden.targets == PAD, ids, others)
-        at_once = max(1, min(ROWS, LOGITS // (length * spec.vocab_size)))
+        at_once = rows_at_once(length, spec.vocab_size)
         pieces = zip(*(torch.split(windows(t, length), at_once) for t in (*hidden, text, ids)), strict=True)
         guessing, telling, done, counts = 0.0, 0.0, 0, torch.zeros(4, dtype=torch.long)
         for fed, targets, given, true in pieces:
