@@ -14,7 +14,7 @@ import multiprocessing
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from bench.write import TRANSFORMER, build, transformers_writer
 from charlm.serving.app import app
 from charlm.serving.gate import Gate
 from charlm.serving.served import Served
-from charlm.serving.server import Server, listen
+from charlm.serving.server import answering
+from charlm.serving.worker import Worker
 from charlm.text.tokenizers import CharTokenizer
 from charlm.text.vocabulary import Vocabularies
 from charlm.writer import Writer
@@ -41,43 +42,28 @@ TOKENS, SECONDS = 200, 2.5  # of a request, and of a measurement
 
 
 @contextmanager
-def running(application: Starlette) -> Iterator[int]:
-    """The port of a server in this process."""
-    listening = listen("127.0.0.1", 0)
-    server = Server(application)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    try:
-        yield listening.getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-@contextmanager
 def charlm(**settings: Any) -> Iterator[int]:
-    served = Served("bench", Writer(build(**settings), Vocabularies(LETTERS, LETTERS)), waiting=100)
-    served.warm_up()
-    try:
-        with running(app([served])) as port:
+    """The port of a server of a model."""
+    with Worker() as worker:
+
+        def opened() -> Served:
+            return Served("bench", Writer(build(**settings), Vocabularies(LETTERS, LETTERS)), worker, waiting=100)
+
+        served = worker.result(opened)
+        served.warm_up()
+        with answering(app([served])) as port:
             yield port
-    finally:
-        served.close()
 
 
-def peer() -> Starlette | None:
-    """transformers' `generate` behind the same server."""
-    write, lock = transformers_writer(), threading.Lock()
+def peer(thread: ThreadPoolExecutor) -> Starlette | None:
+    """transformers' `generate` behind the same server; all of it is computed in this one thread."""
+    write = thread.submit(transformers_writer).result()
     if write is None:
         return None
 
-    def generate(tokens: int) -> None:
-        with lock:
-            write(1, True, tokens)
-
     async def complete(request: Request) -> Response:
         tokens = (await request.json())["max_tokens"]
-        await asyncio.to_thread(generate, tokens)
+        await asyncio.get_running_loop().run_in_executor(thread, write, 1, True, tokens)
         return JSONResponse({"usage": {"completion_tokens": tokens}})
 
     made = Starlette(routes=[Route("/v1/completions", complete, methods=["POST"])])
@@ -96,8 +82,10 @@ def speeds(clients: ProcessPoolExecutor) -> Iterator[Row]:
                     speed = clients.submit(load, port, number, SECONDS, body).result()
                     one = one or speed
                     yield {"what": name, "clients": number, "tokens/s": speed, "of one": speed / one}
-    if other := peer():
-        with running(other) as port:
+    with ThreadPoolExecutor(1) as thread:
+        if not (other := peer(thread)):
+            return
+        with answering(other) as port:
             for number in (1, 16):
                 speed = clients.submit(load, port, number, SECONDS, asked).result()
                 yield {"what": "transformers generate, 6 x 384", "clients": number, "tokens/s": speed}

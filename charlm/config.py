@@ -70,6 +70,9 @@ class Field(NamedTuple):
         return flag(self.name)
 
 
+FIELDS: dict[type[Settings], tuple[Field, ...]] = {}  # of the classes that were asked for
+
+
 class Settings:
     """Base of every settings dataclass. Raises `SettingsError` for a value that does not fit its field."""
 
@@ -83,12 +86,14 @@ class Settings:
 
 def fields_of(cls: type[Settings]) -> tuple[Field, ...]:
     """The fields of a settings class in the order they were declared."""
-    hints = get_type_hints(cls, include_extras=True)
-    declared = []
-    for f in fields(cls):  # type: ignore[arg-type]
-        annotation, (arg, *_) = get_args(hints[f.name])[0], hints[f.name].__metadata__
-        declared.append(Field(f.name, annotation, arg, f.default))
-    return tuple(declared)
+    if cls not in FIELDS:
+        hints = get_type_hints(cls, include_extras=True)
+        declared = []
+        for f in fields(cls):  # type: ignore[arg-type]
+            annotation, (arg, *_) = get_args(hints[f.name])[0], hints[f.name].__metadata__
+            declared.append(Field(f.name, annotation, arg, f.default))
+        FIELDS[cls] = tuple(declared)
+    return FIELDS[cls]
 
 
 def take(cls: type[S], values: Mapping[str, Any]) -> S:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -23,7 +24,6 @@ from charlm.model import State
 
 FEW = 32  # rows; with more of them PyTorch is as fast
 EPSILON = float(np.finfo(np.float32).eps)  # of PyTorch's rms_norm where none is given
-HIDDEN = 1 << 15  # numbers of a row's keys in a layer: it takes as long to read so many as to call NumPy
 MINUS_INFINITY = np.float32(-np.inf)
 TABLE = 1 << 24  # numbers in a table that is kept instead of a product per token
 
@@ -54,7 +54,8 @@ class LSTMStepper:
         self.table = None
         if embed.num_embeddings * 4 * size <= TABLE:
             self.table = self.embedding @ self.first.T + self.biases[0]  # (V, 4D)
-        self.head, self.size = Linear(head), size
+        self.alone = rows == 1
+        self.head, self.size = Linear(head, several=not self.alone), size
         self.h, self.c = np.zeros((2, len(layers), rows, size), np.float32)  # (L, B, D) each, written into
 
     def begin(self, state: State) -> None:
@@ -76,14 +77,13 @@ class LSTMStepper:
 
     @torch.inference_mode()
     def __call__(self, token: Tensor) -> Tensor:
-        alone = len(token) == 1  # vectors (D,) are faster than rows (1, D)
-        rows: Any = 0 if alone else slice(len(token))
+        rows: Any = 0 if self.alone else slice(len(token))  # vectors (D,) are faster than rows (1, D)
         size, x = self.size, self.h[0, rows]
         for layer, weight in enumerate(self.weights):
             h, c = self.h[layer, rows], self.c[layer, rows]
             read = np.concatenate([x, h], -1) if layer else h
-            gates = np.dot(weight, read) if alone else product(weight, read)
-            gates += self.biases[layer] if layer else self.entered(int(token) if alone else token.numpy())
+            gates = np.dot(weight, read) if self.alone else product(weight, read)
+            gates += self.biases[layer] if layer else self.entered(int(token) if self.alone else token.numpy())
             np.tanh(gates, out=gates)
             gates *= self.scale
             gates += self.shift
@@ -92,7 +92,7 @@ class LSTMStepper:
             np.tanh(c, out=h)
             h *= gates[..., 3 * size :]
             x = h
-        return torch.from_numpy(self.head(x[None] if alone else x))
+        return torch.from_numpy(self.head(x[None] if self.alone else x))
 
 
 KNOWN: dict[str, tuple[str, ...]] = {
@@ -151,21 +151,21 @@ class TransformerStepper:
             self.turns = cosines + 1j * sines  # complex64
         made = {block: self.made(block, c.activation) for block in model.blocks}  # once, if they share their weights
         self.blocks = [made[block] for block in model.blocks]
-        self.widen = None if model.widen is None else Linear(model.widen)
+        self.widen = None if model.widen is None else Linear(model.widen, several=rows > 1)
         self.patterns = [block.pattern for block in model.blocks]
         self.norm = Norm(model.norm) if self.pre else None
         head: Any = model.head if isinstance(model.head, nn.Sequential) else [model.head]
-        self.head = [Linear(part) for part in head]
+        self.head = [Linear(part, several=rows > 1) for part in head]
 
     def made(self, block: Any, activation: str) -> Any:
         """Its parts, in their order."""
-        feed = FeedForward if block.experts is None else Experts
+        feed, several = FeedForward if block.experts is None else Experts, len(self.rows) > 1
         return (
             Norm(block.norm1),
-            Linear(block.attention.qkv, self.paired()),
-            Linear(block.attention.out),
+            Linear(block.attention.qkv, self.paired(), several=several),
+            Linear(block.attention.out, several=several),
             Norm(block.norm3),
-            feed(block.feed_forward or block.experts, activation),
+            feed(block.feed_forward or block.experts, activation, several=several),
         )
 
     def begin(self, state: Window) -> None:
@@ -212,7 +212,8 @@ class TransformerStepper:
             known = self.tokens[rows, np.maximum(places - back, 0)] + 1
             x += earlier[np.where(places < back, 0, known)]
         x = x if self.widen is None else self.widen(x)
-        bias = None if isinstance(at, int) else self.bias(at)
+        later = self.columns[: int(places.max()) + 1] > places[:, None]  # (B, P)
+        bias = np.where(later, MINUS_INFINITY, 0)
         for layer, (norm1, qkv, out, norm2, feed) in enumerate(self.blocks):
             y = out(self.attend(qkv(norm1(x) if self.pre else x), layer, at, bias))
             x = x + y if self.pre else norm1(x + y)
@@ -223,16 +224,9 @@ class TransformerStepper:
             x = part(x)
         return torch.from_numpy(x)
 
-    def bias(self, at: NDArray[np.int64]) -> Array | None:
-        """What hides (B, P) the places after `at` (B,), so that rows can look at once; None where there is so much to
-        hide that each had better look alone."""
-        longest = int(at.max()) + 1
-        if longest * self.heads * self.width > HIDDEN:
-            return None
-        return np.where(self.columns[:longest] > at[:, None], MINUS_INFINITY, 0)
-
-    def attend(self, qkv: Array, layer: int, at: int | NDArray[np.int64], bias: Array | None) -> Array:
-        """qkv (B, 3D) of the tokens at place `at`, or at places (B,) of their own with perhaps a bias -> (B, D)."""
+    def attend(self, qkv: Array, layer: int, at: int | NDArray[np.int64], bias: Array) -> Array:
+        """qkv (B, 3D) of the tokens at place `at`, or at places (B,) of their own, whose `bias` (B, P) hides the places
+        after them -> (B, D)."""
         rows, pattern = self.rows[: len(qkv)], self.patterns[layer]
         qkv = np.ascontiguousarray(qkv).reshape(len(rows), 3, self.heads, self.width)
         qk, v = qkv[:, :2], qkv[:, 2]  # (B, 2, H, D/H), (B, H, D/H)
@@ -244,19 +238,25 @@ class TransformerStepper:
             turned *= self.turns[at] if isinstance(at, int) else self.turns[at][:, None, None]
         self.keys[layer, rows, :, at], self.values[layer, rows, :, at] = qk[:, 1], v
         q = qk[:, 0] * self.width**-0.5  # (B, H, D/H)
+        if pattern is None and len(rows) > 1:
+            return self.mixed_as_one(q, layer, bias)
         if isinstance(at, int):
             return self.mixed(q, layer, slice(len(rows)), slice(at + 1) if pattern is None else keys_at(pattern, at))
-        if bias is not None and pattern is None:
-            return self.mixed(q, layer, slice(len(rows)), slice(bias.shape[1]), bias)
-        seen = [slice(place + 1) if pattern is None else keys_at(pattern, place) for place in at.tolist()]
+        seen = [keys_at(pattern, place) for place in at.tolist()]
         return np.concatenate([self.mixed(q[n : n + 1], layer, slice(n, n + 1), seen[n]) for n in rows])
 
-    def mixed(self, q: Array, layer: int, rows: slice, seen: Keys, bias: Array | None = None) -> Array:
-        """q (B, H, D/H) of some rows, at the keys that are seen, with a bias (B, P) -> (B, D)."""
+    def mixed_as_one(self, q: Array, layer: int, bias: Array) -> Array:
+        """q (B, H, D/H), at all keys that the bias (B, P) does not hide -> (B, D)."""
+        rows, longest = bias.shape
+        keys, values = (torch.from_numpy(held[layer, :rows, :, :longest]) for held in (self.keys, self.values))
+        query, mask = torch.from_numpy(q)[:, :, None], torch.from_numpy(bias)[:, None, None]
+        mixed = F.scaled_dot_product_attention(query, keys, values, mask, scale=1.0)  # (B, H, 1, D/H)
+        return np.asarray(mixed.numpy()).reshape(rows, -1)
+
+    def mixed(self, q: Array, layer: int, rows: slice, seen: Keys) -> Array:
+        """q (B, H, D/H) of some rows, at the keys that are seen -> (B, D)."""
         heads = self.all_heads if isinstance(seen, np.ndarray) and seen.ndim > 1 else ALL
         scores = np.matmul(self.keys[layer, rows][:, heads, seen], q[..., None])[..., 0]  # (B, H, P)
-        if bias is not None:
-            scores += bias[:, None]
         scores -= scores.max(-1, keepdims=True)
         np.exp(scores, out=scores)
         mixed = np.matmul(scores[:, :, None], self.values[layer, rows][:, heads, seen])[:, :, 0]  # (B, H, D/H)

@@ -24,17 +24,22 @@ def array(t: Tensor) -> Array:
 
 
 def product(weight: Array, x: Array) -> Array:
-    """weight (out, in) by rows x (B, in) -> (B, out). Several rows are faster in PyTorch, above all two or three."""
-    if len(x) == 1:
-        return np.asarray(np.dot(weight, x[0])[None])
+    """weight (out, in) by rows x (B, in) -> (B, out), in PyTorch."""
     return F.linear(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(weight)).numpy()
 
 
 class Linear:
-    """y = W x + b on rows (B, in)."""
+    """y = W x + b on rows (B, in).
 
-    def __init__(self, module: nn.Linear | Int8Linear, order: NDArray[np.intp] | slice = ALL) -> None:
+    A stepper for one row multiplies in NumPy, one for several in PyTorch, even while one of them is in use: the threads
+    of both would take the cores from one another.
+    """
+
+    def __init__(
+        self, module: nn.Linear | Int8Linear, order: NDArray[np.intp] | slice = ALL, *, several: bool = False
+    ) -> None:
         """`order` says which output stands where."""
+        self.several = several
         self.bias = None if module.bias is None else array(module.bias)[order]
         self.int8 = (module.weight[order], module.scale[order]) if isinstance(module, Int8Linear) else None
         self.weight = array(module.output_weight if isinstance(module, Head) else module.weight)[order]
@@ -43,8 +48,10 @@ class Linear:
         y: Array
         if self.int8:
             y = int8_matmul(torch.from_numpy(np.ascontiguousarray(x)), *self.int8).numpy()
-        else:
+        elif self.several or len(x) > 1:
             y = product(self.weight, x)
+        else:
+            y = np.asarray(np.dot(self.weight, x[0])[None])
         if self.bias is not None:
             y += self.bias
         return y
@@ -92,8 +99,9 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 class FeedForward:
-    def __init__(self, module: Any, activation: str) -> None:
-        self.up, self.out, self.activate = Linear(module.up), Linear(module.out), ACTIVATIONS[activation]
+    def __init__(self, module: Any, activation: str, *, several: bool = False) -> None:
+        self.up, self.out = Linear(module.up, several=several), Linear(module.out, several=several)
+        self.activate = ACTIVATIONS[activation]
 
     def __call__(self, x: Array) -> Array:
         return self.out(self.activate(self.up(x)))
@@ -102,9 +110,9 @@ class FeedForward:
 class Experts:
     """Feed-forward layers, of which each row gets the one that the router gives the largest share."""
 
-    def __init__(self, module: Any, activation: str) -> None:
-        self.router = Linear(module.router)
-        self.experts = [FeedForward(expert, activation) for expert in module.experts]
+    def __init__(self, module: Any, activation: str, *, several: bool = False) -> None:
+        self.router = Linear(module.router, several=several)
+        self.experts = [FeedForward(expert, activation, several=several) for expert in module.experts]
 
     def __call__(self, x: Array) -> Array:
         shares = self.router(x)  # (B, N)

@@ -52,21 +52,17 @@ def play(
     from charlm.serving.app import app
     from charlm.serving.play import Shown, routes
     from charlm.serving.server import listen, serve
-    from charlm.writer import Writer
+    from charlm.serving.worker import Worker
 
-    socket, shown = listen(listening.host, listening.port), list[Shown]()
-    try:
+    with listen(listening.host, listening.port) as socket, Worker() as worker:
+        shown = list[Shown]()
         for run, path in paths.items():
             with errors_name_run(run, path), err.status(f"opening {path}"):
-                shown.append(Shown(name_of(path, paths), path, Writer.load(path, opening)))
+                shown.append(Shown.open(name_of(path, paths), path, opening, worker))
         address = announce(listening, socket.getsockname()[1], shown)
         if listening.browser:
             browse(address)
         serve(app([one.served for one in shown if one.served], routes=routes(shown)), socket)
-    finally:
-        socket.close()
-        for one in shown:
-            one.close()
 
 
 def announce(listening: Listening, port: int, shown: list[Shown]) -> str:
@@ -97,9 +93,10 @@ def open_page(path: Path) -> str:
     from charlm.serving.app import app
     from charlm.serving.play import Shown, routes
     from charlm.serving.server import listen, serve
+    from charlm.serving.worker import Worker
 
-    socket = listen(Listening.host, 0)
-    threading.Thread(target=serve, args=(app([], routes=routes([Shown(path.name, path)])), socket), daemon=True).start()
+    socket, page = listen(Listening.host, 0), app([], routes=routes([Shown(path.name, path, Worker())]))
+    threading.Thread(target=serve, args=(page, socket), daemon=True).start()
     address = f"http://{Listening.host}:{socket.getsockname()[1]}/"
     browse(address)
     return address

@@ -56,19 +56,16 @@ def serve(
     from charlm.serving.served import Served
     from charlm.serving.server import listen
     from charlm.serving.server import serve as answer
+    from charlm.serving.worker import Worker
 
-    listening, models = listen(serving.host, serving.port), list[Served]()
-    try:
+    with listen(serving.host, serving.port) as listening, Worker() as worker:
+        models = list[Served]()
         for run, path in paths.items():
             with errors_name_run(run, path), err.status(f"opening {path}"):
-                models.append(Served.open(path, name_of(path, paths), opening, waiting=serving.queue))
+                models.append(Served.open(path, name_of(path, paths), opening, worker, waiting=serving.queue))
                 models[-1].warm_up()
         announce(serving, listening.getsockname()[1], models, keys)
         answer(app(models, keys=keys, cors=serving.cors), listening)
-    finally:
-        listening.close()
-        for model in models:
-            model.close()
 
 
 def refuse_without_extra(command: str) -> None:

@@ -1,8 +1,8 @@
 """Continuous batching: the requests to a model are written together, and each begins and ends when it likes.
 
-One thread has the rows that are being written. Between two tokens it drops those that nobody waits for any longer,
-reads some more of the prompts that are new, and gives their rows a place; then all rows make a step as one. A row has
-its own settings and its own noise, so its text depends on its request alone (Yu et al. 2022, Orca, OSDI, section 3.2).
+Between two tokens the engine drops rows that nobody waits for any longer, reads some more of the prompts that are new,
+and gives their rows a place; then all rows make a step as one. A row has its own settings and its own noise, so its
+text depends on its request alone (Yu et al. 2022, Orca, OSDI, section 3.2).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from charlm.errors import CharlmError
 from charlm.sampling.settings import Request
 from charlm.serving.rows import Part, Row, choose, likelihoods
+from charlm.serving.worker import Worker
 from charlm.states import State
 from charlm.writer import Writer
 
@@ -55,25 +56,22 @@ class Job:
 
 
 class Engine:
-    """Writes for one model, in a thread of its own, until it is closed."""
+    """Writes for one model, in a worker's turns."""
 
-    def __init__(self, writer: Writer, *, waiting: int = 64) -> None:
+    def __init__(self, writer: Writer, worker: Worker, *, waiting: int = 64) -> None:
         """`waiting` requests wait at most, beside those that are being written. Raises `SettingsError` for a run that
         cannot continue a text."""
         writer.check_can_continue()
-        self.writer, self.model, self.most_waiting = writer, writer.model, waiting
+        self.writer, self.model, self.worker, self.most_waiting = writer, writer.model, worker, waiting
         self.step = self.model.row_stepper(ROWS)
         self.waiting: deque[Job] = deque()
         self.entering: deque[Job] = deque()  # whose prompts are being read, or whose rows wait for a place
         self.rows: list[tuple[Row, Job]] = []  # by their place in the stepper
         self.seconds = 0.0  # that a request takes, from being read to its end
-        self.closed = False
-        self.changed = threading.Condition()
-        self.thread = threading.Thread(target=self.run, name="charlm-engine", daemon=True)
-        self.thread.start()
+        self.at_work, self.lock = False, threading.Lock()
 
     def submit(self, request: Request, deliver: Deliver, *, top: int | None = None, live: bool = False) -> Job:
-        """Write `request`, whose length is 1 or more, and `deliver` its parts in the engine's thread: while they are
+        """Write `request`, whose length is 1 or more, and `deliver` its parts in the worker's thread: while they are
         written if it is `live`, else each row's when it is finished. What goes wrong is delivered, too.
 
         With `top` the parts have logprobs, and those of so many other tokens. Raises `BusyError` if too many requests
@@ -84,38 +82,33 @@ class Engine:
         prompt = self.writer.prompt_ids(request)[0].tolist()
         rows = [Row(request, number, prompt, self.writer.tokenizer, top) for number in range(request.samples)]
         job = Job(rows, deliver, live=live)
-        with self.changed:
+        with self.lock:
             if len(self.waiting) >= self.most_waiting:
                 pause = max(1, math.ceil(self.seconds * len(self.waiting) / ROWS))
                 raise BusyError(len(self.waiting), pause)
             self.waiting.append(job)
-            self.changed.notify()
+            if not self.at_work:
+                self.at_work = True
+                self.worker.begin(self.turns())
         return job
 
-    def close(self) -> None:
-        """Stop, whatever is being written."""
-        with self.changed:
-            self.closed = True
-            self.changed.notify()
-        self.thread.join()
-
-    @property
-    def busy(self) -> bool:
-        return bool(self.waiting or self.entering or self.rows)
-
     @torch.inference_mode()
-    def run(self) -> None:
-        while True:
-            with self.changed:
-                self.changed.wait_for(lambda: self.closed or self.busy)
-                if self.closed:
-                    return
-                self.drop_cancelled()
-                while self.waiting and len(self.entering) + len(self.rows) < ROWS:
-                    self.entering.append(self.waiting.popleft())
+    def turns(self) -> Iterator[None]:
+        """A token of each row in every turn, until nobody waits for a text."""
+        while self.admit():
             self.enter()
             if self.rows:
                 self.advance()
+            yield
+
+    def admit(self) -> bool:
+        """Let in as many requests as have room. Whether anything is to be done."""
+        with self.lock:
+            self.drop_cancelled()
+            while self.waiting and len(self.entering) + len(self.rows) < ROWS:
+                self.entering.append(self.waiting.popleft())
+            self.at_work = bool(self.entering or self.rows)
+            return self.at_work
 
     def drop_cancelled(self) -> None:
         for jobs in (self.waiting, self.entering):

@@ -29,6 +29,7 @@ from charlm.inside.surprise import surprise
 from charlm.objectives._hiding import Hiding
 from charlm.progress import Progress, result
 from charlm.runs import folder
+from charlm.runs.opening import Opening
 from charlm.runs.standing import standing
 from charlm.sampling.settings import Request, TranslateSettings
 from charlm.score import BITS
@@ -37,6 +38,7 @@ from charlm.serving.fields import LONGEST, RefusedError, known, typed, whole_num
 from charlm.serving.scorer import Scorer
 from charlm.serving.scores import prompt_likelihoods
 from charlm.serving.served import Served
+from charlm.serving.worker import Worker
 from charlm.writer import Writer
 from charlm.written import collect
 
@@ -52,13 +54,18 @@ Work = Generator[Progress, None, dict[str, Any]]
 class Shown:
     """A run on the page. `can` says what it can do: write, score, fill, translate, attend, neurons."""
 
-    def __init__(self, name: str, path: Path, writer: Writer | None = None) -> None:
+    def __init__(self, name: str, path: Path, worker: Worker, writer: Writer | None = None) -> None:
         """Without a writer only its learning curve is shown."""
         self.name, self.path, self.writer = name, path, writer
         self.can = list(abilities(writer)) if writer else []
-        self.served = Served(name, writer) if writer and "write" in self.can else None
-        self.scorer = self.served.scorer if self.served else Scorer(name)
+        self.served = Served(name, writer, worker) if writer and "write" in self.can else None
+        self.scorer = self.served.scorer if self.served else Scorer(worker)
         self.next: tuple[Tensor, Tensor] | None = None  # the last prompt that was explained, and the logits after it
+
+    @classmethod
+    def open(cls, name: str, path: Path, opening: Opening, worker: Worker) -> Shown:
+        """The run in a folder, read in the worker's thread."""
+        return worker.result(lambda: cls(name, path, worker, Writer.load(path, opening)))
 
     @property
     def opened(self) -> Writer:
@@ -70,9 +77,6 @@ class Shown:
         config = folder.info(self.path).config
         about = {"name": self.name, "can": self.can, "arch": config["arch"], "kind": config["kind"]}
         return {**about, "parameters": config["params"], "window": seen(self.writer) if self.writer else None}
-
-    def close(self) -> None:
-        (self.served or self.scorer).close()
 
 
 def abilities(writer: Writer) -> Iterator[str]:

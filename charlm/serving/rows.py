@@ -63,7 +63,8 @@ class Row:
         self.penalised = r.repetition_penalty != 1
         filters = any(r.temperatures), r.top_k, r.top_p, r.min_p, r.repetition_penalty
         self.manners = [(temperature, *filters) for temperature in r.temperatures]
-        self.texts, self.waiting = list[str](), deque[Likelihood]()
+        self.whole = not r.stop and self.top is None  # what is written can be decoded together
+        self.ids, self.texts, self.waiting = list[int](), list[str](), deque[Likelihood]()
         self.read = self.shown = self.told = 0  # characters written, and given on; tokens that were reported
 
     @property
@@ -86,10 +87,13 @@ class Row:
         self.count += 1
         if self.penalised:
             self.recent = [*self.recent, id][-MEMORY:]
-        piece = self.decoder.feed(id)
-        if self.top is not None:
-            self.waiting.append(Likelihood(id, logprob, piece, list(likeliest)))
-        self.texts.append(self.until.feed(piece))
+        if self.whole:
+            self.ids.append(id)
+        else:
+            piece = self.decoder.feed(id)
+            self.texts.append(self.until.feed(piece))
+            if self.top is not None:
+                self.waiting.append(Likelihood(id, logprob, piece, list(likeliest)))
         if self.until.done:
             self.finish = "stop"
         elif self.count == self.request.length:
@@ -98,8 +102,9 @@ class Row:
 
     def part(self) -> Part:
         """What was written since the last call, as far as it is certain."""
-        text = "".join(self.texts)
+        text = "".join([*self.texts, self.decoder.feed(*self.ids)])
         self.texts.clear()
+        self.ids.clear()
         self.shown += len(text)
         tokens = []
         while self.waiting and self.read + len(self.waiting[0].text) <= self.shown:
@@ -129,7 +134,8 @@ def chosen(rows: Sequence[Row], logits: Tensor) -> list[int]:
     temperature, drawn, *_ = rows[0].manner
     noise, recent = None, None
     if drawn:
-        noise = torch.from_numpy(np.stack([row.gumbel(logits.size(1)) for row in rows])).to(logits.device)
+        noises = np.concatenate([row.gumbel(logits.size(1)) for row in rows])
+        noise = torch.from_numpy(noises).view(logits.shape).to(logits.device)
     if rows[0].penalised:  # what stands there twice is not penalised twice
         padded = [row.recent[:1] * (MEMORY - len(row.recent)) + row.recent for row in rows]
         recent = torch.tensor(padded, device=logits.device)

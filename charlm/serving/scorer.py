@@ -1,30 +1,31 @@
-"""A thread that reads with a run: it scores and looks inside, one piece of work after the other."""
+"""What reads with a run: it scores and looks inside, one piece of work after the other."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import threading
-from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from charlm.progress import Progress
 from charlm.serving.engine import BusyError
+from charlm.serving.worker import Worker
 
 R = TypeVar("R")
 
 
 class Scorer:
-    """Works until it is closed."""
+    """Works in a worker's turns."""
 
-    def __init__(self, name: str, *, waiting: int = 64) -> None:
+    def __init__(self, worker: Worker, *, waiting: int = 64) -> None:
         """`waiting` pieces of work wait at most, beside the one that is done."""
-        self.thread, self.most_waiting = ThreadPoolExecutor(1, f"{name}-scores"), waiting
+        self.worker, self.most_waiting = worker, waiting
+        self.waiting: deque[tuple[Generator[Progress, None, Any], Future[Any]]] = deque()
         self.count = 0  # pieces of work that are being done, or wait for that
-
-    def close(self) -> None:
-        self.thread.shutdown(cancel_futures=True)
+        self.at_work, self.lock = False, threading.Lock()
 
     async def result(self, work: Generator[Progress, None, R]) -> R:
         """What comes of some work; when this is cancelled, so is the work.
@@ -33,20 +34,40 @@ class Scorer:
         """
         if self.count > self.most_waiting:
             raise BusyError(self.count, max(1, math.ceil(self.count / 8)))
-        stopped = threading.Event()
-
-        def run() -> R:
-            while not stopped.is_set():
-                try:
-                    next(work)
-                except StopIteration as end:
-                    result: R = end.value
-                    return result
-            raise asyncio.CancelledError
-
+        done = Future[R]()
         self.count += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.thread, run)
+            with self.lock:
+                self.waiting.append((work, done))
+                if not self.at_work:
+                    self.at_work = True
+                    self.worker.begin(self.turns())
+            return await asyncio.wrap_future(done)
         finally:
-            stopped.set()
             self.count -= 1
+
+    def turns(self) -> Iterator[None]:
+        """Pieces of work, until none waits."""
+        while True:
+            with self.lock:
+                self.at_work = bool(self.waiting)
+                if not self.at_work:
+                    return
+                work, done = self.waiting.popleft()
+            yield from finishing(work, done)
+
+
+def finishing(work: Generator[Progress, None, R], done: Future[R]) -> Iterator[None]:
+    """Turns of some work, until its result is there or nobody waits for it."""
+    try:
+        while not done.cancelled():
+            next(work)
+            yield
+    except StopIteration as end:
+        if done.set_running_or_notify_cancel():
+            done.set_result(end.value)
+    except BaseException as error:
+        if done.set_running_or_notify_cancel():
+            done.set_exception(error)
+    finally:
+        work.close()

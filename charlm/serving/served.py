@@ -1,4 +1,4 @@
-"""A run that is served: its writer, the engine that writes, and a thread that scores."""
+"""A run that is served: its writer, the engine that writes, and the scorer that reads."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from charlm.sampling.settings import Request
 from charlm.serving.engine import Engine, Job
 from charlm.serving.rows import Part
 from charlm.serving.scorer import Scorer
+from charlm.serving.worker import Worker
 from charlm.writer import Writer
 
 
@@ -32,22 +33,25 @@ Writing = AsyncGenerator[list[Numbered], None]
 class Served:
     """Raises `SettingsError` for a run that cannot continue a text."""
 
-    def __init__(self, name: str, writer: Writer, *, waiting: int = 64, about: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, name: str, writer: Writer, worker: Worker, *, waiting: int = 64, about: dict[str, Any] | None = None
+    ) -> None:
         """`waiting` requests wait at most, beside those that are at work; `about` is said of the run in lists."""
         self.name, self.writer, self.most_waiting = name, writer, waiting
-        self.engine = Engine(writer, waiting=waiting)
-        self.scorer = Scorer(name, waiting=waiting)
+        self.engine = Engine(writer, worker, waiting=waiting)
+        self.scorer = Scorer(worker, waiting=waiting)
         self.about = about or {}
 
     @classmethod
-    def open(cls, path: Path, name: str, opening: Opening, *, waiting: int = 64) -> Served:
+    def open(cls, path: Path, name: str, opening: Opening, worker: Worker, *, waiting: int = 64) -> Served:
+        """The run in a folder, read in the worker's thread."""
         info = folder.info(path)
         about = {
             "created": int((path / "config.json").stat().st_mtime),
             "arch": info.config["arch"],
             **({} if info.best is None else {info.best.measure.name: info.best.value}),
         }
-        return cls(name, Writer.load(path, opening), waiting=waiting, about=about)
+        return worker.result(lambda: cls(name, Writer.load(path, opening), worker, waiting=waiting, about=about))
 
     def to_json(self) -> dict[str, Any]:
         """As OpenAI lists models, and more."""
@@ -61,10 +65,6 @@ class Served:
         done = threading.Event()
         self.engine.submit(Request(length=2, seed=0), lambda _: done.set())
         done.wait()
-
-    def close(self) -> None:
-        self.engine.close()
-        self.scorer.close()
 
     async def writing(self, requests: Sequence[Request], *, top: int | None, live: bool) -> Writing:
         """Parts of what is written for each request, as they come; when this is closed, so is the work.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -20,7 +23,7 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     except OSError as error:
         raise SettingsError(f"--host {host} is no address of this machine: {error.strerror}", field="host") from None
-    made = socket.socket(family, socket.SOCK_STREAM)
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio looks for it: TCP_NODELAY
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((host, port))
@@ -55,6 +58,20 @@ class Server(uvicorn.Server):
             self.ticks += 1
             self.should_exit = self.should_exit or not self.gate.inside or self.ticks > 10 * GRACE
         return await super().on_tick(counter)
+
+
+@contextmanager
+def answering(app: Starlette) -> Iterator[int]:
+    """Answer requests meanwhile, in a thread, at a port that is free: its number."""
+    with listen("127.0.0.1", 0) as listening:
+        server = Server(app)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            server.gate.closed = server.should_exit = True
+            thread.join()
 
 
 def serve(app: Starlette, listening: socket.socket) -> None:

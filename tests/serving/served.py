@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from openai import OpenAI
-from starlette.applications import Starlette
 
 from charlm.serving.app import app
 from charlm.serving.served import Served
-from charlm.serving.server import Server, listen
+from charlm.serving.server import answering
+from charlm.serving.worker import Worker
 from charlm.writer import Writer
 
 
@@ -83,28 +82,10 @@ def parsed(answer: bytes) -> tuple[int, dict[str, str], Any]:
 @contextmanager
 def running(*writers: Writer, waiting: int = 64, **options: Any) -> Iterator[Running]:
     """A server of these runs, called a, b, …; `options` are those of `app`."""
-    models = [Served(name, writer, waiting=waiting) for name, writer in zip("abc", writers, strict=False)]
-    try:
+    with Worker() as worker:
+        models = [Served(name, writer, worker, waiting=waiting) for name, writer in zip("abc", writers, strict=False)]
         with answering(app(models, **options)) as port:
             yield Running(models, port)
-    finally:
-        for model in models:
-            model.close()
-
-
-@contextmanager
-def answering(application: Starlette) -> Iterator[int]:
-    """A server of an application, in a thread: its port."""
-    listening = listen("127.0.0.1", 0)
-    server = Server(application)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    try:
-        yield listening.getsockname()[1]
-    finally:
-        server.gate.closed = True
-        server.should_exit = True
-        thread.join()
 
 
 def until(true: Callable[[], bool], seconds: float = 20) -> None:

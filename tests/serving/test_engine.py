@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
 
@@ -17,6 +18,7 @@ from charlm.sampling.stream import Until
 from charlm.serving import engine as engines
 from charlm.serving.engine import ROWS, BusyError, Engine, Job
 from charlm.serving.rows import Part
+from charlm.serving.worker import Worker
 from charlm.text.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
 from charlm.text.vocabulary import Vocabularies
 from charlm.writer import Writer
@@ -36,6 +38,12 @@ def build(arch: str, tokenizer: Tokenizer = LETTERS) -> Writer:
         for p in model.parameters():
             p.add_(0.3 * torch.randn_like(p))
     return Writer(model, Vocabularies(tokenizer, tokenizer))
+
+
+@contextmanager
+def engine_for(writer: Writer, **options: Any) -> Iterator[Engine]:
+    with Worker() as worker:
+        yield Engine(writer, worker, **options)
 
 
 class Answer:
@@ -85,7 +93,7 @@ REQUESTS = [
 def test_each_text_is_what_it_is_alone_whoever_is_served_beside(arch: str) -> None:
     writer = build(arch)
     expected = [alone(writer, request) for request in REQUESTS]
-    with closing(Engine(writer)) as engine:
+    with engine_for(writer) as engine:
         for order in (REQUESTS, REQUESTS[::-1], REQUESTS * 3):
             answers = [Answer(engine, request, live=number % 2 == 0) for number, request in enumerate(order)]
             for answer in answers:
@@ -95,7 +103,7 @@ def test_each_text_is_what_it_is_alone_whoever_is_served_beside(arch: str) -> No
 def test_bytes_that_are_no_character_yet_are_held_back() -> None:
     """Random bytes: few are UTF-8."""
     writer, request = build("lstm", ByteTokenizer()), Request("1", prompt="é", length=300, seed=1, samples=2)
-    with closing(Engine(writer)) as engine:
+    with engine_for(writer) as engine:
         answer = Answer(engine, request, live=True, top=0)
         assert answer.whole() == alone(writer, request)
         for text, tokens in zip(answer.texts, answer.tokens, strict=True):
@@ -108,7 +116,7 @@ def test_while_a_long_prompt_is_read_the_others_are_written(monkeypatch: pytest.
     monkeypatch.setattr(engines, "READING", 0.0)
     writer = build("gru")
     long, short = Request("1", prompt="abc d" * 800, length=3, seed=1), Request("1", prompt="a", length=200, seed=2)
-    with closing(Engine(writer)) as engine:
+    with engine_for(writer) as engine:
         first = Answer(engine, Request("1", length=1000, seed=3), live=True)
         first.parts.get(timeout=20)  # something is being written
         reads, writes = Answer(engine, long), Answer(engine, short)
@@ -119,7 +127,7 @@ def test_while_a_long_prompt_is_read_the_others_are_written(monkeypatch: pytest.
 
 
 def test_no_more_than_may_wait_do_and_who_is_not_wanted_any_longer_leaves() -> None:
-    with closing(Engine(build("lstm"), waiting=1)) as engine:
+    with engine_for(build("lstm"), waiting=1) as engine:
         endless = [Answer(engine, Request("1", length=10**9, seed=1, samples=ROWS), live=True)]
         endless[0].parts.get(timeout=20)
         waits = Answer(engine, Request("1", length=5, seed=2))
@@ -131,7 +139,7 @@ def test_no_more_than_may_wait_do_and_who_is_not_wanted_any_longer_leaves() -> N
 
 def test_what_goes_wrong_is_told_to_those_it_concerns_and_the_next_is_written() -> None:
     writer, request = build("lstm"), Request("1", length=20, seed=1)
-    with closing(Engine(writer)) as engine:
+    with engine_for(writer) as engine:
         step = engine.step
 
         def fail(_: torch.Tensor) -> torch.Tensor:

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import answering, until
+from served import until
 from small_runs import train_on
 
-import charlm
+from charlm.runs.opening import Opening
 from charlm.serving.app import app
 from charlm.serving.play import Shown, routes
+from charlm.serving.server import answering
+from charlm.serving.worker import Worker
 
 Typed = Callable[..., tuple[int, str, str]]
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
@@ -39,11 +41,10 @@ def runs(
 
 @pytest.fixture(scope="module")
 def address(runs: dict[str, Path]) -> Iterator[str]:
-    shown = [Shown(name, path, charlm.load(path)) for name, path in runs.items()]
-    with answering(app([one.served for one in shown if one.served], routes=routes(shown))) as port:
-        yield f"http://127.0.0.1:{port}/"
-    for one in shown:
-        one.close()
+    with Worker() as worker:
+        shown = [Shown.open(name, path, Opening(), worker) for name, path in runs.items()]
+        with answering(app([one.served for one in shown if one.served], routes=routes(shown))) as port:
+            yield f"http://127.0.0.1:{port}/"
 
 
 @pytest.fixture
