@@ -67,7 +67,7 @@ def peer(thread: ThreadPoolExecutor) -> Starlette | None:
         return JSONResponse({"usage": {"completion_tokens": tokens}})
 
     made = Starlette(routes=[Route("/v1/completions", complete, methods=["POST"])])
-    made.state.gate = Gate(())
+    made.state.gate = Gate()
     return made
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from charlm.views.shown import Result
 
 __all__ = ["__version__", "compare", "load", "train"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def load(run: str | Path = "last", **opening: Any) -> Run:

@@ -15,7 +15,7 @@ import typer
 
 from charlm.cli.opened import OPENING, errors_name_run
 from charlm.cli.options import RUN, with_settings
-from charlm.cli.serve import is_loopback, name_of, refuse_without_extra
+from charlm.cli.serve import is_loopback, name_of, names_of, refuse_without_extra
 from charlm.config import Arg, Settings, take
 from charlm.runs import folder
 from charlm.runs.opening import Opening
@@ -62,7 +62,8 @@ def play(
         address = announce(listening, socket.getsockname()[1], shown)
         if listening.browser:
             browse(address)
-        serve(app([one.served for one in shown if one.served], routes=routes(shown)), socket)
+        models, names = [one.served for one in shown if one.served], names_of(listening.host)
+        serve(app(models, hosts=names, routes=routes(shown)), socket)
 
 
 def announce(listening: Listening, port: int, shown: list[Shown]) -> str:

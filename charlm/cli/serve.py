@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,7 +66,7 @@ def serve(
                 models.append(Served.open(path, name_of(path, paths), opening, worker, waiting=serving.queue))
                 models[-1].warm_up()
         announce(serving, listening.getsockname()[1], models, keys)
-        answer(app(models, keys=keys, cors=serving.cors), listening)
+        answer(app(models, keys=keys, cors=serving.cors, hosts=names_of(serving.host)), listening)
 
 
 def refuse_without_extra(command: str) -> None:
@@ -108,6 +109,13 @@ def prompt_for(writer: Writer) -> str:
     except VocabularyError:
         return ""
     return "The"
+
+
+def names_of(host: str) -> Sequence[str]:
+    """By which names a server at this address may be called; none: by any."""
+    from charlm.serving.gate import LOCAL
+
+    return tuple(dict.fromkeys([*LOCAL, host.lower()])) if is_loopback(host) else ()
 
 
 def is_loopback(host: str) -> bool:

@@ -19,7 +19,7 @@ from charlm.serving.answering import answered
 from charlm.serving.answers import Answer, Chat, Completion
 from charlm.serving.bodies import body, refusal, unless_gone
 from charlm.serving.fields import Asked, RefusedError
-from charlm.serving.gate import Gate
+from charlm.serving.gate import LOCAL, Gate
 from charlm.serving.scores import score
 from charlm.serving.served import Served
 
@@ -29,12 +29,18 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def app(
-    models: Sequence[Served], *, keys: Collection[str] = (), cors: Sequence[str] = (), routes: Sequence[BaseRoute] = ()
+    models: Sequence[Served],
+    *,
+    keys: Collection[str] = (),
+    cors: Sequence[str] = (),
+    hosts: Collection[str] = LOCAL,
+    routes: Sequence[BaseRoute] = (),
 ) -> Starlette:
     """The application that serves these runs, of which the first is the default.
 
-    With `keys` every request to `/v1` must have one of them; pages of the origins in `cors` may call it. Further
-    `routes` come before its own. `app.state.gate` counts requests, and closes.
+    With `keys` every request to `/v1` must have one of them; pages of the origins in `cors` may call it, and clients
+    that call it by a name in `hosts` (empty: by any). Further `routes` come before its own. `app.state.gate` counts
+    requests, and closes.
     """
     served = {model.name: model for model in models}
 
@@ -77,7 +83,7 @@ def app(
             raise refusal(error, "text") from None
         return JSONResponse({"object": "score", "model": model.name, "window": model.writer.model.window, **found})
 
-    gate = Gate(keys)
+    gate = Gate(keys, hosts)
     made = Starlette(
         routes=[
             *routes,

@@ -1,4 +1,4 @@
-"""Who may come in: clients with a key, and none once the server is to end."""
+"""Who may come in: clients with a key, by a name of this server, and none once it is to end."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from charlm.serving.fields import RefusedError
 
+LOCAL = ("127.0.0.1", "localhost", "::1")  # what a server is called on its own machine
+
 
 class Gate:
     """Counts the requests that are being answered."""
 
-    def __init__(self, keys: Collection[str]) -> None:
-        """Without `keys` any will do, and none."""
-        self.keys = [key.encode() for key in keys]
+    def __init__(self, keys: Collection[str] = (), hosts: Collection[str] = ()) -> None:
+        """Without `keys` any will do, and none. Clients must call the server by a name in `hosts`, or by any if there
+        are none: a page that makes its own name lead to this machine (DNS rebinding) calls it by that one."""
+        self.keys, self.hosts = [key.encode() for key in keys], hosts
         self.inside = 0
         self.closed = False
 
@@ -40,9 +43,15 @@ class Gate:
     def refusal(self, scope: Scope) -> RefusedError | None:
         if self.closed:
             return RefusedError("the server is about to end", status=503, Retry_After="5", connection="close")
+        headers = dict(scope["headers"])
+        if self.hosts and (host := host_of(headers.get(b"host", b""))) not in ("", *self.hosts):
+            words = (
+                f"this server is {' or '.join(self.hosts)}, and no {host:.100}; start it with --host for other names"
+            )
+            return RefusedError(words, status=421, code="unknown_host")
         if not self.keys or scope["path"] == "/healthz":
             return None
-        given = dict(scope["headers"]).get(b"authorization", b"")
+        given = headers.get(b"authorization", b"")
         kind, _, key = given.partition(b" ")
         if kind.lower() == b"bearer" and self.known(key.strip()):
             return None
@@ -56,3 +65,9 @@ class Gate:
     def known(self, key: bytes) -> bool:
         """Whether it is one of the keys; how long that takes says nothing of them."""
         return sum(hmac.compare_digest(key, one) for one in self.keys) > 0
+
+
+def host_of(header: bytes) -> str:
+    """The name in a Host header, without its port and the brackets of an IPv6 address."""
+    name = header.decode("latin-1").lower()
+    return name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]

@@ -59,7 +59,12 @@ class Running:
 def message(method: str, path: str, body: Any, **headers: str) -> bytes:
     """A request; a `body` that is no bytes goes as JSON."""
     data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-    given = {"host": "x", "connection": "close", "content-type": "application/json", "content-length": str(len(data))}
+    given = {
+        "host": "localhost",
+        "connection": "close",
+        "content-type": "application/json",
+        "content-length": str(len(data)),
+    }
     given |= {name.replace("_", "-"): value for name, value in headers.items()}
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items() if value)]
     return "\r\n".join([*lines, "", ""]).encode() + data

@@ -132,6 +132,21 @@ def test_who_waits_too_long_in_the_queue_is_told_when_to_come_back(lstm: Writer)
         assert texts == [lstm.sample(PROMPT, 20, seed=9)] * 2
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "LOCALHOST", "[::1]:8000"])
+def test_it_answers_by_the_names_of_this_machine(server: Running, host: str) -> None:
+    assert server.get("/healthz", host=host)[0] == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:8000", "127.0.0.1.evil.example", "[::2]:80"])
+def test_a_page_whose_own_name_leads_here_is_refused(lstm: Writer, host: str) -> None:
+    with running(lstm) as server:
+        for path in ("/v1/models", "/healthz", "/"):
+            status, _, said = server.get(path, host=host)
+            assert (status, said["error"]["code"]) == (421, "unknown_host")
+    with running(lstm, hosts=()) as server:
+        assert server.get("/healthz", host=host)[0] == 200
+
+
 def test_a_key_is_asked_for_where_there_are_keys(lstm: Writer) -> None:
     with running(lstm, keys=["sésame", "open"]) as server:
         for headers, status in [
