@@ -59,6 +59,8 @@ def play(
         for run, path in paths.items():
             with errors_name_run(run, path), err.status(f"opening {path}"):
                 shown.append(Shown.open(name_of(path, paths), path, opening, worker))
+                if shown[-1].served:
+                    shown[-1].served.warm_up()
         address = announce(listening, socket.getsockname()[1], shown)
         if listening.browser:
             browse(address)

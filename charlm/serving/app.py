@@ -28,6 +28,65 @@ PER = ("text", "character", "token")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
+class Endpoints:
+    """What is answered about some runs, of which the first is the default."""
+
+    def __init__(self, models: Sequence[Served]) -> None:
+        self.models = {model.name: model for model in models}
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/healthz", healthz),
+            Route("/v1/models", self.list_models),
+            Route("/v1/models/{name:path}", self.show_model),
+            Route("/v1/completions", self.writes(fields.completion, Completion), methods=["POST"]),
+            Route("/v1/chat/completions", self.writes(fields.chat, Chat), methods=["POST"]),
+            Route("/v1/score", self.score, methods=["POST"]),
+        ]
+
+    def model(self, name: str | None) -> Served:
+        """The run of this name. Raises `RefusedError`."""
+        if name is None and self.models:
+            return next(iter(self.models.values()))
+        if name not in self.models:
+            known = ", ".join(self.models) or "none that continues a text"
+            words = f"there is no model {name!r}; there are {known}"
+            raise RefusedError(words, status=404, param="model", code="model_not_found")
+        return self.models[name]
+
+    async def list_models(self, _: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [model.to_json() for model in self.models.values()]})
+
+    async def show_model(self, request: Request) -> Response:
+        return JSONResponse(self.model(request.path_params["name"]).to_json())
+
+    def writes(self, read: Callable[[Any], Asked], shape: type[Answer]) -> Endpoint:
+        """An endpoint that writes what `read` makes of a body, and answers in this shape."""
+
+        async def endpoint(request: Request) -> Response:
+            wanted = read(await body(request))
+            return await answered(request, self.model(wanted.model), wanted, shape)
+
+        return endpoint
+
+    async def score(self, request: Request) -> Response:
+        given = fields.known(await body(request), fields.SCORE)
+        text = fields.typed(given, "text", str, "", "a text")
+        per = given.get("per", "text")
+        if per not in PER:
+            raise RefusedError(f"per must be one of {', '.join(PER)}, got {per!r:.100}", param="per")
+        model = self.model(fields.typed(given, "model", str, None, "the name of a model"))
+        try:
+            scored = await unless_gone(request, model.scorer.result(score(model.writer, text, per)))
+        except CharlmError as error:
+            raise refusal(error, "text") from None
+        return JSONResponse({"object": "score", "model": model.name, "window": model.writer.model.window, **scored})
+
+
+async def healthz(_: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
 def app(
     models: Sequence[Served],
     *,
@@ -42,58 +101,9 @@ def app(
     that call it by a name in `hosts` (empty: by any). Further `routes` come before its own. `app.state.gate` counts
     requests, and closes.
     """
-    served = {model.name: model for model in models}
-
-    def pick(name: str | None) -> Served:
-        if name is None and models:
-            return models[0]
-        if name not in served:
-            known = ", ".join(served) or "none that continues a text"
-            raise RefusedError(
-                f"there is no model {name!r}; there are {known}", status=404, param="model", code="model_not_found"
-            )
-        return served[name]
-
-    async def list_models(_: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [model.to_json() for model in models]})
-
-    async def show_model(request: Request) -> Response:
-        return JSONResponse(pick(request.path_params["name"]).to_json())
-
-    async def healthz(_: Request) -> Response:
-        return JSONResponse({"status": "ok"})
-
-    def writes(read: Callable[[Any], Asked], shape: type[Answer]) -> Endpoint:
-        async def endpoint(request: Request) -> Response:
-            wanted = read(await body(request))
-            return await answered(request, pick(wanted.model), wanted, shape)
-
-        return endpoint
-
-    async def scores(request: Request) -> Response:
-        given = fields.known(await body(request), fields.SCORE)
-        text = fields.typed(given, "text", str, "", "a text")
-        per = given.get("per", "text")
-        if per not in PER:
-            raise RefusedError(f"per must be one of {', '.join(PER)}, got {per!r:.100}", param="per")
-        model = pick(fields.typed(given, "model", str, None, "the name of a model"))
-        try:
-            found = await unless_gone(request, model.scorer.result(score(model.writer, text, per)))
-        except CharlmError as error:
-            raise refusal(error, "text") from None
-        return JSONResponse({"object": "score", "model": model.name, "window": model.writer.model.window, **found})
-
     gate = Gate(keys, hosts)
     made = Starlette(
-        routes=[
-            *routes,
-            Route("/healthz", healthz),
-            Route("/v1/models", list_models),
-            Route("/v1/models/{name:path}", show_model),
-            Route("/v1/completions", writes(fields.completion, Completion), methods=["POST"]),
-            Route("/v1/chat/completions", writes(fields.chat, Chat), methods=["POST"]),
-            Route("/v1/score", scores, methods=["POST"]),
-        ],
+        routes=[*routes, *Endpoints(models).routes()],
         middleware=[
             Middleware(
                 CORSMiddleware,
