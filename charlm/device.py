@@ -180,10 +180,10 @@ def peak_memory(device: torch.device) -> int | None:
     with suppress(OSError, StopIteration), open("/proc/self/status", encoding="ascii") as status:
         # Linux: unlike ru_maxrss below, not inherited from the parent process
         return 1024 * int(next(line for line in status if line.startswith("VmHWM")).split()[1])
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         return None
+    import resource
+
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -192,7 +192,9 @@ def memory(device: torch.device) -> int | None:
     """Bytes of the device's memory; None if unknown."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
+    if sys.platform == "win32":
+        return None
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+    except (ValueError, OSError):
         return None

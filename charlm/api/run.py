@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from charlm.api import tables
-from charlm.api.keywords import in_python, keyword_errors, names_of
+from charlm.api.keywords import in_python, keyword_errors, name_of, names_of
 from charlm.config import fields_of
 from charlm.errors import SettingsError
 from charlm.inside import attend, choose, context, explain, fill, lens, neurons, novelty, surprise
@@ -52,9 +52,12 @@ def watch(work: Generator[Progress, None, R]) -> R:
 
 
 @in_python
-def load(run: str | Path = "last", **opening: Any) -> Run:
+def load(run: str | Path | Run = "last", **opening: Any) -> Run:
     """See `charlm.load`."""
-    return Run.load(run, Opening(**opening))
+    known = [field.name for field in fields_of(Opening)]
+    for name in sorted(opening.keys() - set(known)):
+        raise SettingsError(f"{name} is no setting of an opened run; there are {', '.join(known)}", field=name)
+    return Run.load(name_of(run), Opening(**opening))
 
 
 class Run(Writer):
@@ -140,10 +143,18 @@ class Run(Writer):
         )
 
     @in_python
-    def neurons(self, text: str, **options: Any) -> Result[Neurons]:
-        """Single units while the text is read; `options` are those of `charlm.inside.neurons.neurons`: `layer`, `unit`,
-        `gate`, `find`, `top`."""
-        value = neurons.neurons(self, text, **options)
+    def neurons(
+        self,
+        text: str,
+        *,
+        layer: int | None = None,
+        unit: int | None = None,
+        gate: str | None = None,
+        find: str | None = None,
+        top: int = 5,
+    ) -> Result[Neurons]:
+        """Single units while the text is read: see `charlm.inside.neurons.neurons`."""
+        value = neurons.neurons(self, text, layer=layer, unit=unit, gate=gate, find=find, top=top)
         return Result(value, lambda: neuron_views.Traces(value), value.to_json, lambda: tables.of_neurons(value))
 
     @in_python

@@ -73,7 +73,7 @@ def asked(words: str) -> str:
 def run(command: Command) -> None:
     """Run a command of a lesson in a process of its own, which shows what it has to say.
 
-    It sees no GPU: on one a training takes a larger network, and the lesson's numbers would not hold.
+    It sees no CUDA GPU: on one a training takes a larger network, and the lesson's numbers would not hold.
     """
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     typed = [sys.executable, "-m", "charlm", *command.words]

@@ -31,7 +31,7 @@ def runs(
     infos = folder.list_runs()
     if json:
         for info in infos:
-            print(jsonlib.dumps({"run": str(info.path), **info.config, "training": info.training}))
+            print(jsonlib.dumps({"run": info.path.as_posix(), **info.config, "training": info.training}))
         return
     if csv:
         lines = DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
@@ -65,7 +65,7 @@ def flat(info: folder.RunInfo) -> dict[str, Any]:
     done = {name: training.get(name) for name in ("progress", "finished", "step", "tokens", "seconds", "best_step")}
     about = {name: config.get(name) for name in ("arch", "kind", "params", "multiply_adds", "rows", "created")}
     objective, text = next(iter(config["objective"]), ""), config["corpus"]["name"]
-    return {"run": str(info.path), **about, "objective": objective, "corpus": text, **scored, **done}
+    return {"run": info.path.as_posix(), **about, "objective": objective, "corpus": text, **scored, **done}
 
 
 def info(
@@ -73,7 +73,7 @@ def info(
     json: Json = False,
 ) -> None:
     run_info = folder.info(folder.find(run))
-    values: dict[str, Any] = {"run": str(run_info.path), **run_info.config, "training": run_info.training}
+    values: dict[str, Any] = {"run": run_info.path.as_posix(), **run_info.config, "training": run_info.training}
     if json:
         print(jsonlib.dumps(values))
         return

@@ -29,18 +29,33 @@ def line_chart(lines: Mapping[str, Sequence[Points]], x_name: str, y_name: str) 
         return f"{LEFT + across * (WIDTH - LEFT - RIGHT):.1f},{HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM):.1f}"
 
     parts = [axes(left, right, low, high, x_name, y_name)]
+    names = legend(list(finite))
     for number, (name, several) in enumerate(finite.items()):
         colour = COLOURS[number % len(COLOURS)]
-        parts.append(label(LEFT + 4 + 150 * number, 14, name, colour=colour))
+        parts.append(label(*names[number], name, colour=colour))
         for points in several:
             path = " ".join(place(x, y) for x, y in points)
             parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
             if len(points) == 1:
                 x, y = path.split(",")
                 parts.append(f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>')
-    size = f'width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}"'
+    above = names[-1][1] - names[0][1]  # more rows of names, above the first one's place
+    parts = [f'<g transform="translate(0 {above})">', *parts, "</g>"]
+    size = f'width="{WIDTH}" height="{HEIGHT + above}" viewBox="0 0 {WIDTH} {HEIGHT + above}"'
     style = "max-width: 100%; font: 11px sans-serif; fill: currentColor"
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} style="{style}">{"".join(parts)}</svg>'
+
+
+def legend(names: Sequence[str]) -> list[tuple[int, int]]:
+    """Where each name begins: side by side, in as many rows as they need, of which the last one is just above the frame."""
+    places, x, row = list[tuple[int, int]](), LEFT + 4, 0
+    for name in names:
+        width = max(90, 7 * len(name) + 20)
+        if x + width > WIDTH and x > LEFT + 4:
+            x, row = LEFT + 4, row + 1
+        places.append((x, row))
+        x += width
+    return [(x, 14 - 14 * (row - place)) for x, place in places]
 
 
 def span(values: Sequence[float]) -> tuple[float, float]:

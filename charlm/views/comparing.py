@@ -60,6 +60,10 @@ class Bars:
 class Quiet(Bars):
     """Nothing."""
 
+    def __init__(self, jobs: int) -> None:
+        super().__init__(jobs)
+        self.display.disable = True
+
     def show(self, event: Event) -> None: ...
 
 
@@ -73,16 +77,19 @@ class NotebookBars(Bars):
 
     def say(self, text: str) -> None:
         self.lines.append(text)
-        self.drawn = 0.0
+        self.draw()
 
     note = say
 
     def show(self, event: Event) -> None:
         super().show(event)
         if time.monotonic() - self.drawn >= EVERY:
-            self.drawn = time.monotonic()
-            bars = self.display.get_renderable()
-            self.pane.show(as_fragment(Group(*map(Text, self.lines), bars)))
+            self.draw()
+
+    def draw(self) -> None:
+        self.drawn = time.monotonic()
+        bars = self.display.get_renderable()
+        self.pane.show(as_fragment(Group(*map(Text, self.lines), bars)))
 
 
 def watch_comparison(

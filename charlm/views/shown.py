@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar, cast
 
 from rich.console import RenderableType
 
@@ -49,7 +49,7 @@ class Shown(ABC):
 
 
 class Result(Shown, Generic[T]):
-    """A `value` with its view. What the value has, the result has too: `run.attend(…).weights`."""
+    """A `value` with its view. What the value has, the result has too: `run.attend(…).weights`, `run.curves()[0]`."""
 
     def __init__(
         self,
@@ -77,6 +77,21 @@ class Result(Shown, Generic[T]):
         return self._html() if self._html else super()._repr_html_()
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "value":  # while it is copied or unpickled it has none yet
+        if name.startswith("_") or name == "value":  # while it is copied it has none yet
             raise AttributeError(name)
         return getattr(self.value, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *(name for name in dir(self.value) if not name.startswith("_"))})
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(cast("Any", self.value))
+
+    def __len__(self) -> int:
+        return len(cast("Any", self.value))
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __getitem__(self, index: Any) -> Any:
+        return cast("Any", self.value)[index]

@@ -43,6 +43,7 @@ class Sample(str, Shown):
         return Text("\n" + "-" * 40 + "\n").join(texts)
 
     def to_dict(self) -> dict[str, Any]:
+        """That of this text; `all` has those of the others."""
         return {"prompt": self.prompt, "text": str(self), "seed": self.seed, "tokens": self.tokens}
 
     def records(self) -> Records:

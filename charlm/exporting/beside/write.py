@@ -38,11 +38,11 @@ def write(ids: list[int], temperature: float = 0.0, seed: int = 0) -> Iterator[i
     while True:
         if held == window:  # at the beginning, too
             read = ids[first_held(len(ids)) :]
-            logits, *state = start.run(None, {"tokens": np.array([read])})
+            logits, *state = start.run(None, {"tokens": np.array([read], np.int64)})
             logits, held = logits[:, -1], len(read)
         else:
             given = dict(zip(state_names, state, strict=True))
-            logits, *state = step.run(None, {"token": np.array(ids[-1:]), **given})
+            logits, *state = step.run(None, {"token": np.array(ids[-1:], np.int64), **given})
             held += window is not None
         noise = temperature * random.gumbel(size=logits.shape)  # the largest sum is a draw from the softmax
         ids = [*ids, int((logits + noise).argmax())]
