@@ -48,6 +48,7 @@ class Course:
         place = self.trainer.device
         self.record = Record(Path(), plan.arch, Meter(place, self.trainer.world.size if place.type == "cuda" else 1))
         self.validation_seconds: float | None = None  # of the last one
+        self.warned = False  # of overfitting
         self.sample_seconds = 0.0
 
     def run(self, stop_after: int | None = None) -> Iterator[Event]:
@@ -224,7 +225,9 @@ class Course:
     def warn_of_overfitting(self, losses: tuple[float, float]) -> Iterator[Note]:
         """Report overfitting: the training loss fell while the validation loss rose. `losses` are these two."""
         previous, self.record.losses = self.record.losses, losses
-        if previous and losses[0] < previous[0] and losses[1] > previous[1] and self.record.stale >= 2:
+        apart = previous and losses[0] < previous[0] and losses[1] > previous[1]
+        if apart and self.record.stale >= 2 and not self.warned:
+            self.warned = True
             yield Note(
                 f"training loss fell to {losses[0]:.3f} while validation loss rose to {losses[1]:.3f}: the model is "
                 "overfitting, learning its training text by heart; try more --dropout, a smaller model, or --patience 3"

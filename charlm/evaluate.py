@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from charlm.model import PAD, LanguageModel, Network, parameter_count
-from charlm.progress import Progress
+from charlm.progress import Progress, result
 from charlm.score import Score
 
 ROWS = 64  # at most so many rows of a text are scored side by side
@@ -24,6 +24,10 @@ SPAN = 4096  # tokens per row, so that a text of any size is scored in bounded m
 def rows_at_once(length: int, vocabulary: int) -> int:
     """How many rows of so many guesses, each a number per token of the vocabulary, are computed together."""
     return max(1, min(ROWS, LOGITS // max(1, length * vocabulary)))
+
+
+Nats = Generator["NDArray[np.float32]", None, "NDArray[np.float32]"]
+NOTHING = np.zeros(0, np.float32)
 
 
 class Layout(NamedTuple):
@@ -75,6 +79,7 @@ class Chunk(NamedTuple):
 
 def token_nats(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
     """The cost in nats of each of `ids`, in order, in arrays of a chunk each; `before` is text that stands before.
+    Between them come empty arrays, while a chunk is read: that takes seconds.
 
     A text is cut into rows that are scored side by side (`layout`). Each row first reads `warm_up` tokens of the text
     before it, of which the last makes its first guess, so that no guess is made from less. Only the first `warm_up`
@@ -82,7 +87,8 @@ def token_nats(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any]) ->
     window that slides holds half of itself or more. `before` holds one token or more.
     """
     for chunk in chunks(model, ids, before):
-        yield chunk_nats(model, chunk)
+        nats = yield from chunk_nats(model, chunk)
+        yield nats
 
 
 def chunks(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any]) -> Iterator[Chunk]:
@@ -100,8 +106,8 @@ def chunks(model: LanguageModel, ids: NDArray[Any], before: NDArray[Any]) -> Ite
         yield Chunk(part, just_before, *fit.cut(len(part)))
 
 
-def chunk_nats(model: LanguageModel, chunk: Chunk) -> NDArray[np.float32]:
-    """(N,) nats of a chunk's tokens."""
+def chunk_nats(model: LanguageModel, chunk: Chunk) -> Nats:
+    """(N,) nats of a chunk's tokens; an empty array after each piece that is read."""
     ids, before, rows, length = chunk
     text = np.concatenate([before, ids]).astype(np.int64)
     warm = len(before)  # row r guesses text[warm + r * length :][:length] and is fed everything from `warm` before it
@@ -109,21 +115,24 @@ def chunk_nats(model: LanguageModel, chunk: Chunk) -> NDArray[np.float32]:
     for r in range(rows):
         row = text[r * length : r * length + warm + length]
         fed[r, : len(row)] = row  # the last row may be shorter: what it says about the zeros is cut off below
-    nats = next_nats(model, torch.from_numpy(fed).to(next(model.parameters()).device))  # (rows, warm + length - 1)
+    pieces = []
+    for piece in next_nats(model, torch.from_numpy(fed).to(next(model.parameters()).device)):
+        pieces.append(piece)
+        yield NOTHING
+    nats = torch.cat(pieces, 1)  # (rows, warm + length - 1)
     return nats[:, warm - 1 :].flatten()[: len(ids)].cpu().numpy()
 
 
 @torch.inference_mode()
-def next_nats(model: LanguageModel, tokens: torch.Tensor) -> torch.Tensor:
-    """The cost in nats (B, T - 1) of all `tokens` (B, T) but the first, given those before them."""
+def next_nats(model: LanguageModel, tokens: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The cost in nats (B, T - 1) of all `tokens` (B, T) but the first, given those before them, piece by piece."""
     model.eval()
-    nats, state, length = list[torch.Tensor](), model.start(len(tokens)), model.spec.lengths.training
+    state, length = model.start(len(tokens)), model.spec.lengths.training
     for fed, following in zip(
         torch.split(tokens[:, :-1], length, 1), torch.split(tokens[:, 1:], length, 1), strict=True
     ):
         hidden, state, _ = model.features(fed, state)
-        nats.append(costs(model, hidden, following))
-    return torch.cat(nats, 1)
+        yield costs(model, hidden, following)
 
 
 def costs(model: LanguageModel, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -142,7 +151,7 @@ def evaluate(
     """Score a text of so many characters and UTF-8 bytes, exactly."""
     total, done, longest = 0.0, 0, 0
     for chunk in chunks(model, ids, before):
-        nats = chunk_nats(model, chunk)
+        nats = result(chunk_nats(model, chunk))
         total += float(nats.sum(dtype=np.float64))
         done += len(nats)
         longest = max(longest, len(chunk.before) + chunk.length - 1)  # all of a row, up to the window

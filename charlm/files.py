@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +15,14 @@ from typing import BinaryIO
 from charlm.errors import CharlmError, RunError
 
 LARGEST_JSON = 100_000_000  # bytes; the vocabulary of a million words has a fifth of that
+
+
+def in_shell(path: Path) -> str:
+    """A path as it is typed in a shell, on Windows that of cmd.exe."""
+    text = path.as_posix()
+    if sys.platform == "win32":
+        return f'"{text}"' if " " in text else text
+    return shlex.quote(text)
 
 
 def bounded(path: Path) -> bytes:

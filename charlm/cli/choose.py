@@ -59,7 +59,7 @@ def choose(
         raise SettingsError("--shots N and --examples FILE belong together")
     read = PIPED in (prompt, neutral) or bool(questions or examples)
     refuse_unused(encoding, read=read, advice="--questions FILE, --examples FILE or --prompt -")
-    path = folder.find(run, kind="text")
+    path = folder.find(run, kind="text", command="")
     from charlm.inside.choose import Question, checked, draw, read_questions
     from charlm.inside.choose import choose as choosing
 

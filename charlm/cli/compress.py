@@ -39,7 +39,7 @@ def compress(
         raise SettingsError(f"{len(names)} names were given; charlm compress [RUN] FILE takes a run and a file")
     run, source = names[0] if len(names) == 2 else "last", Path(names[-1])
     target = output_path(out, source.with_name(source.name + ENDING))
-    path = folder.find(run, kind="text")
+    path = folder.find(run, kind="text", command="")
     from charlm.inside import compress as inside
 
     with open_run(run, path, Opening(**given, device="cpu")) as writer:
@@ -82,7 +82,7 @@ def decompress(
     if run is None:
         name = Path(inside.read(file).name).name  # a name alone cannot lead out of runs/
         run = name if folder.is_run(folder.ROOT / name) else "last"
-    with open_run(run, folder.find(run, kind="text"), Opening(**given, device="cpu")) as writer:
+    with open_run(run, folder.find(run, kind="text", command=""), Opening(**given, device="cpu")) as writer:
         size = console.watch(inside.decompress(writer, file, target))
     print(f"{target}: {size:,} bytes, the same as before")
 

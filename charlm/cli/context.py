@@ -33,7 +33,7 @@ def context(
     *,
     given: dict[str, Any],
 ) -> None:
-    path = folder.find(run, kind="text")
+    path = folder.find(run, kind="text", command="")
     other = other_text(text, encoding)
     from charlm.inside.context import reach
 

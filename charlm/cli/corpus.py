@@ -24,10 +24,10 @@ def list_() -> None:
     from charlm.text import catalogue
 
     for text in catalogue.bundled():
-        out.print(f"[bold]{text.name}[/]  comes with charlm, public domain")
+        out.print(f"[bold]{text.name}[/]  comes with charlm, public domain", markup=True)
         out.print(f"  {text.description}\n  {text.path}\n  charlm corpus fetch {text.path.stem}\n", markup=False)
     for entry in catalogue.ENTRIES:
-        out.print(f"[bold]{entry.name}[/]  {entry.bytes:,} bytes to download, licence: {entry.licence}")
+        out.print(f"[bold]{entry.name}[/]  {entry.bytes:,} bytes to download, licence: {entry.licence}", markup=True)
         out.print(f"  {entry.description}", markup=False)
         for part in entry.parts:
             out.print(f"  {part.url}\n    sha256 {part.sha256}", markup=False, soft_wrap=True)

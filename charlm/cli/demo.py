@@ -50,6 +50,9 @@ def demo(
     for text in islice(Writer.load().stream(), 600):
         write(text)
     write("\n")
+    out.print(
+        "\nnext: charlm play opens a page in the browser: it writes more, and shows what goes on inside", markup=False
+    )
 
 
 def unfinished(plan: Plan, corpus: Corpus) -> Path | None:

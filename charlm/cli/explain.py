@@ -31,7 +31,7 @@ def explain(
     *,
     given: dict[str, Any],
 ) -> None:
-    request, path = take(Request, given), folder.find(run, kind="text")
+    request, path = take(Request, given), folder.find(run, kind="text", command="")
     refuse_unused(encoding, read=request.prompt == PIPED, advice="--prompt -")
     request = replace(request, prompt=read_words("--prompt", request.prompt, encoding))
     from charlm.inside.explain import explain as explained

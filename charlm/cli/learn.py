@@ -43,7 +43,9 @@ def walk(lesson: Lesson) -> None:
     for block, after in zip(lesson.blocks, [*lesson.blocks[1:], None], strict=True):
         for command in block.commands:
             out.print(f"\n$ {command.line}", markup=False, style="bold green")
-            if asked(RUN) != "s":
+            while (answer := asked(RUN)) not in ("", "s"):
+                pass  # a stray line runs nothing
+            if not answer:
                 run(command)
         if not block.commands:
             out.print(Markdown(block.markdown))

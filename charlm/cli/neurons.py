@@ -47,7 +47,7 @@ def neurons(
 ) -> None:
     refuse_file("--text", text)
     refuse_unused(encoding, read=text == PIPED, advice="--text -")
-    text, path = read_words("--text", text, encoding), folder.find(run, kind="text")
+    text, path = read_words("--text", text, encoding), folder.find(run, kind="text", command="")
     from charlm.inside.neurons import neurons as look
 
     with open_run(run, path, take(Opening, given)) as writer:

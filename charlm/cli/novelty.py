@@ -49,7 +49,7 @@ def novelty(
     given: dict[str, Any],
 ) -> None:
     refuse_unused(encoding, read=text is not None, advice="--text FILE")
-    sampling, info = take(Sampling, given), folder.info(folder.find(run, kind="text"))
+    sampling, info = take(Sampling, given), folder.info(folder.find(run, kind="text", command=""))
     from charlm.inside import novelty as inside
     from charlm.scoring import training_text
 

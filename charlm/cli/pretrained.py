@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import typer
 from charlm.cli.opened import OPENING, errors_name_run
 from charlm.cli.options import RUN, with_settings
 from charlm.errors import SettingsError
-from charlm.files import writing
+from charlm.files import in_shell, writing
 from charlm.runs import folder
 from charlm.text.visible import printable
 from charlm.views.console import count, note, watch
@@ -57,7 +56,7 @@ def import_model(
     print(printable(f"{path}: {config['origin']['model_type']}, {sizes}"))
     for difference in config["origin"]["differences"]:
         note(difference)
-    typed = shlex.quote(str(path))
+    typed = in_shell(path)
     use = 'fill {} "To be, or n[MASK]t to be"' if "masked" in config["objective"] else 'sample {} --prompt "Once upon"'
     print(printable(f"\ncharlm {use.format(typed)}\ncharlm train FILE --init-from {typed}"))
 
@@ -102,7 +101,7 @@ def onnx(run: Path, target: Path, **given: str) -> None:
     files = watch(export_onnx(run, target, **given))
     print(f"{target}: {', '.join(files)}")
     if "write.py" in files:
-        print(f'\npython {shlex.quote(str(target / "write.py"))} "Once upon" 200')
+        print(f'\npython {in_shell(target / "write.py")} "Once upon" 200')
 
 
 def tensorboard(run: Path, target: Path) -> None:
@@ -110,7 +109,7 @@ def tensorboard(run: Path, target: Path) -> None:
         from charlm.exporting.events import write_events
 
     write_events(run, target)
-    print(f"{target}: for tensorboard --logdir {shlex.quote(str(target.parent))}")
+    print(f"{target}: for tensorboard --logdir {in_shell(target.parent)}")
 
 
 def csv(run: Path, target: Path) -> None:
@@ -132,7 +131,7 @@ def extra(name: str) -> Iterator[None]:
     try:
         yield
     except ImportError:
-        raise SettingsError(f'--format {name} needs an extra: pip install "charlm[{name}]"') from None
+        raise SettingsError(f'--format {name} needs an extra: pip install -e ".[{name}]"') from None
 
 
 WRITERS = {"hf": huggingface, "huggingface": huggingface, "onnx": onnx, "tensorboard": tensorboard, "csv": csv}

@@ -61,16 +61,14 @@ def restore(
         if not json:
             write("\n")
     if cut.count:
-        note(f"what was written had no end where this run has room for no more, and was cut off there: {cut}")
+        note(f"what was written was too long for this run, and was cut off there: {cut}")
 
 
 def find(run: str) -> Path:
     """The folder of a run; `last` and `best` choose among those that restore."""
-    from charlm import objectives
     from charlm.runs import folder
 
-    able = [name for name in objectives.names() if objectives.load(name).command == "restore"]
-    return folder.find(run, kind="text", objectives=able)
+    return folder.find(run, kind="text", command="restore")
 
 
 def as_json(restored: Restored) -> str:

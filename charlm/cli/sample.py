@@ -73,7 +73,7 @@ def sample(
         warn_of_escapes("--stop", stop)
     prompt = read_prompt(request.prompt, prompt_file, encoding)
     request = replace(request, prompt=prompt, seed=request.chosen_seed())
-    paths = [(name, folder.find(name, kind="text")) for name in runs]
+    paths = [(name, folder.find(name, kind="text", command="")) for name in runs]
     if side_by_side:
         write_side_by_side(paths, request, opening, json=json)
     else:

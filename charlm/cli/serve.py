@@ -52,7 +52,7 @@ def serve(
     serving, opening = take(Serving, given), take(Opening, given)
     refuse_without_extra("serve")
     keys = read_keys(serving.api_key_file)
-    paths = {run: folder.find(run, kind="text") for run in runs or ["last"]}
+    paths = {run: folder.find(run, kind="text", command="") for run in runs or ["last"]}
     from charlm.serving.app import app
     from charlm.serving.served import Served
     from charlm.serving.server import listen
@@ -72,7 +72,7 @@ def serve(
 def refuse_without_extra(command: str) -> None:
     """Raise `SettingsError` if what a server needs is not installed."""
     if not (find_spec("starlette") and find_spec("uvicorn")):
-        raise SettingsError(f"charlm {command} needs two packages more: pip install 'charlm[serve]'")
+        raise SettingsError(f"charlm {command} needs two packages more: pip install -e '.[serve]'")
 
 
 def name_of(path: Path, paths: dict[str, Path]) -> str:

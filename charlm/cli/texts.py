@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PIPED = "-"
 NAMED = 10  # most numbers in a note
-NO_BLEU = 'BLEU and chrF need an extra: pip install "charlm[translate]"'
+NO_BLEU = 'BLEU and chrF need an extra: pip install -e ".[translate]"'
 
 
 def other_text(files: Files, encoding: str | None) -> Corpus | None:

@@ -43,7 +43,7 @@ def check_extra() -> None:
         import jinja2
         import vl_convert
     except ImportError:
-        raise SettingsError('--html needs an extra: pip install "charlm[report]"; --markdown does not') from None
+        raise SettingsError('--html needs an extra: pip install -e ".[report]"; --markdown does not') from None
     del jinja2, vl_convert
 
 

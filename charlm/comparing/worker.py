@@ -52,7 +52,7 @@ class TrainingEnded(NamedTuple):
 @dataclass
 class Worker:
     process: BaseProcess
-    pipe: Connection
+    pipe: Any  # a Connection; on Windows a PipeConnection
     task: Task
 
 

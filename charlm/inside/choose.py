@@ -255,7 +255,8 @@ def log_probabilities(
         tokens = np.full((len(batch), 1 + len(encoded[batch[-1]][0])), writer.tokenizer.start)  # what follows is unseen
         for row, number in enumerate(batch):
             tokens[row, 1 : 1 + len(encoded[number][0])] = encoded[number][0]
-        nats = next_nats(writer.model, torch.from_numpy(tokens).to(writer.device)).cpu().numpy().astype(np.float64)
+        pieces = list(next_nats(writer.model, torch.from_numpy(tokens).to(writer.device)))
+        nats = torch.cat(pieces, 1).cpu().numpy().astype(np.float64)
         for row, number in enumerate(batch):
             ids, first = encoded[number]
             found[texts[number]] = Scored(-float(nats[row, first : len(ids)].sum()), len(ids))

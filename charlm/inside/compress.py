@@ -247,7 +247,7 @@ def library() -> Any:
         import constriction
         import threadpoolctl  # noqa: F401
     except ImportError:
-        raise SettingsError('compressing needs an extra: pip install "charlm[compress]"') from None
+        raise SettingsError('compressing needs an extra: pip install -e ".[compress]"') from None
     return constriction
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from charlm.progress import Progress, result
 from charlm.sampling.filters import filter_steps
 from charlm.sampling.settings import MEMORY, Request
+from charlm.states import State
 from charlm.writer import Writer
 
 
@@ -33,13 +36,17 @@ def explain(writer: Writer, request: Request, top: int = 12) -> Explanation:
     Raises as `Writer.pieces` does.
     """
     tokens = writer.prompt_ids(request)  # (1, P)
-    return explained(writer, request, tokens, next_logits(writer, tokens), top)
+    return explained(writer, request, tokens, result(reading_logits(writer, tokens)), top)
 
 
 @torch.inference_mode()
-def next_logits(writer: Writer, tokens: Tensor) -> Tensor:
+def reading_logits(writer: Writer, tokens: Tensor) -> Generator[Progress, None, Tensor]:
     """(1, V) after a text (1, P)."""
-    logits: Tensor = writer.model.step(tokens[:, -1], writer.model.read(tokens[:, :-1]))[0].float()
+    state: State = None
+    for after in writer.model.reading(tokens[:, :-1]):
+        state = after
+        yield Progress("reading", 0, 1)
+    logits: Tensor = writer.model.step(tokens[:, -1], state)[0].float()
     return logits
 
 

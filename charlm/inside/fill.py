@@ -27,8 +27,8 @@ from charlm.text.tokenizers import Tokenizer
 from charlm.text.units import Ids
 from charlm.writer import Writer
 
-GAPS = re.compile(r"((?:\[MASK\](?:\{\d+\})?)+)")  # [MASK], [MASK]{3}, [MASK][MASK]
-COUNT = re.compile(r"\[MASK\](?:\{(\d+)\})?")
+GAPS = re.compile(r"((?:\[MASK\](?:\{\d{1,9}\})?)+)")  # [MASK], [MASK]{3}, [MASK][MASK]
+COUNT = re.compile(r"\[MASK\](?:\{(\d{1,9})\})?")
 
 
 class Guess(NamedTuple):

@@ -18,3 +18,9 @@ def suitable(kind: str, network: type[Network]) -> list[str]:
     """The objectives for this kind of data that a network is able to be trained for, its own first."""
     able = [name for name in names() if load(name).kind == kind and load(name).suits(network)]
     return sorted(able, key=lambda name: (name != network.objective, name))
+
+
+def of_command(command: str) -> set[str]:
+    """The objectives on running text whose runs are for this command; of an empty one, those that go on with a text."""
+    loaded = {name: load(name) for name in names()}
+    return {name for name, one in loaded.items() if (one.kind, one.command) == ("text", command)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Generator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from charlm.errors import RunError, SettingsError
-from charlm.files import free, link, new_folder
+from charlm.files import free, in_shell, link, new_folder
 from charlm.plan import Plan
 from charlm.pretrained import families, tokenizers, weights
 from charlm.pretrained.families._base import Family
@@ -35,7 +34,7 @@ def import_model(source: Path, out: Path | None = None) -> Generator[Progress, N
         raise RunError(f"{source} is no folder; give one with config.json, {weights.WEIGHTS} and the like")
     config = read_json(source / "config.json")
     if config.keys() >= {"charlm", "arch"}:
-        raise RunError(f"{source} is a run already; to see what it is: charlm info {shlex.quote(str(source))}")
+        raise RunError(f"{source} is a run already; to see what it is: charlm info {in_shell(source)}")
     try:
         family = families.load(str(config.get("model_type")))
         tokenizer = tokenizers.read(source, vocab_size(config), family.symbols)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from charlm.errors import RunError
+from charlm.files import in_shell
 from charlm.pretrained.families._base import Family, Shape
 from charlm.pretrained.foreign import read_json
 from charlm.progress import Progress
@@ -41,7 +41,7 @@ def files(folder: Path) -> list[Path]:
     if any(folder.glob(PICKLE + "*")):
         raise RunError(
             f"{folder} has its weights in {PICKLE}, whose reading can run any code, so charlm does not; if you trust "
-            f"it, convert it once: {CONVERT} {shlex.quote(str(folder))}"
+            f"it, convert it once: {CONVERT} {in_shell(folder)}"
         )
     raise RunError(f"{folder} has no {WEIGHTS}, and no {INDEX}, so there are no weights to read")
 

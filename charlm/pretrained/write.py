@@ -62,7 +62,10 @@ def family_of(saved: Saved, network: Any) -> tuple[str, type[Family], dict[str, 
     fitting = [name for name in families.names() if families.load(name).arch == saved.plan.arch]
     if not fitting:
         archs = sorted({families.load(name).arch for name in families.names()})
-        raise SettingsError(f"{saved.path}: --arch is {saved.plan.arch} and would have to be {' or '.join(archs)}")
+        raise SettingsError(
+            f"{saved.path}: --arch is {saved.plan.arch} and would have to be {' or '.join(archs)}"
+            " for --format hf; onnx, csv and tensorboard are others"
+        )
     for name in fitting:
         family = families.load(name)
         config, problems[name] = family.config(saved.plan, network)

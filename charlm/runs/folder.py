@@ -20,8 +20,7 @@ import difflib
 import hashlib
 import json
 import os
-import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -29,9 +28,9 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from charlm import kinds
+from charlm import kinds, objectives
 from charlm.errors import RunError
-from charlm.files import LARGEST_JSON, bounded, replacing
+from charlm.files import LARGEST_JSON, bounded, in_shell, replacing
 from charlm.score import BITS, Measure, Score
 
 ROOT = Path("runs")
@@ -167,7 +166,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}") from None
     if isinstance(value, dict) and "model_type" in value:
-        command = f"charlm import {shlex.quote(str(path.parent))}"
+        command = f"charlm import {in_shell(path.parent)}"
         raise RunError(f"{path.parent} is no run but a model of Hugging Face's library: {command}")
     if not isinstance(value, dict) or value.pop("sha256", None) != digest(path.name, value):
         raise RunError(f"{path} is damaged or was edited: its checksum is not that of what it says")
@@ -214,19 +213,20 @@ def is_run(path: Path) -> bool:
     return os.path.lexists(path / "config.json")
 
 
-def find(run: str | Path, *, kind: str | None = None, objectives: Collection[str] | None = None) -> Path:
+def find(run: str | Path, *, kind: str | None = None, command: str | None = None) -> Path:
     """The folder of a run: a path, a name under `runs/`, `last` (the newest run) or `best` (`best_of`).
 
-    For `last` and `best` only runs count that were trained on this `kind` of data, and for one of these `objectives`,
-    if they are given. Raises `RunError` if there is no such run.
+    For `last` and `best` only runs count that were trained on this `kind` of data, and with an objective whose runs are
+    for this `command` (empty: that go on with a text), if they are given. Raises `RunError` if there is no such run.
     """
     for path in (Path(run), ROOT / run):
         if is_run(path):
             return path
     runs = list_runs()
+    able = objectives.of_command(command) if command is not None and run in ("last", "best") else None
     wanted = [info for info in runs if kind in (None, info.kind)]
-    if objectives is not None:
-        wanted = [info for info in wanted if info.config["objective"].keys() & {*objectives}]
+    if able is not None:
+        wanted = [info for info in wanted if info.config["objective"].keys() & able]
     if run == "last" and wanted:
         return wanted[-1].path
     if run == "best" and (best := best_of(wanted)):
@@ -237,7 +237,7 @@ def find(run: str | Path, *, kind: str | None = None, objectives: Collection[str
     if run in ("last", "best"):
         if not names:
             raise RunError(f"no run {str(run)!r} here but those of comparisons; name one, such as {compared[0]}")
-        goals = f" with --objective {' or '.join(sorted(objectives))}" if objectives is not None else ""
+        goals = f" with --objective {' or '.join(sorted(able))}" if able else ""
         lacks = "was validated" if wanted or kind is None else f"was trained on {kinds.load(kind).noun}{goals}"
         raise RunError(f"none of the {len(names)} runs here {lacks}; charlm runs lists them")
     known = {Path(name).name: name for name in compared} | {name: name for name in (*names, *compared)}

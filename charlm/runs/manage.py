@@ -36,7 +36,9 @@ def refuse_unsafe(runs: Sequence[Path]) -> None:
             pass
     for student, teacher in unfinished_students():
         if any(same(teacher, run) for run in runs) and not any(same(student, run) for run in runs):
-            raise RunError(f"{student} is unfinished and learns from {teacher}; without it that one cannot go on: finish it first")
+            raise RunError(
+                f"{student} is unfinished and learns from {teacher}; finish it first: it cannot go on without that"
+            )
 
 
 def unfinished_students() -> Iterator[tuple[Path, Path]]:

@@ -12,6 +12,7 @@ from charlm.errors import SettingsError
 
 S = TypeVar("S", bound="SampleSettings")
 
+LEAST = 1e-6  # a temperature below it is as good as 0
 MEMORY = 64  # tokens that the repetition penalty looks back on
 SEEDS = 2**63 - 1  # the largest seed
 
@@ -46,7 +47,7 @@ class SampleSettings(Settings):
                 f"got {self.temperature!r}",
                 field="temperature",
             )
-        return values
+        return tuple(value if value >= LEAST else 0.0 for value in values)
 
     @classmethod
     def of(cls: type[S], **values: Any) -> S:

@@ -9,16 +9,17 @@ from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from charlm.errors import CharlmError
 from charlm.serving.answers import Answer
-from charlm.serving.bodies import gone, refusal, unless_gone
+from charlm.serving.bodies import Json, gone, refusal, unless_gone
 from charlm.serving.fields import Asked, RefusedError
 from charlm.serving.rows import Likelihood
 from charlm.serving.scores import prompt_likelihoods
 from charlm.serving.served import Served
+from charlm.writer import unknown_hint
 
 
 class Written(NamedTuple):
@@ -108,7 +109,9 @@ async def answered(request: Request, model: Served, wanted: Asked, shape: type[A
         words = f"{len(wanted.requests)} prompts are more than may wait: {model.most_waiting}"
         raise RefusedError(words, param="prompt")
     try:
-        prompts = [writer.prompt_ids(one)[0].tolist() if one.prompt else [] for one in wanted.requests]
+        writer.check_can_continue()
+        with unknown_hint():
+            prompts = [writer.tokenizer.encode(one.prompt, one.unknown).tolist() for one in wanted.requests]
         said = shape(model.name, writer.tokenizer.tokens, window=writer.model.window, seed=first.seed)
         choices = Choices(said, wanted, len(prompts) * first.samples)
         read, some = sum(map(len, prompts)), parts(model, wanted, prompts)
@@ -124,7 +127,7 @@ async def answered(request: Request, model: Served, wanted: Asked, shape: type[A
             await unless_gone(request, collect(some, choices))
     except CharlmError as error:
         raise refusal(error) from None
-    return JSONResponse(said.whole(choices.whole(), usage()))
+    return Json(said.whole(choices.whole(), usage()))
 
 
 async def collect(some: Parts, choices: Choices) -> None:

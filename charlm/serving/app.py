@@ -10,14 +10,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from charlm.errors import CharlmError
 from charlm.serving import fields
 from charlm.serving.answering import answered
 from charlm.serving.answers import Answer, Chat, Completion
-from charlm.serving.bodies import body, refusal, unless_gone
+from charlm.serving.bodies import Json, body, refusal, unless_gone
 from charlm.serving.fields import Asked, RefusedError
 from charlm.serving.gate import LOCAL, Gate
 from charlm.serving.scores import score
@@ -55,10 +55,10 @@ class Endpoints:
         return self.models[name]
 
     async def list_models(self, _: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [model.to_json() for model in self.models.values()]})
+        return Json({"object": "list", "data": [model.to_json() for model in self.models.values()]})
 
     async def show_model(self, request: Request) -> Response:
-        return JSONResponse(self.model(request.path_params["name"]).to_json())
+        return Json(self.model(request.path_params["name"]).to_json())
 
     def writes(self, read: Callable[[Any], Asked], shape: type[Answer]) -> Endpoint:
         """An endpoint that writes what `read` makes of a body, and answers in this shape."""
@@ -80,11 +80,11 @@ class Endpoints:
             scored = await unless_gone(request, model.scorer.result(score(model.writer, text, per)))
         except CharlmError as error:
             raise refusal(error, "text") from None
-        return JSONResponse({"object": "score", "model": model.name, "window": model.writer.model.window, **scored})
+        return Json({"object": "score", "model": model.name, "window": model.writer.model.window, **scored})
 
 
 async def healthz(_: Request) -> Response:
-    return JSONResponse({"status": "ok"})
+    return Json({"status": "ok"})
 
 
 def app(
@@ -126,13 +126,13 @@ def app(
 
 
 async def refuse(_: Request, error: Any) -> Response:
-    return JSONResponse(error.to_json(), error.status, headers=error.headers)
+    return Json(error.to_json(), error.status, headers=error.headers)
 
 
 async def refuse_path(request: Request, error: Any) -> Response:
     """No such path, or not with this method."""
     words = f"{request.method} {request.url.path}: {error.detail}; see /v1/models, /v1/completions, /v1/score"
-    return JSONResponse(RefusedError(words, status=error.status_code).to_json(), error.status_code, error.headers)
+    return Json(RefusedError(words, status=error.status_code).to_json(), error.status_code, error.headers)
 
 
 async def nobody(_request: Request, _error: Any) -> Response:
@@ -143,4 +143,4 @@ async def nobody(_request: Request, _error: Any) -> Response:
 async def apologise(_: Request, error: Any) -> Response:
     """A bug; its traceback goes to standard error."""
     words = RefusedError(f"this should not have happened: {type(error).__name__}", status=500)
-    return JSONResponse(words.to_json(), 500)
+    return Json(words.to_json(), 500)

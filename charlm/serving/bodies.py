@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
 from starlette.types import Receive
 
 from charlm.errors import CharlmError
@@ -18,6 +19,13 @@ LARGEST = 4 << 20  # bytes of a body
 PATIENCE = 30.0  # seconds in which a body must arrive
 
 T = TypeVar("T")
+
+
+class Json(JSONResponse):
+    """In ASCII: a text may hold half a surrogate pair, which UTF-8 has no bytes for."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 def refusal(error: CharlmError, param: str = "prompt") -> RefusedError:

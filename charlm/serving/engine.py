@@ -26,7 +26,7 @@ from charlm.writer import Writer
 
 ROWS = 16  # that are written at once
 PIECE = 64  # tokens of a prompt that are read at once
-READING = 0.005  # seconds that rows wait for prompts to be read, between two tokens
+READING = 0.005  # seconds for which prompts are read, between two tokens
 EVERY = 0.04  # seconds between two parts of a text, at least: a reader sees no difference
 
 Deliver = Callable[[list[Part] | Exception], None]
@@ -96,9 +96,14 @@ class Engine:
     def turns(self) -> Iterator[None]:
         """A token of each row in every turn, until nobody waits for a text."""
         while self.admit():
-            self.enter()
-            if self.rows:
-                self.advance()
+            try:
+                self.enter()
+                if self.rows:
+                    self.advance()
+            except Exception as error:  # those it concerns hear of it, and the next are written
+                for job in {job for _, job in self.rows}:
+                    job.cancel()
+                    job.deliver(error)
             yield
 
     def admit(self) -> bool:
@@ -120,7 +125,7 @@ class Engine:
                 self.leave(place)
 
     def enter(self) -> None:
-        """Read prompts, a piece of each in turn, and give rows a place, for as long as the others may wait."""
+        """Read prompts, a piece of each in turn, and give rows a place, for as long as others may wait."""
         began, unlucky = time.perf_counter(), 0
         while self.entering and unlucky < len(self.entering):
             job = self.entering.popleft()
@@ -132,7 +137,7 @@ class Engine:
             if job.unplaced:
                 self.entering.append(job)
             unlucky = 0 if moved else unlucky + 1
-            if self.rows and time.perf_counter() - began > READING:
+            if time.perf_counter() - began > READING:
                 return
 
     def read(self, job: Job) -> bool:
@@ -154,15 +159,9 @@ class Engine:
     def advance(self) -> None:
         """A step of all rows."""
         rows = [row for row, _ in self.rows]
-        try:
-            logits = self.step(torch.tensor([row.token for row in rows], device=self.writer.device))
-            ids = choose(rows, logits)
-            known: dict[int, Any] = likelihoods(rows, logits, ids)
-        except Exception as error:
-            for job in {job for _, job in self.rows}:
-                job.cancel()
-                job.deliver(error)
-            return
+        logits = self.step(torch.tensor([row.token for row in rows], device=self.writer.device))
+        ids = choose(rows, logits)
+        known: dict[int, Any] = likelihoods(rows, logits, ids)
         for place, (row, id) in enumerate(zip(rows, ids, strict=True)):
             row.add(id, *known.get(place, ()))
         self.hand_out()

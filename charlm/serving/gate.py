@@ -5,9 +5,9 @@ from __future__ import annotations
 import hmac
 from collections.abc import Collection
 
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from charlm.serving.bodies import Json
 from charlm.serving.fields import RefusedError
 
 LOCAL = ("127.0.0.1", "localhost", "::1")  # what a server is called on its own machine
@@ -30,7 +30,7 @@ class Gate:
             if scope["type"] != "http":
                 return await app(scope, receive, send)
             if refused := self.refusal(scope):
-                answer = JSONResponse(refused.to_json(), refused.status, headers=refused.headers)
+                answer = Json(refused.to_json(), refused.status, headers=refused.headers)
                 return await answer(scope, receive, send)
             self.inside += 1
             try:

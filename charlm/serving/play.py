@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request as HttpRequest
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from torch import Tensor
 
 from charlm.errors import CharlmError, SettingsError
 from charlm.inside.attend import aligned, attend_all
-from charlm.inside.explain import explained, next_logits
+from charlm.inside.explain import explained, reading_logits
 from charlm.inside.fill import fill, filler
 from charlm.inside.neurons import FEATURES, neurons
 from charlm.inside.surprise import surprise
@@ -33,11 +33,11 @@ from charlm.runs.opening import Opening
 from charlm.runs.standing import standing
 from charlm.sampling.settings import Request, TranslateSettings
 from charlm.score import BITS
-from charlm.serving.bodies import body, refusal, unless_gone
+from charlm.serving.bodies import Json, body, refusal, unless_gone
 from charlm.serving.fields import LONGEST, RefusedError, known, typed, whole_number
 from charlm.serving.scorer import Scorer
 from charlm.serving.scores import prompt_likelihoods
-from charlm.serving.served import Served
+from charlm.serving.served import Served, about_run
 from charlm.serving.worker import Worker
 from charlm.writer import Writer
 from charlm.written import collect
@@ -58,7 +58,7 @@ class Shown:
         """Without a writer only its learning curve is shown."""
         self.name, self.path, self.writer = name, path, writer
         self.can = list(abilities(writer)) if writer else []
-        self.served = Served(name, writer, worker) if writer and "write" in self.can else None
+        self.served = Served(name, writer, worker, about=about_run(path)) if writer and "write" in self.can else None
         self.scorer = self.served.scorer if self.served else Scorer(worker)
         self.next: tuple[Tensor, Tensor] | None = None  # the last prompt that was explained, and the logits after it
 
@@ -113,8 +113,7 @@ def explains(shown: Shown, given: Given) -> Work:
     top = whole_number(given, "top", 12, 1000, least=1)
     tokens = writer.prompt_ids(request)
     if shown.next is None or not shown.next[0].equal(tokens):
-        yield Progress("reading", 0, 1)
-        shown.next = tokens, next_logits(writer, tokens)
+        shown.next = tokens, (yield from reading_logits(writer, tokens))
     return {"prompt": request.prompt, **explained(writer, request, *shown.next, top).to_json()}
 
 
@@ -223,17 +222,20 @@ def routes(runs: Sequence[Shown]) -> list[Route]:
                 done = await unless_gone(request, shown.scorer.result(work(shown, given)))
             except CharlmError as error:
                 raise refusal(error, "text") from None
-            return JSONResponse(done)
+            return Json(done)
 
         return answer
 
     def list_runs(_: HttpRequest) -> Response:
         features = {name: words for name, (_, words) in FEATURES.items()}
-        return JSONResponse({"runs": [shown.to_json() for shown in runs], "features": features})
+        try:
+            return Json({"runs": [shown.to_json() for shown in runs], "features": features})
+        except CharlmError as error:
+            raise refusal(error) from None
 
     def curves(_: HttpRequest) -> Response:
         try:
-            return JSONResponse({"runs": [curve(shown) for shown in runs]})
+            return Json({"runs": [curve(shown) for shown in runs]})
         except CharlmError as error:
             raise refusal(error) from None
 

@@ -1,4 +1,4 @@
-"""What reads with a run: it scores and looks inside, one piece of work after the other."""
+"""What reads with a run: it scores and looks inside, and all that is asked of it goes on in turn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from charlm.progress import Progress
 from charlm.serving.engine import BusyError
@@ -21,10 +21,10 @@ class Scorer:
     """Works in a worker's turns."""
 
     def __init__(self, worker: Worker, *, waiting: int = 64) -> None:
-        """`waiting` pieces of work wait at most, beside the one that is done."""
+        """`waiting` pieces of work wait for their turn at most, beside the one that has it."""
         self.worker, self.most_waiting = worker, waiting
-        self.waiting: deque[tuple[Generator[Progress, None, Any], Future[Any]]] = deque()
-        self.count = 0  # pieces of work that are being done, or wait for that
+        self.works: deque[Iterator[None]] = deque()  # the next turn is the first one's
+        self.count = 0  # pieces of work that are not finished
         self.at_work, self.lock = False, threading.Lock()
 
     async def result(self, work: Generator[Progress, None, R]) -> R:
@@ -38,7 +38,7 @@ class Scorer:
         self.count += 1
         try:
             with self.lock:
-                self.waiting.append((work, done))
+                self.works.append(finishing(work, done))
                 if not self.at_work:
                     self.at_work = True
                     self.worker.begin(self.turns())
@@ -47,14 +47,17 @@ class Scorer:
             self.count -= 1
 
     def turns(self) -> Iterator[None]:
-        """Pieces of work, until none waits."""
+        """A turn of each piece of work after the other, until all are finished."""
         while True:
             with self.lock:
-                self.at_work = bool(self.waiting)
+                self.at_work = bool(self.works)
                 if not self.at_work:
                     return
-                work, done = self.waiting.popleft()
-            yield from finishing(work, done)
+                turns = self.works.popleft()
+            if next(turns, self) is not self:
+                with self.lock:
+                    self.works.append(turns)
+            yield
 
 
 def finishing(work: Generator[Progress, None, R], done: Future[R]) -> Iterator[None]:

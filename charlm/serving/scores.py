@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from charlm.errors import SettingsError
 from charlm.evaluate import token_nats
 from charlm.inside.surprise import surprise
 from charlm.model import READ
@@ -20,6 +21,8 @@ from charlm.writer import Writer
 
 def score(writer: Writer, text: str, per: str) -> Generator[Progress, None, dict[str, Any]]:
     """As `charlm score` has it; `per` is `character`, `token` or `text`. Raises as `surprise` does."""
+    if not text:
+        raise SettingsError("there is no text to score: it is empty", field="text")
     size, result = len(utf8(text)), dict[str, Any]()
     if per == "token":
         nats = yield from token_costs(writer, text)

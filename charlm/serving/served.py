@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from charlm.model import parameter_count
@@ -30,6 +30,13 @@ class Numbered(NamedTuple):
 Writing = AsyncGenerator[list[Numbered], None]
 
 
+def about_run(path: Path) -> dict[str, Any]:
+    """What lists of models say of a run."""
+    info = folder.info(path)
+    score = {} if info.best is None else {info.best.measure.name: info.best.value}
+    return {"created": int((path / "config.json").stat().st_mtime), "arch": info.config["arch"], **score}
+
+
 class Served:
     """Raises `SettingsError` for a run that cannot continue a text."""
 
@@ -45,12 +52,7 @@ class Served:
     @classmethod
     def open(cls, path: Path, name: str, opening: Opening, worker: Worker, *, waiting: int = 64) -> Served:
         """The run in a folder, read in the worker's thread."""
-        info = folder.info(path)
-        about = {
-            "created": int((path / "config.json").stat().st_mtime),
-            "arch": info.config["arch"],
-            **({} if info.best is None else {info.best.measure.name: info.best.value}),
-        }
+        about = about_run(path)
         return worker.result(lambda: cls(name, Writer.load(path, opening), worker, waiting=waiting, about=about))
 
     def to_json(self) -> dict[str, Any]:
@@ -61,10 +63,11 @@ class Served:
         return {**known, **sizes, "tokenizer": tokenizer.kind, "vocab_size": tokenizer.vocab_size, **self.about}
 
     def warm_up(self) -> None:
-        """Write a token, so that the first request finds all ready."""
-        done = threading.Event()
-        self.engine.submit(Request(length=2, seed=0), lambda _: done.set())
-        done.wait()
+        """Write a token, so that the first request finds all ready. Raises what goes wrong."""
+        given = SimpleQueue[list[Part] | Exception]()
+        self.engine.submit(Request(length=2, seed=0), given.put)
+        if isinstance(error := given.get(), Exception):
+            raise error
 
     async def writing(self, requests: Sequence[Request], *, top: int | None, live: bool) -> Writing:
         """Parts of what is written for each request, as they come; when this is closed, so is the work.

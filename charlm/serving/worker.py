@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from types import TracebackType
 from typing import TypeVar
 
 SLICE = 0.005  # seconds of turns, at least, before another piece of work may take some
+PATIENCE = 3.0  # seconds for which a closed worker may still take its turn
 END = object()
 
 R = TypeVar("R")
@@ -44,15 +46,17 @@ class Worker:
         self.close()
 
     def close(self) -> None:
-        """Stop after the turn that is being taken."""
+        """Stop after the turn that is being taken, for which nobody waits long."""
         with self.changed:
             self.closed = True
             self.changed.notify()
-        self.thread.join()
+        self.thread.join(PATIENCE)
 
     def begin(self, turns: Iterator[object]) -> None:
-        """Take all these turns, of which none may raise an error."""
+        """Take all these turns. An error in one, which is a bug, ends them; its traceback goes to standard error."""
         with self.changed:
+            if self.closed:
+                raise RuntimeError("this worker is closed")
             self.works.append(Work(turns, min((work.seconds for work in self.works), default=0.0)))
             self.changed.notify()
 
@@ -79,9 +83,18 @@ class Worker:
                 work = min(self.works, key=lambda work: work.seconds)
             began, seconds, unfinished = time.perf_counter(), 0.0, True
             while unfinished and seconds < SLICE and not self.closed:
-                unfinished = next(work.turns, END) is not END
+                unfinished = has_turn(work.turns)
                 seconds = time.perf_counter() - began
             work.seconds += seconds
             if not unfinished:
                 with self.changed:
                     self.works.remove(work)
+
+
+def has_turn(turns: Iterator[object]) -> bool:
+    """Take a turn; whether there was one."""
+    try:
+        return next(turns, END) is not END
+    except Exception:
+        traceback.print_exc()
+        return False

@@ -9,7 +9,6 @@ import codecs
 import io
 import lzma
 import math
-import shlex
 import unicodedata
 import zlib
 from collections import Counter
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from charlm import kinds
 from charlm.errors import CorpusError
+from charlm.files import in_shell
 from charlm.text.corpus import Corpus, ends_lines_in_cr
 from charlm.text.order import SortCheck, shuffle_advice
 from charlm.text.signatures import HEAD, detect_encoding, marked, open_bytes, unmarked
@@ -197,7 +197,7 @@ def _name(character: str) -> str:
 
 def _repairs(report: Report) -> Iterator[str]:
     """What is wrong with a text, and what to type against it."""
-    file = shlex.quote(str(report.path))
+    file = in_shell(report.path)
     read = f"{'gunzip -c' if report.path.suffix.lower() == '.gz' else 'cat'} {file}"
     if report.option:
         yield f"it reads as {report.encoding} and not as UTF-8: charlm train {file}{report.option}"
@@ -236,7 +236,7 @@ def _training(report: Report) -> str:
 
     Karpathy, char-rnn's Readme.
     """
-    command = f"charlm train {shlex.quote(str(report.path))}{report.option}"
+    command = f"charlm train {in_shell(report.path)}{report.option}"
     with suppress(CorpusError):  # a text that cannot be decoded to its end may still tell its kind at the start
         kind = kinds.claimant(Corpus.open([report.path], report.encoding))
         if kind.name() != kinds.TEXT:

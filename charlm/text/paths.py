@@ -6,7 +6,6 @@ import difflib
 import glob
 import os
 import re
-import shlex
 import shutil
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from charlm.errors import CorpusError
+from charlm.files import in_shell
 
 TEXT_FILE = re.compile(r"[^.].*\.(txt|text|md)(\.gz)?", re.IGNORECASE | re.DOTALL)
 
@@ -56,13 +56,15 @@ def find(argument: str, copies: Copies, notes: list[str]) -> list[Path]:
         matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]
         files = [file for match in matches for file in (_files_in(match, notes)[0] if match.is_dir() else [match])]
         return files or _refuse(f"no file matches {argument}")
-    from charlm.text.catalogue import bundled_path  # imported only when needed, as it takes a moment
+    from charlm.text.catalogue import ENTRIES, bundled_path  # imported only when needed, as it takes a moment
 
     if bundled := bundled_path(argument):
         return _refuse(
             f"there is no file {argument} here; the one that comes with charlm is {bundled}, and "
             f"charlm corpus fetch {bundled.stem} copies it"
         )
+    if path.stem in [entry.name for entry in ENTRIES]:
+        return _refuse(f"there is no file {argument} here; charlm corpus fetch {path.stem} downloads it")
     siblings = os.listdir(path.parent) if path.parent.is_dir() else []
     similar = difflib.get_close_matches(path.name, siblings, n=1)
     return _refuse(f"there is no file {argument}" + (f"; did you mean {path.parent / similar[0]}?" if similar else ""))
@@ -90,7 +92,7 @@ def _files_in(folder: Path, notes: list[str]) -> tuple[list[Path], str]:
     if not others:
         return sorted(read), ""
     commonest = max(others, key=lambda suffix: (bool(suffix), others[suffix]))
-    pattern = shlex.quote(str(Path(glob.escape(str(folder)), "**", f"*{commonest}")))
+    pattern = in_shell(Path(glob.escape(str(folder)), "**", f"*{commonest}"))
     advice = f"others are read with a pattern: {pattern}"
     if read:
         total = len(read) + sum(others.values())

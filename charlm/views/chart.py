@@ -47,7 +47,7 @@ def line_chart(lines: Mapping[str, Sequence[Points]], x_name: str, y_name: str) 
 
 
 def legend(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Where each name begins: side by side, in as many rows as they need, of which the last one is just above the frame."""
+    """Where each name begins: side by side, in as many rows as they need; the last one is just above the frame."""
     places, x, row = list[tuple[int, int]](), LEFT + 4, 0
     for name in names:
         width = max(90, 7 * len(name) + 20)

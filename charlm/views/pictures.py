@@ -110,5 +110,5 @@ def as_png(view: RenderableType) -> bytes:
     try:
         import vl_convert
     except ImportError:
-        raise SettingsError('a PNG needs an extra: pip install "charlm[report]"; SVG and HTML do not') from None
+        raise SettingsError('a PNG needs an extra: pip install -e ".[report]"; SVG and HTML do not') from None
     return bytes(vl_convert.svg_to_png(as_svg(view).decode(), scale=2))

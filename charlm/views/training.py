@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from charlm import archs, events, kinds
+from charlm.files import in_shell
 from charlm.plan import Plan
 from charlm.progress import Progress
 from charlm.score import Score
@@ -37,11 +37,11 @@ class Advice:
     """What to do next, as a shell takes it."""
 
     def resume(self, path: Path) -> str:
-        return f"charlm train --resume {shlex.quote(str(path))}"
+        return f"charlm train --resume {in_shell(path)}"
 
     def test(self, path: Path) -> str:
         """Score the test part, on which the best weights were not chosen."""
-        return f"charlm eval {shlex.quote(str(path))} --split test"
+        return f"charlm eval {in_shell(path)} --split test"
 
     def use(self, path: Path, plan: Plan) -> str:
         return next_command(path, plan)
@@ -255,4 +255,4 @@ def command_for(plan: Plan) -> str:
 
 def next_command(path: Path, plan: Plan) -> str:
     command = command_for(plan)
-    return f"next: charlm {command} {shlex.quote(str(path))}{WANTED.get(command, '')}"
+    return f"next: charlm {command} {in_shell(path)}{WANTED.get(command, '')}"

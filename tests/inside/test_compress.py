@@ -174,7 +174,7 @@ def test_what_the_vocabulary_cannot_spell_is_refused_before_the_work(data: bytes
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "constriction", None)
-    with pytest.raises(SettingsError, match=r'pip install "charlm\[compress\]"'):
+    with pytest.raises(SettingsError, match=r'pip install -e "\.\[compress\]"'):
         result(compress(BYTES, Path("text"), Path("packed")))
 
 

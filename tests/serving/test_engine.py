@@ -126,6 +126,16 @@ def test_while_a_long_prompt_is_read_the_others_are_written(monkeypatch: pytest.
         assert reads.whole() == alone(writer, long)
 
 
+def test_while_an_idle_engine_reads_a_long_prompt_others_are_served() -> None:
+    slow, quick = build("gru"), build("lstm")
+    with Worker() as worker:
+        reads = Answer(Engine(slow, worker), Request("1", prompt="abc d" * 40_000, length=1, seed=1))
+        request = Request("1", prompt="a", length=20, seed=2)
+        assert Answer(Engine(quick, worker), request).whole() == alone(quick, request)
+        assert reads.job.unplaced
+        reads.job.cancel()
+
+
 def test_no_more_than_may_wait_do_and_who_is_not_wanted_any_longer_leaves() -> None:
     with engine_for(build("lstm"), waiting=1) as engine:
         endless = [Answer(engine, Request("1", length=10**9, seed=1, samples=ROWS), live=True)]

@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 from served import Running, everything, message, parsed, running, until
 
+from charlm import archs
+from charlm.config import DataSpec, Lengths, take
 from charlm.serving import bodies
 from charlm.serving.engine import ROWS
 from charlm.serving.server import listen
+from charlm.text.tokenizers import ByteTokenizer
+from charlm.text.vocabulary import Vocabularies
 from charlm.writer import Writer
 
 PROMPT = "PEG:\n"
@@ -222,3 +226,26 @@ def test_an_answer_is_sent_at_once() -> None:
         accepted, _ = listening.accept()
         with accepted:
             assert accepted.proto == socket.IPPROTO_TCP  # for which asyncio sets it
+
+
+def test_half_a_surrogate_pair_is_answered_as_it_came() -> None:
+    tokenizer, network = ByteTokenizer(), archs.load("rnn")
+    model = network(take(network.Config, {"hidden_size": 8}), DataSpec(tokenizer.vocab_size, Lengths.of_text(16)))
+    with running(Writer(model, Vocabularies(tokenizer, tokenizer))) as server:
+        status, _, said = server.post(COMPLETIONS, {"prompt": "\ud800", "echo": True, "max_tokens": 0})
+        assert (status, said["choices"][0]["text"]) == (200, "\ud800")
+        status, _, said = server.post("/v1/score", {"text": "a\ud800", "per": "character"})
+        assert (status, [one["text"] for one in said["characters"]]) == (200, ["a", "\ud800"])
+        assert server.post(COMPLETIONS, {"\ud800": 1})[0] == 400
+
+
+@pytest.mark.parametrize("per", ["text", "character", "token"])
+def test_an_empty_text_has_no_score(server: Running, per: str) -> None:
+    status, _, said = server.post("/v1/score", {"text": "", "per": per})
+    assert (status, said["error"]["param"]) == (400, "text")
+
+
+def test_a_prompt_of_which_nothing_is_left_is_echoed_as_nothing(server: Running) -> None:
+    asked = {"prompt": "☃", "unknown": "skip", "echo": True, "max_tokens": 0}
+    status, _, said = server.post(COMPLETIONS, asked)
+    assert (status, said["choices"][0]["text"], said["usage"]["prompt_tokens"]) == (200, "", 0)

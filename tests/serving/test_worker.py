@@ -59,3 +59,17 @@ def test_it_ends_with_work_unfinished() -> None:
         worker.begin(endless())
         assert begun.wait(20)
     assert not worker.thread.is_alive()
+
+
+def test_an_error_ends_its_own_work_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails() -> Iterator[None]:
+        yield
+        raise RuntimeError("the disk is on fire")
+
+    with Worker() as worker:
+        worker.begin(fails())
+        assert worker.result(lambda: 3) == 3
+        assert worker.result(lambda: 4) == 4
+    assert "the disk is on fire" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="closed"):
+        worker.begin(fails())
