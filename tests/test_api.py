@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -314,3 +315,16 @@ def test_the_notebook_of_the_docs_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "60 steps in" in training
     assert "svg" in elements(training)
     assert not [output for output in outputs if output.output_type == "stream"]  # no bar of a terminal
+
+
+def test_every_name_of_a_chart_stands_in_its_picture_and_above_its_frame() -> None:
+    drawn = line_chart({f"network number {n}": [[(0.0, n), (1.0, n + 1.0)]] for n in range(9)}, "seconds", "bits")
+    view = re.search(r'viewBox="0 0 (\d+) (\d+)"', drawn)
+    down = re.search(r"translate\(0 (\d+)\)", drawn)
+    assert view
+    assert down
+    places = [
+        (int(x), int(y) + int(down[1])) for x, y in re.findall(r'<text x="(\d+)" y="(-?\d+)"[^>]*>network', drawn)
+    ]
+    assert len(set(places)) == 9
+    assert all(x + 7 * len("network number 0") < int(view[1]) and 0 < y < 24 + int(down[1]) for x, y in places)
