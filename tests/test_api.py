@@ -328,3 +328,9 @@ def test_every_name_of_a_chart_stands_in_its_picture_and_above_its_frame() -> No
     ]
     assert len(set(places)) == 9
     assert all(x + 7 * len("network number 0") < int(view[1]) and 0 < y < 24 + int(down[1]) for x, y in places)
+
+
+def test_load_refuses_a_keyword_that_it_does_not_know(trained: Path) -> None:
+    with pytest.raises(SettingsError, match="weigths is no setting of an opened run"):
+        charlm.load(trained, weigths="last")
+    assert charlm.load(charlm.load(trained)).path == trained

@@ -212,8 +212,10 @@ class TransformerStepper:
             known = self.tokens[rows, np.maximum(places - back, 0)] + 1
             x += earlier[np.where(places < back, 0, known)]
         x = x if self.widen is None else self.widen(x)
-        later = self.columns[: int(places.max()) + 1] > places[:, None]  # (B, P)
-        bias = np.where(later, MINUS_INFINITY, 0)
+        bias = None
+        if len(rows) > 1:
+            later = self.columns[: int(places.max()) + 1] > places[:, None]  # (B, P)
+            bias = np.where(later, MINUS_INFINITY, 0)
         for layer, (norm1, qkv, out, norm2, feed) in enumerate(self.blocks):
             y = out(self.attend(qkv(norm1(x) if self.pre else x), layer, at, bias))
             x = x + y if self.pre else norm1(x + y)
@@ -224,9 +226,9 @@ class TransformerStepper:
             x = part(x)
         return torch.from_numpy(x)
 
-    def attend(self, qkv: Array, layer: int, at: int | NDArray[np.int64], bias: Array) -> Array:
-        """qkv (B, 3D) of the tokens at place `at`, or at places (B,) of their own, whose `bias` (B, P) hides the places
-        after them -> (B, D)."""
+    def attend(self, qkv: Array, layer: int, at: int | NDArray[np.int64], bias: Array | None) -> Array:
+        """qkv (B, 3D) of the tokens at place `at`, or at places (B,) of their own -> (B, D). Of several rows the `bias`
+        (B, P) hides the places after them."""
         rows, pattern = self.rows[: len(qkv)], self.patterns[layer]
         qkv = np.ascontiguousarray(qkv).reshape(len(rows), 3, self.heads, self.width)
         qk, v = qkv[:, :2], qkv[:, 2]  # (B, 2, H, D/H), (B, H, D/H)
@@ -238,7 +240,7 @@ class TransformerStepper:
             turned *= self.turns[at] if isinstance(at, int) else self.turns[at][:, None, None]
         self.keys[layer, rows, :, at], self.values[layer, rows, :, at] = qk[:, 1], v
         q = qk[:, 0] * self.width**-0.5  # (B, H, D/H)
-        if pattern is None and len(rows) > 1:
+        if pattern is None and bias is not None:
             return self.mixed_as_one(q, layer, bias)
         if isinstance(at, int):
             return self.mixed(q, layer, slice(len(rows)), slice(at + 1) if pattern is None else keys_at(pattern, at))
